@@ -1,0 +1,84 @@
+#pragma once
+// SlabPool: the process's transfer memory. Large slabs, registered once with the transport (memfd for `local`, memory
+// registration for UCX and libfabric), handed out in pieces of 64 KiB to 4 MiB.
+//
+// A Piece owns its memory until destroyed; then it goes back to the pool, and slabs that stay idle go back to the
+// system. The bound is hard: over it Allocate waits, and TryAllocate gives nothing. That wait is the system's
+// back-pressure. Thread-safe.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/status.h"
+
+namespace perigee::rdma {
+
+inline constexpr size_t kPieceBytesMin = 64 << 10;
+inline constexpr size_t kPieceBytesMax = 4 << 20;  // also the largest bulk payload of one call
+inline constexpr size_t kSlabBytes = 16 << 20;
+
+class SlabPool;
+
+class Piece {
+ public:
+  Piece() = default;
+  Piece(Piece&& o) noexcept { *this = std::move(o); }
+  Piece& operator=(Piece&& o) noexcept;
+  ~Piece() { Release(); }
+
+  explicit operator bool() const { return data_ != nullptr; }
+  uint8_t* data() { return data_; }
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }       // as asked for, or as last Trimmed
+  void Trim(size_t bytes);                     // bytes <= size()
+  MutableBytes span() { return {data_, size_}; }
+  ConstBytes span() const { return {data_, size_}; }
+  void Release();
+
+ private:
+  friend class SlabPool;
+  std::shared_ptr<SlabPool> pool_;
+  uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+  uint32_t slab_ = 0;
+  uint32_t order_ = 0;
+};
+
+class SlabPool : public std::enable_shared_from_this<SlabPool> {
+ public:
+  struct Options {
+    uint64_t bytes_max = 256 << 20;
+    Nanos idle_release = 10 * kSecond;
+  };
+  static Result<std::shared_ptr<SlabPool>> Create(Options options);
+  virtual ~SlabPool() = default;
+
+  // bytes <= kPieceBytesMax (else kTooLarge). kDeadlineExceeded when none came free in time.
+  virtual Result<Piece> Allocate(size_t bytes, Nanos timeout) = 0;
+  virtual Piece TryAllocate(size_t bytes) = 0;  // empty when the bound is reached
+  virtual uint64_t BytesInUse() const = 0;
+  virtual uint64_t BytesMapped() const = 0;
+  // Gives idle slabs back to the system; the owner calls it now and then.
+  virtual void Trim() = 0;
+
+  // For providers: where a piece of memory lies. False when `data` is not inside this pool.
+  struct Location { uint32_t slab; uint64_t offset; };
+  virtual bool Locate(const uint8_t* data, size_t bytes, Location* out) const = 0;
+  struct Slab { uint32_t id; int fd; uint64_t bytes; };  // fd is the pool's own memfd, sealed against resizing
+  virtual Result<Slab> GetSlab(uint32_t id) const = 0;
+
+ protected:
+  friend class Piece;
+  virtual void Free(Piece* piece) = 0;
+  static void Fill(Piece* p, std::shared_ptr<SlabPool> pool, uint8_t* data, size_t size, uint32_t slab, uint32_t order) {
+    p->pool_ = std::move(pool); p->data_ = data; p->size_ = size; p->slab_ = slab; p->order_ = order;
+  }
+  static uint32_t SlabOf(const Piece& p) { return p.slab_; }
+  static uint32_t OrderOf(const Piece& p) { return p.order_; }
+};
+
+}  // namespace perigee::rdma
