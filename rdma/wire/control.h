@@ -75,4 +75,13 @@ struct BufferdStatusReply {  // request: Empty
   }
 };
 
+struct FuseStatusReply {  // request: Empty
+  std::string mount;
+  bool passthrough = false;
+  std::string why;                   // the mode, in words
+  std::vector<NamedCount> counters;  // opens_passthrough, opens_cached, reads, read_bytes, writes, write_bytes, ...
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) { v(1, s.mount); v(2, s.passthrough); v(3, s.why); v(4, s.counters); v.Rest(s.unknown); }
+};
+
 }  // namespace perigee::wire

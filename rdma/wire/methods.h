@@ -71,6 +71,9 @@ enum class Method : uint16_t {
   kBurstHold = 104,
   kControlBufferdStatus = 105,
   kBurstWatch = 106,
+
+  // perigee-fuse: control.
+  kControlFuseStatus = 110,
 };
 inline constexpr size_t kMethodCount = 128;
 
