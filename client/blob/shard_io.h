@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "rdma/slab_pool.h"
+#include "rdma/wire/meta.h"
 #include "rdma/wire/shard.h"
 
 namespace perigee::client {

@@ -3,6 +3,7 @@
 //
 // A handle is an open of a burst file; it belongs to the connection and is released with it. Descriptors travel beside
 // the reply (`local` only). Whoever holds one does its I/O on the file itself.
+// A call with a handle that its connection does not have: kStale (client/buffer then opens the file again by id).
 
 #include "rdma/wire/meta.h"
 
