@@ -83,7 +83,7 @@ class Disk {
   virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces
   virtual Status Unlink(const std::string& path) = 0;
   virtual Status CreateDir(const std::string& path) = 0;   // kAlreadyExists is ok() == false
-  virtual Status CreateDirs(const std::string& path) = 0;  // and parents; existing is fine
+  virtual Status CreateDirs(const std::string& path) = 0;  // and parents; existing is fine; new names are synced
   virtual Status RemoveDir(const std::string& path) = 0;   // must be empty
   virtual Status SyncDir(const std::string& path) = 0;
   virtual Result<std::vector<DirEntry>> List(const std::string& path) = 0;
@@ -92,8 +92,11 @@ class Disk {
   virtual std::string engine() const = 0;  // "io_uring", "pread", "memory"
 };
 
-// Stateless; one per process is enough.
-std::unique_ptr<Disk> CreatePosixDisk();
+enum class IoEngine { kAuto, kPread };  // kPread: never io_uring
+
+// Stateless; one per process is enough. Files are made with mode 0600, directories with 0755 (less the umask).
+// kDirect is buffered where the file system has no direct I/O (tmpfs).
+std::unique_ptr<Disk> CreatePosixDisk(IoEngine engine = IoEngine::kAuto);
 
 class MemDisk : public Disk {
  public:
@@ -102,8 +105,9 @@ class MemDisk : public Disk {
   // and names since the last SyncDir. Open files fail with kIo afterwards.
   virtual void Crash() = 0;
   virtual void SetCapacity(uint64_t bytes) = 0;  // beyond: kNoSpace
-  // Asked before each operation ("read", "write", "sync", "open", "rename", "unlink", "sync_dir") with the path;
-  // a failed Status is what the caller gets.
+  // Asked before each operation ("read", "write", "sync", "open", "rename", "unlink", "sync_dir", "create_dir",
+  // "remove_dir", "list", "stat") with the path; a failed Status is what the caller gets. Truncate, Allocate and PunchHole
+  // are writes. Called without locks held, so it may wait.
   virtual void SetFault(std::function<Status(std::string_view op, const std::string& path)> fault) = 0;
   // Flips one bit, as a bad drive does.
   virtual Status FlipBit(const std::string& path, uint64_t bit) = 0;

@@ -15,7 +15,7 @@
 namespace perigee {
 
 namespace internal {
-struct Turn;  // a ManualScheduler's waiting side; see scheduler.cc
+struct Turn;  // a ManualScheduler's waiting side; see turn.h
 }
 
 // Mutex is std::mutex everywhere; this waits with one held, releasing it meanwhile.
@@ -35,7 +35,7 @@ class CondVar {
   // Returns pred() at the end. The timeout is for the whole wait.
   template <class Pred>
   bool WaitFor(std::unique_lock<std::mutex>& lock, Nanos timeout, Pred pred) {
-    Nanos deadline = Now() + timeout;
+    Nanos deadline = DeadlineAfter(timeout);
     while (!pred()) {
       Nanos left = deadline - Now();
       if (left <= 0 || !WaitFor(lock, left)) return pred();
@@ -47,11 +47,12 @@ class CondVar {
 
  private:
   static Nanos Now();  // monotonic, of the clock that governs this thread
+  static Nanos DeadlineAfter(Nanos timeout);  // saturates: any timeout may be passed
   std::condition_variable cv_;
   std::unique_ptr<internal::Turn> turn_;
 };
 
-// A flag that can be waited for. Set is sticky until Reset. Thread-safe.
+// A flag that can be waited for. Set is sticky until Reset. Thread-safe; may be destroyed as soon as a wait returned.
 class Event {
  public:
   void Set();

@@ -7,6 +7,7 @@
 // The target's value at Add time is the default, shown by --help. `--memory-limit` is PERIGEE_MEMORY_LIMIT in the
 // environment and `memory-limit = 512M` in /etc/perigee/<program>.conf (--config FILE names another). An error names the
 // option, the value given and what is allowed (kInvalidArgument; the caller prints it as one line and exits 2).
+// A program named "perigee ls" is a verb: it reads perigee.conf and passes over what other verbs' options are.
 // Thread rule: used by main before threads start.
 
 #include <cstdint>
@@ -20,6 +21,8 @@
 
 namespace perigee {
 
+inline constexpr std::string_view kVersion = "0.1.0";  // what --version shows
+
 class Options {
  public:
   enum class Outcome { kRun, kDone };  // kDone: --help or --version was printed
@@ -28,11 +31,12 @@ class Options {
   ~Options();
 
   void AddString(const std::string& name, std::string* target, const std::string& help, const std::string& value_name = "TEXT");
-  // May be given several times; "disk{1...3}" expands to disk1 disk2 disk3.
+  // May be given several times, in the environment separated by commas; "disk{1...3}" expands to disk1 disk2 disk3.
   void AddStrings(const std::string& name, std::vector<std::string>* target, const std::string& help, const std::string& value_name = "TEXT");
   void AddBytes(const std::string& name, uint64_t* target, const std::string& help);      // 4096, 64K, 512M, 10G, 1T (powers of 1024)
   void AddCount(const std::string& name, uint64_t* target, uint64_t least, uint64_t most, const std::string& help);
   void AddDuration(const std::string& name, Nanos* target, const std::string& help);      // 500ms, 2s, 10m, 1h
+  // true or false in the environment and the file. One that is true by default is turned off by --no-NAME.
   void AddFlag(const std::string& name, bool* target, const std::string& help);
   // Positional arguments; without this they are an error. `most` 0: any number.
   void AddPositional(std::vector<std::string>* target, const std::string& value_name, size_t least, size_t most);

@@ -8,7 +8,8 @@
 //
 // Tasks are ordinary blocking functions. A task must not wait for work that can only run on the same bounded
 // pool; daemons therefore own one pool per layer of calls (see docs/architecture.md, "Threads").
-// Thread rule: thread-safe. Stop() refuses new work, cancels timers, and returns when running tasks ended.
+// Thread rule: thread-safe. Stop() refuses new work, cancels timers, and returns when the tasks accepted before ended
+// (a Post that returned ok always runs). Not to be called from a task of the same pool.
 
 #include <cstdint>
 #include <functional>
@@ -45,7 +46,9 @@ struct ThreadPoolOptions {
 
 std::unique_ptr<Scheduler> CreateThreadPool(ThreadPoolOptions options);
 
-// Created and driven by one test thread, outside any task.
+// Created and driven by one test thread, outside any task. When that thread itself waits on an Event or CondVar, the
+// wait runs turns too, in manual time. Stop (and destruction) runs what is ready; tasks that then still wait are unwound
+// by an exception thrown from their wait, so what they hold is released.
 class ManualScheduler : public Scheduler {
  public:
   static std::unique_ptr<ManualScheduler> Create(uint64_t seed);
