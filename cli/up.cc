@@ -1,0 +1,282 @@
+// perigee up, perigee down.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/daemon.h"
+#include "base/disk.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "cli/supervisor.h"
+#include "client/meta/meta_client.h"
+
+namespace perigee::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr Nanos kStartTimeout = 120 * kSecond;
+constexpr const char* kFirstBucket = "data";
+
+struct UpFlags {
+  std::string data, profile, burst, mount, s3_listen, admin_listen, bufferd_admin_listen;
+  std::vector<std::string> drives, extra;
+  uint64_t drive_count = 0;
+  uint64_t burst_budget = 0;
+  bool detach = false, json = false, no_mount = false;
+};
+
+std::string Absolute(const std::string& path) { return fs::absolute(path).lexically_normal().string(); }
+
+// What the stack had before, changed by what the flags say.
+Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
+  StackConfig c;
+  auto before = LoadState(data);
+  if (before.ok()) {
+    c = before->config;
+  } else if (before.code() != Code::kNotFound) {
+    return std::move(before).TakeStatus();
+  }
+  bool known = before.ok();
+  c.data = data;
+  if (flags.drive_count != 0 && !flags.drives.empty()) {
+    return Status(Code::kInvalidArgument, "--drives and --drive: give one of them");
+  }
+  if (!flags.drives.empty()) {
+    c.drives.clear();
+    for (const auto& d : flags.drives) c.drives.push_back(Absolute(d));
+  } else if (flags.drive_count != 0 || c.drives.empty()) {
+    uint64_t n = flags.drive_count == 0 ? 6 : flags.drive_count;
+    if (known && n != c.drives.size()) {
+      return Status(Code::kInvalidArgument, "--drives " + std::to_string(n) + ": this stack has " +
+                                                std::to_string(c.drives.size()));
+    }
+    c.drives.clear();
+    for (uint64_t i = 1; i <= n; ++i) c.drives.push_back(data + "/drives/d" + std::to_string(i));
+  }
+  if (!flags.profile.empty()) c.profile = flags.profile;
+  if (!flags.burst.empty()) c.burst = Absolute(flags.burst);
+  if (c.burst.empty()) c.burst = data + "/burst";
+  if (!flags.mount.empty()) c.mount = Absolute(flags.mount);
+  if (c.mount.empty() && !known) c.mount = data + "/mnt";
+  if (flags.no_mount) c.mount.clear();
+  if (!c.mount.empty() && access("/dev/fuse", R_OK | W_OK) != 0) {
+    std::cerr << "perigee up: no /dev/fuse here: no mount; use S3 or the Python client\n";
+    c.mount.clear();
+  }
+  if (!flags.s3_listen.empty()) c.s3_listen = flags.s3_listen;
+  if (!flags.admin_listen.empty()) c.admin_listen = flags.admin_listen;
+  if (!flags.bufferd_admin_listen.empty()) c.bufferd_admin_listen = flags.bufferd_admin_listen;
+  if (flags.burst_budget != 0) c.burst_budget = flags.burst_budget;
+  if (!flags.extra.empty()) c.extra = flags.extra;
+  for (const auto& listen : {c.s3_listen, c.admin_listen, c.bufferd_admin_listen}) {
+    PERIGEE_TRY(ParseHostPort(listen).status());
+  }
+  return c;
+}
+
+Status MakeDirs(const StackConfig& c) {
+  auto disk = CreatePosixDisk();
+  for (const auto& dir : {c.data, c.run_dir(), c.log_dir(), c.burst, c.data + "/objectd"}) {
+    PERIGEE_TRY(disk->CreateDirs(dir));
+  }
+  // Where a drive's directory is missing it is a lost drive, unless the stack is new: objectd tells them apart by its
+  // own state, so making an empty directory here harms nothing.
+  for (const auto& dir : c.drives) PERIGEE_TRY(disk->CreateDirs(dir));
+  for (const auto& dir : {c.data, c.run_dir()}) {
+    if (chmod(dir.c_str(), 0711) != 0) return Status::FromErrno(errno, dir);
+  }
+  if (!c.mount.empty()) {
+    struct stat st;
+    // A mount whose daemon died answers ENOTCONN until it is detached.
+    if (stat(c.mount.c_str(), &st) != 0 && errno == ENOTCONN) umount2(c.mount.c_str(), MNT_DETACH);
+    PERIGEE_TRY(disk->CreateDirs(c.mount));
+  }
+  for (const char* name : {"objectd.sock", "bufferd.sock", "fuse.sock"}) {
+    auto gone = disk->Unlink(c.run_dir() + "/" + name);
+    if (!gone.ok() && !gone.Is(Code::kNotFound)) return gone;
+  }
+  return LoadSecret(c.secret_path(), true).status();
+}
+
+// A first bucket, so that `cp file MOUNT/data/` works right away.
+Status MakeFirstBucket(const std::string& data) {
+  PERIGEE_ASSIGN(auto connections, Connections::Open(data));
+  client::MetaClient meta(connections->bufferd());
+  wire::CreateBucketRequest q;
+  q.name = kFirstBucket;
+  auto made = meta.CreateBucket(q);
+  if (!made.ok() && made.code() != Code::kAlreadyExists) return std::move(made).TakeStatus();
+  return Status::Ok();
+}
+
+std::string BinariesDir() {
+  std::error_code error;
+  fs::path self = fs::read_symlink("/proc/self/exe", error);
+  return self.parent_path().string();
+}
+
+void Announce(const StackState& s, bool json) {
+  if (json) {
+    std::cout << StateJson(s) << std::endl;
+    return;
+  }
+  std::cout << "S3 endpoint   " << s.endpoint << "\n"
+            << "credentials   " << s.config.credentials_path() << "   (AWS_SHARED_CREDENTIALS_FILE)\n"
+            << "mount         " << (s.config.mount.empty() ? "none" : s.config.mount) << "\n"
+            << "drives        " << s.config.drives.size() << (s.config.profile.empty() ? "" : ", profile " + s.config.profile)
+            << "\n"
+            << "status        perigee status --data " << s.config.data << std::endl;
+}
+
+// In the process that supervises. `ready`: told once how the start went; "" is well.
+int Supervise(const StackConfig& config, bool new_stack, const std::function<void(const Status&, const StackState&)>& ready) {
+  auto lock = PidLock::Take(config.lock_path());
+  if (!lock.ok()) {
+    ready(lock.status(), {});
+    return kExitFailed;
+  }
+  Status made = MakeDirs(config);
+  Supervisor supervisor(config, BinariesDir());
+  Status started = made.ok() ? supervisor.StartAll(kStartTimeout) : made;
+  if (started.ok() && new_stack) started = MakeFirstBucket(config.data);
+  ready(started, supervisor.state());
+  if (!started.ok()) {
+    supervisor.StopAll();
+    return kExitFailed;
+  }
+  int signal = supervisor.Run();
+  log::Info("stopping", {{"signal", signal}});
+  supervisor.StopAll();
+  return kExitDone;
+}
+
+// The supervisor in a process of its own; this one returns when every door answers.
+int Detach(const StackConfig& config, bool new_stack, bool json) {
+  int pipe_fds[2];
+  if (pipe2(pipe_fds, O_CLOEXEC) != 0) return Complain("up", Status::FromErrno(errno, "pipe"));
+  pid_t pid = fork();
+  if (pid < 0) return Complain("up", Status::FromErrno(errno, "fork"));
+  if (pid == 0) {
+    close(pipe_fds[0]);
+    setsid();
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int out = open((config.log_dir() + "/perigee.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    dup2(null, 0);
+    if (out >= 0) dup2(out, 1), dup2(out, 2);
+    PrepareDaemon();
+    log::Configure("up", log::Level::kInfo, log::Format::kText);
+    int code = Supervise(config, new_stack, [&](const Status& status, const StackState&) {
+      std::string word = status.ok() ? "ok" : status.message();
+      if (write(pipe_fds[1], word.data(), word.size()) < 0) _exit(kExitFailed);
+      close(pipe_fds[1]);
+    });
+    _exit(code);
+  }
+  close(pipe_fds[1]);
+  std::string word;
+  char buf[512];
+  ssize_t n;
+  while ((n = read(pipe_fds[0], buf, sizeof buf)) > 0) word.append(buf, static_cast<size_t>(n));
+  close(pipe_fds[0]);
+  if (word != "ok") {
+    std::cerr << "perigee up: " << (word.empty() ? "the supervisor died; see " + config.log_dir() + "/perigee.log" : word) << std::endl;
+    return kExitFailed;
+  }
+  auto state = LoadState(config.data);
+  if (!state.ok()) return Complain("up", state.status());
+  Announce(*state, json);
+  return kExitDone;
+}
+
+}  // namespace
+
+int RunUp(int argc, char** argv) {
+  UpFlags f;
+  Options o("perigee up", "Starts objectd, bufferd and the mount on this machine, and keeps them running.");
+  o.AddString("data", &f.data, "directory of the stack (or PERIGEE_DATA)", "DIR");
+  o.AddCount("drives", &f.drive_count, 0, 64, "so many drive directories below the data directory (for trying out)");
+  o.AddStrings("drive", &f.drives, "a drive's directory; several times, or d{1...6}", "DIR");
+  o.AddString("profile", &f.profile, "erasure code, data + parity shards (default by drive count)", "K+M");
+  o.AddString("burst", &f.burst, "directory of the burst buffer, on local NVMe", "DIR");
+  o.AddBytes("burst-budget", &f.burst_budget, "bytes the burst buffer may keep");
+  o.AddString("mount", &f.mount, "where to mount the namespace", "DIR");
+  o.AddFlag("no-mount", &f.no_mount, "no mount");
+  o.AddString("s3-listen", &f.s3_listen, "address of the S3 endpoint (port 0: a free one)", "ADDR");
+  o.AddString("admin-listen", &f.admin_listen, "address of objectd's metrics", "ADDR");
+  o.AddString("bufferd-admin-listen", &f.bufferd_admin_listen, "address of bufferd's metrics", "ADDR");
+  o.AddStrings("daemon-option", &f.extra, "an option for one daemon, as objectd:--memory-limit=1G", "TEXT");
+  o.AddFlag("detach", &f.detach, "return when every door answers");
+  o.AddFlag("json", &f.json, "print the stack as JSON");
+  o.SetExamples(
+      "  perigee up --data /var/lib/perigee --drive '/srv/d{1...6}' --mount /mnt/perigee --detach\n"
+      "  perigee up --data /tmp/try --s3-listen 127.0.0.1:0      six directories, to try it out\n");
+  auto parsed = o.Parse(argc, argv);
+  if (!parsed.ok()) return Complain("up", parsed.status());
+  if (*parsed == Options::Outcome::kDone) return kExitDone;
+  auto data = ResolveData(f.data);
+  if (!data.ok()) return Complain("up", data.status());
+  if (auto pid = RunningSupervisor(*data)) {
+    return Complain("up", Status(Code::kAlreadyExists, *data + " is in use by pid " + std::to_string(*pid)));
+  }
+  bool new_stack = !fs::exists(*data + "/stack.json");
+  auto config = Configure(f, *data);
+  if (!config.ok()) return Complain("up", config.status());
+  auto disk = CreatePosixDisk();
+  Status dirs = disk->CreateDirs(config->log_dir());
+  if (!dirs.ok()) return Complain("up", dirs);
+  if (f.detach) return Detach(*config, new_stack, f.json);
+  PrepareDaemon();
+  log::Configure("up", log::Level::kInfo, log::Format::kText);
+  return Supervise(*config, new_stack, [&](const Status& status, const StackState& state) {
+    if (status.ok()) Announce(state, f.json);
+    else Complain("up", status);
+  });
+}
+
+int RunDown(int argc, char** argv) {
+  std::string flag;
+  uint64_t timeout_s = 90;
+  Options o("perigee down", "Stops the stack's daemons and unmounts. Nothing is lost: what is not flushed yet stays in the burst buffer.");
+  o.AddString("data", &flag, "directory of the stack (or PERIGEE_DATA)", "DIR");
+  o.AddCount("timeout", &timeout_s, 1, 3600, "seconds to wait");
+  o.SetExamples("  perigee down --data /var/lib/perigee\n");
+  auto parsed = o.Parse(argc, argv);
+  if (!parsed.ok()) return Complain("down", parsed.status());
+  if (*parsed == Options::Outcome::kDone) return kExitDone;
+  auto data = ResolveData(flag);
+  if (!data.ok()) return Complain("down", data.status());
+  auto state = LoadState(*data);
+  if (!state.ok()) return Complain("down", state.status());
+  auto pid = RunningSupervisor(*data);
+  if (!pid) {
+    // Nothing runs; a dead mount may be left.
+    if (!state->config.mount.empty()) umount2(state->config.mount.c_str(), MNT_DETACH);
+    std::cout << "not running" << std::endl;
+    return kExitDone;
+  }
+  if (*pid <= 0 || kill(*pid, SIGTERM) != 0) {
+    return Complain("down", Status::FromErrno(errno, "signal pid " + std::to_string(*pid)));
+  }
+  for (uint64_t waited = 0; waited < timeout_s * 50; ++waited) {
+    if (!RunningSupervisor(*data)) {
+      std::cout << "stopped" << std::endl;
+      return kExitDone;
+    }
+    usleep(20'000);
+  }
+  return Complain("down", Status(Code::kDeadlineExceeded, "pid " + std::to_string(*pid) + " is still stopping"));
+}
+
+}  // namespace perigee::cli
