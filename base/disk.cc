@@ -14,6 +14,23 @@ std::string ParentDir(std::string_view path) {
   return slash == 0 ? "/" : std::string(path.substr(0, slash));
 }
 
+void RunInline(IoOp& op) {
+  op.done = 0;
+  switch (op.kind) {
+    case IoOp::Kind::kRead: {
+      auto got = op.file->ReadAt(op.offset, {op.data, op.bytes});
+      op.status = got.status();
+      if (got.ok()) op.done = *got;
+      break;
+    }
+    case IoOp::Kind::kWrite:
+      op.status = op.file->WriteAt(op.offset, {op.data, op.bytes});
+      if (op.status.ok()) op.done = op.bytes;
+      break;
+    case IoOp::Kind::kSyncData: op.status = op.file->SyncData(); break;
+  }
+}
+
 static Status WriteAndRename(Disk& disk, const std::string& temp, const std::string& path, std::string_view content) {
   {
     // A temporary file that a crash left is written over.

@@ -118,6 +118,9 @@ Status WriteFileAtomically(Disk& disk, const std::string& path, std::string_view
 // kTooLarge when it is over `bytes_max`.
 Result<std::string> ReadWholeFile(Disk& disk, const std::string& path, uint64_t bytes_max);
 
+// One op by the calls of its file: what Run does where there are no batches.
+void RunInline(IoOp& op);
+
 std::string ParentDir(std::string_view path);  // "/a/b" -> "/a", "b" -> "."
 
 }  // namespace perigee

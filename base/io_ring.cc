@@ -149,21 +149,4 @@ bool RunOnRing(std::span<IoOp> ops) {
   return true;
 }
 
-void RunInline(IoOp& op) {
-  op.done = 0;
-  switch (op.kind) {
-    case IoOp::Kind::kRead: {
-      auto got = op.file->ReadAt(op.offset, {op.data, op.bytes});
-      op.status = got.status();
-      if (got.ok()) op.done = *got;
-      break;
-    }
-    case IoOp::Kind::kWrite:
-      op.status = op.file->WriteAt(op.offset, {op.data, op.bytes});
-      if (op.status.ok()) op.done = op.bytes;
-      break;
-    case IoOp::Kind::kSyncData: op.status = op.file->SyncData(); break;
-  }
-}
-
 }  // namespace perigee

@@ -11,7 +11,5 @@ namespace perigee {
 bool IoRingWorks();
 // Runs all and fills in each op's outcome. False when this thread cannot have a ring; then nothing was run.
 bool RunOnRing(std::span<IoOp> ops);
-// The same without a ring, one after the other.
-void RunInline(IoOp& op);
 
 }  // namespace perigee

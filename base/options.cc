@@ -316,7 +316,7 @@ Result<Options::Outcome> Options::Parse(int argc, const char* const* argv) {
     return Outcome::kDone;
   }
   if (flags.contains("version")) {
-    std::printf("%s %s\n", state_->program.c_str(), std::string(kVersion).c_str());
+    std::printf("%s %s\n", state_->program.c_str(), PERIGEE_VERSION);
     return Outcome::kDone;
   }
   Given environment = state_->ReadEnvironment();

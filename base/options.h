@@ -21,8 +21,6 @@
 
 namespace perigee {
 
-inline constexpr std::string_view kVersion = "0.1.0";  // what --version shows
-
 class Options {
  public:
   enum class Outcome { kRun, kDone };  // kDone: --help or --version was printed
