@@ -6,7 +6,8 @@
 // names them and the intents. A blob is written when all its shards are on stable storage, less drives that the volume map
 // already records as not online, and never fewer than min(K+M, K+1). A volume that cannot take it: another lease.
 // Reader: reads whole chunks, checks each crc32c, reconstructs from parity what is missing or bad, reports it, and copies
-// only the asked range out. kCorrupt when fewer than K good chunks of a stripe exist; never wrong bytes.
+// only the asked range out. kCorrupt when fewer than K good chunks of a stripe exist; never wrong bytes. kUnavailable when
+// drives that are away may have the rest, kNotFound when no shard of a blob exists (deleted meanwhile: look the object up again).
 // Thread rule: a writer belongs to one caller at a time; readers are thread-safe. Both block: run them on a Scheduler.
 
 #include <functional>

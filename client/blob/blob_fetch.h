@@ -1,0 +1,107 @@
+#pragma once
+// BlobFetch: the chunks of one blob that somebody wants, however they can be had.
+//
+// Wanted chunks are read from their own shards while those drives are online; where one is missing or
+// bad, as many others of its stripe as the code needs are read, online drives first, and the chunk is
+// computed. Reads of one shard are one call. Every chunk's crc32c and every header's geometry is
+// checked before a byte goes out.
+//
+// One caller drives it: Advance, wait for `idle`, Advance, … The reads run on the pool. Must outlive
+// them: wait for `idle` before destroying.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/scheduler.h"
+#include "client/blob/blob_metrics.h"
+#include "client/blob/geometry.h"
+#include "client/blob/shard_io.h"
+#include "client/ec/erasure_code.h"
+
+namespace perigee::client {
+
+class BlobFetch {
+ public:
+  struct Deps {
+    Cluster* cluster = nullptr;
+    Scheduler* pool = nullptr;
+    const BlobMetrics* metrics = nullptr;
+    // Called on the pool, or in Advance, each time a round of reads has ended.
+    std::function<void(BlobFetch*)> round_ended;
+  };
+  enum class Step { kReading, kDone, kFailed };
+  enum class Where { kPool, kHereToo };  // kHereToo: the last read on the calling thread
+
+  // drives: of the volume, by shard index. `code` is for the blob as stored (k = 1: copies).
+  BlobFetch(Deps deps, wire::BlobId blob, const Geometry& geometry, std::vector<uint64_t> drives,
+            std::shared_ptr<const VolumeMap> map, std::shared_ptr<const ErasureCode> code);
+  ~BlobFetch();
+
+  // Bytes [begin, end) of a chunk shall go to `to`. Before the first Advance; a chunk once.
+  void Want(uint32_t stripe, uint32_t shard, uint32_t begin, uint32_t end, uint8_t* to);
+  // That shard is not to be read (repair makes it anew).
+  void Avoid(uint32_t shard) { shards_[shard].usable = false; }
+
+  // kReading: call again after round_ended. kFailed: see status().
+  Step Advance(Where where);
+
+  bool idle = true;  // the driver's, under its lock
+
+  // kUnavailable when drives that are away may still have what is missing; else kCorrupt, or
+  // kNotFound when no shard that was asked for exists.
+  Status status() const { return status_; }
+  // A drive that the map has as online did not serve: the map may be old.
+  bool map_suspect() const { return map_suspect_; }
+  uint64_t map_epoch() const { return map_epoch_; }
+  // Tells the cluster about missing and bad shards, if there were any.
+  void Report() const;
+
+ private:
+  enum class ChunkState : uint8_t { kUnknown, kReading, kGood, kBad };
+  struct Chunk {
+    ChunkState state = ChunkState::kUnknown;
+    const uint8_t* data = nullptr;  // kGood
+    uint8_t* to = nullptr;          // wanted
+    uint32_t begin = 0, end = 0;
+    bool wanted() const { return to != nullptr; }
+  };
+  struct Shard {
+    bool usable = true;   // may be asked
+    bool online = false;  // by the map
+    uint32_t first = 0, last = 0;  // stripes of the read under way
+    Status status;        // of the last read
+    bool bad = false;     // to be reported
+    std::vector<rdma::Piece> pieces;  // hold chunk data
+  };
+
+  Chunk& At(uint32_t stripe, uint32_t shard) { return chunks_[stripe * shards_.size() + shard]; }
+  bool PlanStripe(uint32_t stripe);
+  void MarkForRead(uint32_t stripe, uint32_t shard);
+  void ReadShard(uint32_t index);
+  Status CheckReply(uint32_t index, const ShardData& data, uint64_t bytes) const;
+  void TakeChunks(uint32_t index, rdma::Piece piece, const std::vector<uint32_t>& crcs);
+  void GiveUpShard(uint32_t index, Status status);
+  void ReadEnded();
+  void JudgeShards();
+  Status Reconstruct(uint32_t stripe);
+  Status Shortage(uint32_t stripe, uint32_t good);
+
+  const Deps deps_;
+  const wire::BlobId blob_;
+  const Geometry geometry_;
+  const std::vector<uint64_t> drives_;
+  const std::shared_ptr<const ErasureCode> code_;
+  std::vector<uint32_t> preference_;  // shard indices, best first
+  std::vector<Shard> shards_;
+  std::vector<Chunk> chunks_;         // by stripe, then shard
+  uint32_t first_stripe_ = ~0u, last_stripe_ = 0;  // wanted
+  const uint64_t map_epoch_;
+  std::atomic<uint32_t> pending_ = 0;
+  bool map_suspect_ = false;
+  Status status_;
+};
+
+}  // namespace perigee::client

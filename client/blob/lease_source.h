@@ -1,0 +1,36 @@
+#pragma once
+// LeaseSource: places for an object's blobs, from leases of sequences that grow with the object.
+// Belongs to one writer.
+
+#include "base/clock.h"
+#include "client/blob/shard_io.h"
+
+namespace perigee::client {
+
+struct BlobPlace {
+  wire::VolumeInfo volume;
+  uint64_t seq = 0;
+  uint64_t intent = 0;
+};
+
+class LeaseSource {
+ public:
+  LeaseSource(Cluster* cluster, Clock* clock, wire::NodeId node);
+  // For the next blob in order. `blobs_left` is how many will follow with it; 0: unknown.
+  Result<BlobPlace> Next(uint64_t blobs_left);
+  // For one blob that `failed` could not take; another volume, where the cluster has one.
+  Result<BlobPlace> Elsewhere(uint32_t failed);
+
+ private:
+  Result<wire::LeaseReply> Lease(uint32_t count);
+
+  Cluster* const cluster_;
+  Clock* const clock_;
+  const wire::NodeId node_;
+  uint64_t spread_;
+  uint32_t next_count_ = 1;
+  wire::LeaseReply lease_;
+  uint32_t used_ = 0;  // of lease_
+};
+
+}  // namespace perigee::client
