@@ -4,6 +4,7 @@
 //
 // The POSIX side takes and gives the messages of rdma/wire/meta.h; errors as said there. The S3 side takes bucket and key.
 // Calls block on the store. S3 changes and calls marked `sync` return when durable; S3 reads return what is durable.
+// What a kNotFound of the S3 side is about begins its message: "NoSuchBucket", "NoSuchKey", "NoSuchUpload".
 // Thread-safe.
 
 #include <cstdint>
@@ -129,6 +130,9 @@ class Namespace {
   virtual Result<wire::Record> CompleteUpload(const UploadInfo& upload, const std::vector<std::pair<uint32_t, std::string>>& parts,
                                               const Preconditions& conditions) = 0;
   virtual Status AbortUpload(const UploadInfo& upload) = 0;
+  // Some of the work that uploads leave behind (parts to release, results over a day old), in bounded transactions. Uploads
+  // do some of it by themselves; the daemon calls it every minute or so.
+  virtual Status CleanUp() { return Status::Ok(); }
 };
 
 }  // namespace perigee::objectd

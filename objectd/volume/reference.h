@@ -24,7 +24,11 @@ struct ContentOwner {
   uint64_t generation = 0;
 };
 
-// Makes `owner` hold all blobs of `extents` (or the list): reference rows, and conflict reads of `intents`.
+// Blobs that one commit may reference: a transaction writes at most 1,000 keys. Objects of more use a list.
+inline constexpr uint64_t kBlobsPerCommitMax = 512;
+
+// Makes `owner` hold all blobs of `extents` (or the list): reference rows, and conflict reads of `intents`. kTooLarge over
+// kBlobsPerCommitMax blobs (AddListExtents too).
 Status AcquireContent(kv::Transaction& txn, const ContentOwner& owner, const std::vector<wire::Extent>& extents,
                       uint64_t list_id, const std::vector<uint64_t>& intents);
 // The owner no longer holds them. Blobs nobody holds become garbage in this commit (lists: when the collector walks them).

@@ -295,8 +295,11 @@ struct FeedRequest {  // -> FeedReply. Waits up to wait_ms for something new. kR
   uint32_t limit = 1024;
   uint32_t wait_ms = 0;
   NodeId released_for = 0;  // not 0: only kReleasedBurst of this node
+  uint64_t seen_durable = 0;  // of the last reply: the wait also ends when durable passes `after` for the first time
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.after); v(2, s.limit); v(3, s.wait_ms); v(4, s.released_for); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.after); v(2, s.limit); v(3, s.wait_ms); v(4, s.released_for); v(5, s.seen_durable); v.Rest(s.unknown);
+  }
 };
 struct FeedReply {
   std::vector<Change> changes;

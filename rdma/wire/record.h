@@ -118,12 +118,14 @@ struct Record {
   std::optional<Version> committed;  // what every door serves
   std::optional<Version> previous;   // kept until `committed` is at least kLocal
   std::optional<WriterInfo> writer;
+  uint64_t generation_floor = 0;     // a generation lost by a fall back; new ones are greater
   Unknown unknown;
   bool operator==(const Record&) const = default;
   static void Fields(auto& s, auto& v) {
     v(1, s.id); v(2, s.kind); v(3, s.mode); v(4, s.uid); v(5, s.gid); v(6, s.atime); v(7, s.mtime); v(8, s.ctime);
     v(9, s.btime); v(10, s.nlink); v(11, s.rdev); v(12, s.symlink); v(13, s.xattrs); v(14, s.headers);
-    v(15, s.implicit); v(16, s.bucket); v(17, s.committed); v(18, s.previous); v(19, s.writer); v.Rest(s.unknown);
+    v(15, s.implicit); v(16, s.bucket); v(17, s.committed); v(18, s.previous); v(19, s.writer);
+    v(20, s.generation_floor); v.Rest(s.unknown);
   }
 };
 
