@@ -1,0 +1,61 @@
+"""End-to-end tests: the real daemons, the real clients. A stack a module by default; tests that hurt one make their own."""
+
+import os
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
+
+from stack import Stack  # noqa: E402
+
+BINARIES = os.environ.get("PERIGEE_BIN", os.path.join(ROOT, "build", "bin"))
+HAS_FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
+needs_fuse = pytest.mark.skipif(not HAS_FUSE, reason="no /dev/fuse here")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+EXAMPLE_FREE_PORTS = ["--s3-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--bufferd-admin-listen", "127.0.0.1:0"]
+
+
+class Made:
+    """Stacks made by a test, taken down at its end."""
+
+    def __init__(self):
+        self.stacks = []
+
+    def __call__(self, *args, drives=6, data=None, up=True, env=None):
+        data = data or tempfile.mkdtemp(prefix="perigee-e2e-")
+        stack = Stack(data, BINARIES)
+        self.stacks.append(stack)
+        if up:
+            stack.up("--drives", str(drives), *EXAMPLE_FREE_PORTS, *args, env=env)
+        return stack
+
+    def close(self):
+        for stack in self.stacks:
+            stack.run("down", check=False, timeout=120)
+            for name in ("perigee", "objectd", "bufferd", "fuse"):
+                log = os.path.join(stack.data, "log", f"{name}.log")
+                if os.path.exists(log):
+                    with open(log, errors="replace") as f:
+                        text = f.read()
+                    if "Sanitizer" in text or "invariant broken" in text or "dropped unread" in text:
+                        print(text[-8000:])
+                        raise AssertionError(f"{name} reported a fault: see above")
+            shutil.rmtree(stack.data, ignore_errors=True)
+
+
+@pytest.fixture
+def make_stack():
+    made = Made()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def stack():
+    made = Made()
+    yield made()
+    made.close()
