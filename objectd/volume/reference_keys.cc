@@ -1,7 +1,5 @@
 #include "objectd/volume/reference_keys.h"
 
-#include <algorithm>
-
 #include "base/bytes.h"
 #include "objectd/kv/key_space.h"
 
