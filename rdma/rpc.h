@@ -49,7 +49,9 @@ struct Context {
   std::vector<OwnedFd> reply_fds;
 };
 
-enum class Access { kAnyone, kNodesOnly };  // kNodesOnly: Role::kNode, else kPermissionDenied
+// kNodesOnly: Role::kNode, or on `local` this process's own user or root (by the kernel; control sockets are 0600).
+// Others get kPermissionDenied.
+enum class Access { kAnyone, kNodesOnly };
 
 class Router final : public Handler {
  public:

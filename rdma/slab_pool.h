@@ -4,9 +4,10 @@
 //
 // A Piece owns its memory until destroyed; then it goes back to the pool, and slabs that stay idle go back to the
 // system. The bound is hard: over it Allocate waits, and TryAllocate gives nothing. That wait is the system's
-// back-pressure. Thread-safe.
+// back-pressure. Waiting Allocates are served first come, first served, and TryAllocate does not pass them. Thread-safe.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -60,6 +61,9 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
   // bytes <= kPieceBytesMax (else kTooLarge). kDeadlineExceeded when none came free in time.
   virtual Result<Piece> Allocate(size_t bytes, Nanos timeout) = 0;
   virtual Piece TryAllocate(size_t bytes) = 0;  // empty when the bound is reached
+  // Runs `fn` once, after memory came free (or a waiting Allocate gave up), on the thread that freed it: do not block
+  // there. For event loops: TryAllocate, on failure OnNextFree, then TryAllocate again to close the gap.
+  virtual void OnNextFree(std::function<void()> fn) = 0;
   virtual uint64_t BytesInUse() const = 0;
   virtual uint64_t BytesMapped() const = 0;
   // Gives idle slabs back to the system; the owner calls it now and then.
@@ -68,7 +72,8 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
   // For providers: where a piece of memory lies. False when `data` is not inside this pool.
   struct Location { uint32_t slab; uint64_t offset; };
   virtual bool Locate(const uint8_t* data, size_t bytes, Location* out) const = 0;
-  struct Slab { uint32_t id; int fd; uint64_t bytes; };  // fd is the pool's own memfd, sealed against resizing
+  // fd is the pool's own memfd, open for reading, sealed against resizing. Ids start at 1 and are never used again.
+  struct Slab { uint32_t id; int fd; uint64_t bytes; };
   virtual Result<Slab> GetSlab(uint32_t id) const = 0;
 
  protected:

@@ -97,8 +97,9 @@ class Channel {
   using Done = std::function<void(Result<Payload>)>;
   virtual ~Channel() = default;
   virtual void Call(wire::Method method, std::string header, ConstBytes bulk, CallOptions options, Done done) = 0;
-  // Waits (base/event.h). Not from a provider's thread.
-  Result<Payload> CallAndWait(wire::Method method, std::string header, ConstBytes bulk = {}, CallOptions options = {});
+  // Waits (base/event.h). Not from a provider's thread. `local` overrides it: the waiting thread reads the reply itself.
+  virtual Result<Payload> CallAndWait(wire::Method method, std::string header, ConstBytes bulk = {},
+                                      CallOptions options = {});
   virtual bool Healthy() const = 0;  // connected, or not tried yet
   virtual std::string Describe() const = 0;  // "local /run/perigee/objectd.sock": for status
   virtual void Close() = 0;          // fails what is pending with kCancelled
@@ -118,9 +119,12 @@ struct TransportOptions {
   uint32_t credits = 128;       // calls in flight per connection
   uint32_t waiting_max = 4096;  // calls waiting for credits per channel
   uint32_t connections_max = 4096;
-  std::shared_ptr<SlabPool> pool;
+  std::shared_ptr<SlabPool> pool;  // null: one of its own, with SlabPool's defaults
   metrics::Registry* metrics = nullptr;
 };
+
+// For providers: a number for Peer::connection that this process has not used yet.
+uint64_t NextConnectionId();
 
 // Addresses are "provider:rest", e.g. "local:/run/perigee/objectd.sock", "sim:objectd-1".
 class Transport {
@@ -133,10 +137,13 @@ class Transport {
   virtual bool passes_fds() const = 0;
 };
 
-// `mode` is that of the listening sockets' files (0600, or 0660 with `group`).
+// `mode` is that of the listening sockets' files (0600, or 0660 with `group`). `loops` threads serve and receive; they
+// start with the first listener or connection. In a forked child make a new transport and a new pool; what the child
+// inherited it may destroy (that leaks) but not use.
 struct LocalOptions {
   uint32_t socket_mode = 0600;
   int64_t socket_group = -1;
+  uint32_t loops = 2;
 };
 Result<std::unique_ptr<Transport>> CreateLocalTransport(TransportOptions options, LocalOptions local = {});
 

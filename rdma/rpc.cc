@@ -1,0 +1,65 @@
+#include "rdma/rpc.h"
+
+#include <unistd.h>
+
+#include <string>
+
+namespace perigee::rdma {
+
+namespace {
+
+// A control socket is 0600: whoever the kernel says is this daemon's own user, or root, owns the daemon anyway and
+// needs no cluster secret. Only `local` has credentials that the kernel vouches for.
+bool Allowed(Access access, const Peer& peer) {
+  if (access == Access::kAnyone || peer.role == Role::kNode) return true;
+  return peer.provider == "local" && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+void Serve(ServerCall& call, const Router::Raw& raw) {
+  Context ctx{call.peer(), call.bulk(), call.deadline(), {}, {}};
+  Result<std::string> reply = raw(ctx, call.header());
+  if (!reply.ok()) {
+    call.Fail(reply.status());
+    return;
+  }
+  call.Reply(Payload{std::move(*reply), std::move(ctx.reply_bulk), std::move(ctx.reply_fds)});
+}
+
+}  // namespace
+
+void Router::AddRaw(wire::Method method, Access access, Scheduler* where, Raw raw) {
+  auto index = static_cast<size_t>(method);
+  PERIGEE_CHECK(index < entries_.size());
+  PERIGEE_CHECK(!entries_[index].raw);
+  entries_[index] = Entry{access, where, std::move(raw)};
+}
+
+void Router::OnCall(std::unique_ptr<ServerCall> call) {
+  auto index = static_cast<size_t>(call->method());
+  if (index >= entries_.size() || !entries_[index].raw) {
+    call->Fail(Status(Code::kUnimplemented, "no such method: " + std::to_string(index)));
+    return;
+  }
+  const Entry& entry = entries_[index];
+  if (!Allowed(entry.access, call->peer())) {
+    call->Fail(Status(Code::kPermissionDenied,
+                      "method " + std::to_string(index) + " is for nodes of the cluster only"));
+    return;
+  }
+  if (entry.where == nullptr) {
+    Serve(*call, entry.raw);
+    return;
+  }
+  std::shared_ptr<ServerCall> shared = std::move(call);
+  Status posted = entry.where->Post([shared, &entry] {
+    // Nobody waits for it any more: an overloaded pool catches up by not doing it.
+    if (entry.where->clock().Monotonic() >= shared->deadline()) {
+      shared->Fail(Status(Code::kDeadlineExceeded, "the call waited past its deadline"));
+      return;
+    }
+    Serve(*shared, entry.raw);
+  });
+  if (!posted.ok()) shared->Fail(posted.With("this method's pool"));
+}
+
+}  // namespace perigee::rdma
