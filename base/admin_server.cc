@@ -37,7 +37,8 @@ std::string Name(const tcp::endpoint& at) {
   return host + ":" + std::to_string(at.port());
 }
 
-// One connection: reads a request, answers it, and so on. Bound to the server's thread; lives by its own handlers.
+// One connection: reads a request, answers it, and so on. Bound to the server's thread; lives by
+// its own handlers.
 class Session : public std::enable_shared_from_this<Session> {
  public:
   // `slot` is held while the connection is open.
@@ -49,9 +50,10 @@ class Session : public std::enable_shared_from_this<Session> {
     parser_->header_limit(kHeaderBytesMax);
     parser_->body_limit(kBodyBytesMax);
     stream_.expires_after(kRequestTime);
-    http::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code ec, size_t) {
-      if (!ec) self->Write();  // else the connection closes with the session
-    });
+    http::async_read(stream_, buffer_, *parser_,
+                     [self = shared_from_this()](beast::error_code ec, size_t) {
+                       if (!ec) self->Write();  // else the connection closes with the session
+                     });
   }
 
  private:
@@ -61,12 +63,14 @@ class Session : public std::enable_shared_from_this<Session> {
     response_.version(request.version());
     response_.keep_alive(request.keep_alive());
     response_.prepare_payload();
-    if (request.method() == http::verb::head) response_.body().clear();  // the length stays that of GET
-    http::async_write(stream_, response_, [self = shared_from_this()](beast::error_code ec, size_t) {
-      if (!ec && self->response_.keep_alive()) return self->Read();
-      beast::error_code ignored;  // closing what is already broken may fail
-      self->stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
-    });
+    if (request.method() == http::verb::head)
+      response_.body().clear();  // the length stays that of GET
+    http::async_write(stream_, response_,
+                      [self = shared_from_this()](beast::error_code ec, size_t) {
+                        if (!ec && self->response_.keep_alive()) return self->Read();
+                        beast::error_code ignored;  // closing what is already broken may fail
+                        self->stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+                      });
   }
 
   beast::tcp_stream stream_;
@@ -80,16 +84,20 @@ class Session : public std::enable_shared_from_this<Session> {
 class AdminServerImpl final : public AdminServer {
  public:
   AdminServerImpl(metrics::Registry* registry, std::function<Status()> health)
-      : registry_(registry), health_(std::move(health)),
-        answer_([this](const http::request<http::string_body>& request) { return Respond(request); }) {}
+      : registry_(registry),
+        health_(std::move(health)),
+        answer_(
+            [this](const http::request<http::string_body>& request) { return Respond(request); }) {}
   ~AdminServerImpl() override { Stop(); }
 
   Status Listen(const std::string& listen) {
     PERIGEE_ASSIGN(HostPort at, ParseHostPort(listen));
     beast::error_code ec;
     tcp::resolver resolver(io_);
-    auto found = resolver.resolve(at.host, std::to_string(at.port), tcp::resolver::passive | tcp::resolver::numeric_service, ec);
-    if (ec || found.empty()) return Status(Code::kInvalidArgument, "listen on " + listen + ": " + ec.message());
+    auto found = resolver.resolve(at.host, std::to_string(at.port),
+                                  tcp::resolver::passive | tcp::resolver::numeric_service, ec);
+    if (ec || found.empty())
+      return Status(Code::kInvalidArgument, "listen on " + listen + ": " + ec.message());
     tcp::endpoint endpoint = found.begin()->endpoint();
     auto failed = [&] { return Status::FromErrno(ec.value(), "listen on " + listen); };
     acceptor_.open(endpoint.protocol(), ec);
@@ -169,7 +177,8 @@ class AdminServerImpl final : public AdminServer {
   metrics::Registry* const registry_;
   const std::function<Status()> health_;
   const Answer answer_;
-  size_t connections_ = 0;  // of the server's thread, and the sessions that io_ destroys go before it
+  size_t connections_ =
+      0;  // of the server's thread, and the sessions that io_ destroys go before it
   asio::io_context io_{1};
   tcp::acceptor acceptor_{io_};
   asio::steady_timer retry_{io_};
@@ -180,7 +189,8 @@ class AdminServerImpl final : public AdminServer {
 
 }  // namespace
 
-Result<std::unique_ptr<AdminServer>> AdminServer::Start(const std::string& listen, metrics::Registry* registry,
+Result<std::unique_ptr<AdminServer>> AdminServer::Start(const std::string& listen,
+                                                        metrics::Registry* registry,
                                                         std::function<Status()> health) {
   auto server = std::make_unique<AdminServerImpl>(registry, std::move(health));
   PERIGEE_TRY(server->Listen(listen));

@@ -43,7 +43,8 @@ Hasher::Hasher(HashKind kind) : ctx_(EVP_MD_CTX_new()), kind_(kind) {
 
 Hasher::~Hasher() { EVP_MD_CTX_free(Context(ctx_)); }
 
-Hasher::Hasher(Hasher&& other) noexcept : ctx_(std::exchange(other.ctx_, nullptr)), kind_(other.kind_) {}
+Hasher::Hasher(Hasher&& other) noexcept
+    : ctx_(std::exchange(other.ctx_, nullptr)), kind_(other.kind_) {}
 
 Hasher& Hasher::operator=(Hasher&& other) noexcept {
   std::swap(ctx_, other.ctx_);
@@ -75,7 +76,8 @@ std::string HmacSha256(std::string_view key, std::string_view data) {
   // A null key means "the key of before" to OpenSSL.
   const char* key_data = key.empty() ? "" : key.data();
   PERIGEE_CHECK(HMAC(Algorithm(HashKind::kSha256), key_data, static_cast<int>(key.size()),
-                     reinterpret_cast<const unsigned char*>(data.data()), data.size(), mac.data(), &bytes) != nullptr);
+                     reinterpret_cast<const unsigned char*>(data.data()), data.size(), mac.data(),
+                     &bytes) != nullptr);
   return std::string(reinterpret_cast<char*>(mac.data()), bytes);
 }
 
@@ -84,14 +86,17 @@ bool ConstantTimeEqual(std::string_view a, std::string_view b) {
 }
 
 std::string Base64Encode(std::string_view raw) {
-  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static constexpr char kDigits[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   out.reserve((raw.size() + 2) / 3 * 4);
   for (size_t i = 0; i < raw.size(); i += 3) {
     size_t have = std::min<size_t>(raw.size() - i, 3);
     uint32_t group = 0;
-    for (size_t j = 0; j < 3; ++j) group = group << 8 | (j < have ? static_cast<uint8_t>(raw[i + j]) : 0);
-    for (size_t j = 0; j < 4; ++j) out.push_back(j <= have ? kDigits[group >> (18 - 6 * j) & 63] : '=');
+    for (size_t j = 0; j < 3; ++j)
+      group = group << 8 | (j < have ? static_cast<uint8_t>(raw[i + j]) : 0);
+    for (size_t j = 0; j < 4; ++j)
+      out.push_back(j <= have ? kDigits[group >> (18 - 6 * j) & 63] : '=');
   }
   return out;
 }

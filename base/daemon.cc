@@ -82,12 +82,15 @@ Result<std::string> ReadSecret(const std::string& path) {
   if (fstat(fd.get(), &st) != 0) return ErrnoStatus("stat", path);
   if (!S_ISREG(st.st_mode)) return Status(Code::kInvalidArgument, path + " is not a regular file");
   if ((st.st_mode & 077) != 0) {
-    return Status(Code::kPermissionDenied, path + " holds a secret that others may read: chmod 600 " + path);
+    return Status(Code::kPermissionDenied,
+                  path + " holds a secret that others may read: chmod 600 " + path);
   }
   PERIGEE_ASSIGN(std::string secret, ReadSmall(fd.get(), path));
-  if (secret.size() > kSecretBytesMax) return Status(Code::kTooLarge, path + " is too long for a secret");
+  if (secret.size() > kSecretBytesMax)
+    return Status(Code::kTooLarge, path + " is too long for a secret");
   while (secret.ends_with('\n') || secret.ends_with('\r')) secret.pop_back();
-  if (secret.empty()) return Status(Code::kInvalidArgument, path + " is empty; it should hold a secret");
+  if (secret.empty())
+    return Status(Code::kInvalidArgument, path + " is empty; it should hold a secret");
   return secret;
 }
 
@@ -99,7 +102,8 @@ Status CreateSecret(const std::string& path, const std::string& temp) {
   PERIGEE_FAILPOINT_STATUS(secret_before_sync);
   if (fsync(fd.get()) != 0) return ErrnoStatus("sync", temp);
   PERIGEE_FAILPOINT_STATUS(secret_before_link);
-  // link, not rename: it does not replace the secret of another process that starts at the same time.
+  // link, not rename: it does not replace the secret of another process that starts at the same
+  // time.
   if (link(temp.c_str(), path.c_str()) != 0) return ErrnoStatus("create", path);
   return Status::Ok();
 }
@@ -138,12 +142,14 @@ Result<PidLock> PidLock::Take(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (fd.get() < 0) return ErrnoStatus("open", path);
   int r;
-  do r = flock(fd.get(), LOCK_EX | LOCK_NB); while (r != 0 && errno == EINTR);
+  do r = flock(fd.get(), LOCK_EX | LOCK_NB);
+  while (r != 0 && errno == EINTR);
   if (r != 0 && errno == EWOULDBLOCK) {
     PERIGEE_ASSIGN(std::string holder, ReadSmall(fd.get(), path));
     while (holder.ends_with('\n')) holder.pop_back();
     // Empty for the moment between its lock and its writing.
-    return Status(Code::kAlreadyExists, path + " is held by " + (holder.empty() ? "another process" : "pid " + holder));
+    return Status(Code::kAlreadyExists,
+                  path + " is held by " + (holder.empty() ? "another process" : "pid " + holder));
   }
   if (r != 0) return ErrnoStatus("lock", path);
   if (ftruncate(fd.get(), 0) != 0) return ErrnoStatus("truncate", path);

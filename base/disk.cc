@@ -27,11 +27,14 @@ void RunInline(IoOp& op) {
       op.status = op.file->WriteAt(op.offset, {op.data, op.bytes});
       if (op.status.ok()) op.done = op.bytes;
       break;
-    case IoOp::Kind::kSyncData: op.status = op.file->SyncData(); break;
+    case IoOp::Kind::kSyncData:
+      op.status = op.file->SyncData();
+      break;
   }
 }
 
-static Status WriteAndRename(Disk& disk, const std::string& temp, const std::string& path, std::string_view content) {
+static Status WriteAndRename(Disk& disk, const std::string& temp, const std::string& path,
+                             std::string_view content) {
   {
     // A temporary file that a crash left is written over.
     PERIGEE_ASSIGN(std::unique_ptr<File> file, disk.Open(temp, OpenMode::kCreateOrOpen));
@@ -65,10 +68,13 @@ Result<std::string> ReadWholeFile(Disk& disk, const std::string& path, uint64_t 
   for (uint64_t want = std::min(size, bytes_max) + 1;; want = std::min(2 * want, bytes_max + 1)) {
     size_t have = content.size();
     content.resize(want);
-    PERIGEE_ASSIGN(size_t got, file->ReadAt(have, {reinterpret_cast<uint8_t*>(content.data()) + have, want - have}));
+    PERIGEE_ASSIGN(
+        size_t got,
+        file->ReadAt(have, {reinterpret_cast<uint8_t*>(content.data()) + have, want - have}));
     content.resize(have + got);
     if (content.size() > bytes_max) {
-      return Status(Code::kTooLarge, "read " + path + ": more than " + std::to_string(bytes_max) + " bytes");
+      return Status(Code::kTooLarge,
+                    "read " + path + ": more than " + std::to_string(bytes_max) + " bytes");
     }
     if (content.size() < want) return content;
   }

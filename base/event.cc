@@ -44,7 +44,9 @@ Nanos CondVar::Now() {
   return clock != nullptr ? clock->Monotonic() : RealClock::Get().Monotonic();
 }
 
-Nanos CondVar::DeadlineAfter(Nanos timeout) { return internal::SaturatingAdd(Now(), std::max<Nanos>(timeout, 0)); }
+Nanos CondVar::DeadlineAfter(Nanos timeout) {
+  return internal::SaturatingAdd(Now(), std::max<Nanos>(timeout, 0));
+}
 
 // Set notifies under the lock, so that a waiter that returns may destroy the event at once.
 void Event::Set() {

@@ -28,18 +28,19 @@ struct Armed {
   size_t index = 0;
   Action action = Action::kKill;
   uint64_t delay_ms = 0;
-  uint64_t at = 1;    // which hit since it was armed; 0: every one
+  uint64_t at = 1;  // which hit since it was armed; 0: every one
   uint64_t seen = 0;
 };
 
 // Process-wide by nature: failpoints are places in the code.
 std::array<std::atomic<uint64_t>, kCount> g_hits{};
 std::atomic<bool> g_any_armed{false};
-std::mutex g_mu;             // guards g_armed
+std::mutex g_mu;  // guards g_armed
 std::vector<Armed> g_armed;
 
 Status Bad(std::string_view item, std::string_view why) {
-  return Status(Code::kInvalidArgument, "failpoint '" + std::string(item) + "': " + std::string(why));
+  return Status(Code::kInvalidArgument,
+                "failpoint '" + std::string(item) + "': " + std::string(why));
 }
 
 bool ParseNumber(std::string_view text, uint64_t* out) {
@@ -70,7 +71,8 @@ Result<Armed> ParseItem(std::string_view item) {
     armed.action = Armed::Action::kKill;
   } else if (action == "error") {
     armed.action = Armed::Action::kError;
-  } else if (action.starts_with(kDelay) && ParseNumber(action.substr(kDelay.size()), &armed.delay_ms)) {
+  } else if (action.starts_with(kDelay) &&
+             ParseNumber(action.substr(kDelay.size()), &armed.delay_ms)) {
     armed.action = Armed::Action::kDelay;
   } else {
     return Bad(item, "the action is kill, error or delay:MS");

@@ -10,7 +10,8 @@
 namespace perigee {
 namespace {
 
-constexpr unsigned kDepth = 128;  // operations in flight per thread; the completion queue holds twice as many
+constexpr unsigned kDepth =
+    128;  // operations in flight per thread; the completion queue holds twice as many
 constexpr size_t kTransferMax = size_t{1} << 30;  // of one submission; longer ones go on inline
 
 class Ring {
@@ -37,7 +38,8 @@ class Ring {
       }
       if (in_flight == 0) continue;
       int r = io_uring_submit_and_wait(&ring_, 1);
-      // The kernel may be using the callers' buffers: there is no way out of here but to wait for it.
+      // The kernel may be using the callers' buffers: there is no way out of here but to wait for
+      // it.
       PERIGEE_CHECK(r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY);
       io_uring_cqe* cqe;
       while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
@@ -52,8 +54,10 @@ class Ring {
 
  private:
   bool Init() {
-    // Completions are wanted only when this thread asks for them; kernels before 6.1 do not know the flags.
-    int r = io_uring_queue_init(kDepth, &ring_, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    // Completions are wanted only when this thread asks for them; kernels before 6.1 do not know
+    // the flags.
+    int r = io_uring_queue_init(kDepth, &ring_,
+                                IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     if (r == -EINVAL) r = io_uring_queue_init(kDepth, &ring_, 0);
     ready_ = r == 0;
     return ready_ && Probe();
@@ -63,13 +67,15 @@ class Ring {
   bool Probe() {
     io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
     if (probe == nullptr) return false;
-    bool known = io_uring_opcode_supported(probe, IORING_OP_READ) && io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
+    bool known = io_uring_opcode_supported(probe, IORING_OP_READ) &&
+                 io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
                  io_uring_opcode_supported(probe, IORING_OP_FSYNC);
     io_uring_free_probe(probe);
     if (!known) return false;
     io_uring_prep_nop(io_uring_get_sqe(&ring_));
     int r;
-    do r = io_uring_submit_and_wait(&ring_, 1); while (r == -EINTR);
+    do r = io_uring_submit_and_wait(&ring_, 1);
+    while (r == -EINTR);
     io_uring_cqe* cqe;
     if (r < 0 || io_uring_peek_cqe(&ring_, &cqe) != 0) return false;
     io_uring_cqe_seen(&ring_, cqe);
@@ -80,12 +86,19 @@ class Ring {
   bool Queue(IoOp& op) {
     if (dynamic_cast<PosixFile*>(op.file) == nullptr) return false;
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    if (sqe == nullptr) return false;  // the kernel is short of memory and took none of the queue yet
+    if (sqe == nullptr)
+      return false;  // the kernel is short of memory and took none of the queue yet
     auto bytes = static_cast<unsigned>(std::min(op.bytes, kTransferMax));
     switch (op.kind) {
-      case IoOp::Kind::kRead: io_uring_prep_read(sqe, op.file->fd(), op.data, bytes, op.offset); break;
-      case IoOp::Kind::kWrite: io_uring_prep_write(sqe, op.file->fd(), op.data, bytes, op.offset); break;
-      case IoOp::Kind::kSyncData: io_uring_prep_fsync(sqe, op.file->fd(), IORING_FSYNC_DATASYNC); break;
+      case IoOp::Kind::kRead:
+        io_uring_prep_read(sqe, op.file->fd(), op.data, bytes, op.offset);
+        break;
+      case IoOp::Kind::kWrite:
+        io_uring_prep_write(sqe, op.file->fd(), op.data, bytes, op.offset);
+        break;
+      case IoOp::Kind::kSyncData:
+        io_uring_prep_fsync(sqe, op.file->fd(), IORING_FSYNC_DATASYNC);
+        break;
     }
     io_uring_sqe_set_data(sqe, &op);
     return true;
@@ -116,9 +129,9 @@ class Ring {
         break;
       case IoOp::Kind::kSyncData:
         // EAGAIN never reached the file system; any other failure of a sync is final.
-        op.status = result == -EAGAIN ? file.SyncData() 
-                    : result < 0       ? file.Error(-result, "sync")
-                                       : Status::Ok();
+        op.status = result == -EAGAIN ? file.SyncData()
+                    : result < 0      ? file.Error(-result, "sync")
+                                      : Status::Ok();
         break;
     }
   }

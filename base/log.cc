@@ -40,11 +40,13 @@ std::string Timestamp() {
   time_t seconds = now / kSecond;
   tm parts;
   gmtime_r(&seconds, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
-                     parts.tm_hour, parts.tm_min, parts.tm_sec, now % kSecond / kMillisecond);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900,
+                     parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                     now % kSecond / kMillisecond);
 }
 
-// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that a line is valid whatever it names.
+// As a JSON string; bytes that are not UTF-8 become U+FFFD, so that a line is valid whatever it
+// names.
 std::string Quoted(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -79,8 +81,8 @@ void Write(Level level, std::string_view event, Fields fields) {
   std::string_view level_name = kLevelNames[static_cast<size_t>(level)];
   std::string line;
   if (format == Format::kJson) {
-    line = fmt::format(R"({{"time":"{}","level":"{}","daemon":{},"event":{})", Timestamp(), level_name, Quoted(daemon),
-                       Quoted(event));
+    line = fmt::format(R"({{"time":"{}","level":"{}","daemon":{},"event":{})", Timestamp(),
+                       level_name, Quoted(daemon), Quoted(event));
     for (const Field& f : fields) line += "," + Quoted(f.key) + ":" + Quoted(f.value);
     line += "}";
   } else {

@@ -1,6 +1,7 @@
-// ManualScheduler: every task runs on a thread of its own (a lane), but only the one that has the turn runs. The driving
-// thread gives the turn to a ready task drawn from the seed and gets it back when the task ends or waits. When nothing
-// is ready, the clock jumps to the next timer or timed wait.
+// ManualScheduler: every task runs on a thread of its own (a lane), but only the one that has the
+// turn runs. The driving thread gives the turn to a ready task drawn from the seed and gets it back
+// when the task ends or waits. When nothing is ready, the clock jumps to the next timer or timed
+// wait.
 
 #include <algorithm>
 #include <chrono>
@@ -58,7 +59,8 @@ std::mutex g_mu;
 // Thrown out of a wait to release a task that waits for ever.
 struct TaskUnwound : std::exception {
   const char* what() const noexcept override {
-    return "a task of a ManualScheduler still waited when the scheduler was stopped, in a place that cannot be unwound";
+    return "a task of a ManualScheduler still waited when the scheduler was stopped, in a place "
+           "that cannot be unwound";
   }
 };
 
@@ -76,7 +78,8 @@ std::atomic<int> governed_waits{0};
 
 class Manual final : public ManualScheduler {
  public:
-  explicit Manual(uint64_t seed) : random_(seed), outer_(t_driven), creator_(std::this_thread::get_id()) {
+  explicit Manual(uint64_t seed)
+      : random_(seed), outer_(t_driven), creator_(std::this_thread::get_id()) {
     PERIGEE_CHECK(t_lane == nullptr);
     t_driven = this;
   }
@@ -135,7 +138,8 @@ class Manual final : public ManualScheduler {
     Nanos end = SaturatingAdd(clock_.Monotonic(), by);
     {
       std::unique_lock g(g_mu);
-      while (Step(g, end)) {}
+      while (Step(g, end)) {
+      }
     }
     clock_.AdvanceTo(end);
   }
@@ -150,10 +154,12 @@ class Manual final : public ManualScheduler {
       timer_deadlines_.clear();
       // A task cannot wait for itself: the driving thread's Stop finishes what this began.
       if (t_lane != nullptr) return;
-      while (Step(g, clock_.Monotonic())) {}
+      while (Step(g, clock_.Monotonic())) {
+      }
       UnwindWaiting();
       while (live_ > 0 || !ready_.empty()) {
-        if (!Step(g, kForever)) Die("stopped, but a task waits while it is unwound, for something that cannot happen");
+        if (!Step(g, kForever))
+          Die("stopped, but a task waits while it is unwound, for something that cannot happen");
       }
       for (auto& lane : lanes_) {
         lane->quit = true;
@@ -165,7 +171,8 @@ class Manual final : public ManualScheduler {
     for (auto& lane : lanes) lane->thread.join();
   }
 
-  bool WaitInTask(Lane& lane, std::unique_ptr<Turn>& turn, std::unique_lock<std::mutex>& lock, Nanos timeout) {
+  bool WaitInTask(Lane& lane, std::unique_ptr<Turn>& turn, std::unique_lock<std::mutex>& lock,
+                  Nanos timeout) {
     Waiter waiter{this, &lane, !lane.finishing && std::uncaught_exceptions() == 0};
     std::unique_lock g(g_mu);
     if (unwinding_ && waiter.may_unwind) throw TaskUnwound();
@@ -183,7 +190,8 @@ class Manual final : public ManualScheduler {
     return !waiter.timed_out;
   }
 
-  bool WaitOnDriver(std::unique_ptr<Turn>& turn, std::unique_lock<std::mutex>& lock, Nanos timeout) {
+  bool WaitOnDriver(std::unique_ptr<Turn>& turn, std::unique_lock<std::mutex>& lock,
+                    Nanos timeout) {
     Waiter waiter{this, nullptr, false};
     {
       std::unique_lock g(g_mu);
@@ -193,7 +201,8 @@ class Manual final : public ManualScheduler {
       while (!waiter.woken) {
         bool idle = live_ == 0 && ready_.empty() && timers_.empty();
         if (idle && waiter.deadline == kForever) {
-          driver_.wait(g, changed);  // as on an ordinary thread: someone outside the scheduler will notify
+          driver_.wait(
+              g, changed);  // as on an ordinary thread: someone outside the scheduler will notify
         } else if (idle) {
           Nanos left = std::clamp<Nanos>(waiter.deadline - clock_.Monotonic(), 0, kOutsideMax);
           if (!driver_.wait_for(g, std::chrono::nanoseconds(left), changed)) Step(g, kForever);
@@ -233,7 +242,8 @@ class Manual final : public ManualScheduler {
   size_t Draw(size_t bound) { return random_.Below(bound); }
 
  private:
-  static constexpr Nanos kOutsideMax = 10 * kSecond;  // real time, for notifies from outside the scheduler
+  static constexpr Nanos kOutsideMax =
+      10 * kSecond;  // real time, for notifies from outside the scheduler
 
   struct Ready {
     Task task;   // to start, or
@@ -251,13 +261,15 @@ class Manual final : public ManualScheduler {
     waiter.number = next_number_++;
     if (timeout != kForever) {
       waiter.deadline = SaturatingAdd(clock_.Monotonic(), std::max<Nanos>(timeout, 0));
-      if (waiter.deadline != kForever) timed_waits_.emplace(std::pair(waiter.deadline, waiter.number), &waiter);
+      if (waiter.deadline != kForever)
+        timed_waits_.emplace(std::pair(waiter.deadline, waiter.number), &waiter);
     }
     turn->waiters.push_back(&waiter);
     governed_waits.fetch_add(1);
   }
 
-  // Runs one turn, jumping to the next instant up to `latest` when nothing is ready. False when there is nothing to do.
+  // Runs one turn, jumping to the next instant up to `latest` when nothing is ready. False when
+  // there is nothing to do.
   bool Step(std::unique_lock<std::mutex>& g, Nanos latest) {
     MakeDueReady();
     if (ready_.empty()) {
@@ -293,7 +305,8 @@ class Manual final : public ManualScheduler {
       MakeReady({std::move(it->second), nullptr});
       timers_.erase(it);
     }
-    while (!timed_waits_.empty() && timed_waits_.begin()->first.first <= now) Wake(*timed_waits_.begin()->second, true);
+    while (!timed_waits_.empty() && timed_waits_.begin()->first.first <= now)
+      Wake(*timed_waits_.begin()->second, true);
   }
 
   void UnwindWaiting() {

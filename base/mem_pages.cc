@@ -70,7 +70,8 @@ void MemPages::PunchHole(uint64_t offset, uint64_t bytes) {
       KeepSynced(page);
       pages_.erase(page);
     } else {
-      ZeroWithin(page, std::max(offset, start) - start, std::min(end - start, uint64_t{kPageBytes}));
+      ZeroWithin(page, std::max(offset, start) - start,
+                 std::min(end - start, uint64_t{kPageBytes}));
     }
   }
 }
@@ -109,7 +110,8 @@ void MemPages::Crash(Random& random) {
   // What lies beyond the size is gone, as a truncation would have it.
   uint64_t end = RoundUp(size_, kPageBytes) / kPageBytes;
   pages_.erase(pages_.lower_bound(end), pages_.end());
-  if (size_ % kPageBytes != 0 && pages_.contains(end - 1)) ZeroWithin(end - 1, size_ % kPageBytes, kPageBytes);
+  if (size_ % kPageBytes != 0 && pages_.contains(end - 1))
+    ZeroWithin(end - 1, size_ % kPageBytes, kPageBytes);
   Sync();
 }
 
@@ -133,7 +135,8 @@ MemPages::Bytes& MemPages::Writable(uint64_t page) {
 void MemPages::ZeroWithin(uint64_t page, size_t from, size_t to) {
   KeepSynced(page);
   auto& bytes = Writable(page);
-  std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(from), bytes.begin() + static_cast<std::ptrdiff_t>(to), 0);
+  std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(from),
+            bytes.begin() + static_cast<std::ptrdiff_t>(to), 0);
 }
 
 }  // namespace perigee

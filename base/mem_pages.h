@@ -1,8 +1,10 @@
 #pragma once
-// MemPages: the bytes of one file of MemDisk, in pages of 4 KiB, with what the last sync made safe. For mem_disk.cc only.
+// MemPages: the bytes of one file of MemDisk, in pages of 4 KiB, with what the last sync made safe.
+// For mem_disk.cc only.
 //
-// A page is absent (a hole), allocated and zero, or has bytes. Of each page changed since the last sync the synced one is
-// kept beside it; Crash() puts some of those back. Thread rule: none of its own, the disk's mutex guards it.
+// A page is absent (a hole), allocated and zero, or has bytes. Of each page changed since the last
+// sync the synced one is kept beside it; Crash() puts some of those back. Thread rule: none of its
+// own, the disk's mutex guards it.
 
 #include <array>
 #include <cstdint>
@@ -46,7 +48,7 @@ class MemPages {
   uint64_t synced_size_ = 0;
   std::map<uint64_t, Page> pages_;
   std::map<uint64_t, std::optional<Page>> synced_;  // of changed pages; nullopt: was absent
-  std::set<uint64_t> cut_;                          // pages a truncation changed: they come back with the size
+  std::set<uint64_t> cut_;  // pages a truncation changed: they come back with the size
 };
 
 }  // namespace perigee

@@ -66,10 +66,12 @@ class Kind {
   std::map<std::pair<std::string, Labels>, std::unique_ptr<Impl>> metrics_;
 };
 
-// prometheus-cpp throws when a name is malformed or taken by another kind: names are in our code, so that is a bug here.
+// prometheus-cpp throws when a name is malformed or taken by another kind: names are in our code,
+// so that is a bug here.
 class RegistryImpl final : public Registry {
  public:
-  Counter* GetCounter(const std::string& name, const std::string& help, const Labels& labels) override {
+  Counter* GetCounter(const std::string& name, const std::string& help,
+                      const Labels& labels) override {
     std::lock_guard lock(mu_);
     return counters_.Get(name, labels, [&]() -> auto& {
       return prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
@@ -83,13 +85,16 @@ class RegistryImpl final : public Registry {
     });
   }
 
-  Histogram* GetHistogram(const std::string& name, const std::string& help, std::vector<double> bounds,
-                          const Labels& labels) override {
+  Histogram* GetHistogram(const std::string& name, const std::string& help,
+                          std::vector<double> bounds, const Labels& labels) override {
     PERIGEE_CHECK(std::is_sorted(bounds.begin(), bounds.end()));
     std::lock_guard lock(mu_);
     return histograms_.Get(
         name, labels,
-        [&]() -> auto& { return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_); }, bounds);
+        [&]() -> auto& {
+          return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_);
+        },
+        bounds);
   }
 
   void OnCollect(std::function<void()> fn) override {
@@ -104,7 +109,8 @@ class RegistryImpl final : public Registry {
   }
 
  private:
-  std::mutex collect_mu_;  // guards collectors_, and that one exposition runs at a time; taken before mu_
+  std::mutex
+      collect_mu_;  // guards collectors_, and that one exposition runs at a time; taken before mu_
   std::vector<std::function<void()>> collectors_;
   std::mutex mu_;  // guards the three below
   Kind<prometheus::Counter, Counter, CounterImpl> counters_;

@@ -36,7 +36,8 @@ Result<Range> ParseRange(const std::string& pattern, std::string_view inside) {
       !ParseNumber(inside.substr(dots + 3), &range.last) || range.first > range.last) {
     return Bad(pattern, "a pattern: braces hold a rising range such as {1...6}");
   }
-  if (range.last - range.first >= kExpandedMax) return Bad(pattern, "a pattern of at most 4096 names");
+  if (range.last - range.first >= kExpandedMax)
+    return Bad(pattern, "a pattern of at most 4096 names");
   if (inside.starts_with('0')) range.digits = dots;
   return range;
 }
@@ -50,15 +51,18 @@ Result<uint64_t> ParseBytes(std::string_view text) {
   bool long_unit = number.size() != text.size();
   int shift = 0;
   if (!number.empty()) {
-    char unit = number.back() >= 'a' && !long_unit ? static_cast<char>(number.back() - 'a' + 'A') : number.back();
+    char unit = number.back() >= 'a' && !long_unit ? static_cast<char>(number.back() - 'a' + 'A')
+                                                   : number.back();
     if (size_t i = kUnits.find(unit); i != kUnits.npos) {
       shift = static_cast<int>(10 * (i + 1));
       number.remove_suffix(1);
     }
   }
   uint64_t value = 0;
-  if (!ParseNumber(number, &value) || (long_unit && shift == 0)) return Bad(text, "a size such as 4096, 64K, 512M or 10G");
-  if (value > std::numeric_limits<uint64_t>::max() >> shift) return Bad(text, "a size below 16384P");
+  if (!ParseNumber(number, &value) || (long_unit && shift == 0))
+    return Bad(text, "a size such as 4096, 64K, 512M or 10G");
+  if (value > std::numeric_limits<uint64_t>::max() >> shift)
+    return Bad(text, "a size below 16384P");
   return value << shift;
 }
 
@@ -67,12 +71,14 @@ Result<Nanos> ParseDuration(std::string_view text) {
     std::string_view name;
     Nanos nanos;
   };
-  static constexpr Unit kUnits[] = {{"ns", 1},           {"us", kMicrosecond}, {"ms", kMillisecond},   {"s", kSecond},
-                                    {"m", 60 * kSecond}, {"h", 3600 * kSecond}, {"d", 86400 * kSecond}};
+  static constexpr Unit kUnits[] = {
+      {"ns", 1},           {"us", kMicrosecond},  {"ms", kMillisecond},  {"s", kSecond},
+      {"m", 60 * kSecond}, {"h", 3600 * kSecond}, {"d", 86400 * kSecond}};
   size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
   std::string_view unit_name = text.substr(digits);
   uint64_t value = 0;
-  if (!ParseNumber(text.substr(0, digits), &value)) return Bad(text, "a duration such as 500ms, 2s, 10m or 1h");
+  if (!ParseNumber(text.substr(0, digits), &value))
+    return Bad(text, "a duration such as 500ms, 2s, 10m or 1h");
   if (value == 0 && unit_name.empty()) return Nanos{0};
   for (const Unit& unit : kUnits) {
     if (unit.name != unit_name) continue;
@@ -91,9 +97,11 @@ Result<std::vector<std::string>> ExpandBraces(const std::string& pattern) {
   if (open == pattern.npos || close == pattern.npos || close < open) {
     return Bad(pattern, "a pattern: a brace is left alone");
   }
-  PERIGEE_ASSIGN(Range range, ParseRange(pattern, std::string_view(pattern).substr(open + 1, close - open - 1)));
+  PERIGEE_ASSIGN(Range range,
+                 ParseRange(pattern, std::string_view(pattern).substr(open + 1, close - open - 1)));
   PERIGEE_ASSIGN(std::vector<std::string> rests, ExpandBraces(pattern.substr(close + 1)));
-  if ((range.last - range.first + 1) * rests.size() > kExpandedMax) return Bad(pattern, "a pattern of at most 4096 names");
+  if ((range.last - range.first + 1) * rests.size() > kExpandedMax)
+    return Bad(pattern, "a pattern of at most 4096 names");
   std::vector<std::string> names;
   // By offset, because last + 1 may not exist.
   for (uint64_t i = 0; i <= range.last - range.first; ++i) {
@@ -127,14 +135,15 @@ Result<HostPort> ParseHostPort(std::string_view text) {
   std::string_view host = text.substr(0, colon);
   if (host.starts_with('[') && host.ends_with(']') && host.size() > 2) {
     host = host.substr(1, host.size() - 2);
-    if (host.find(':') == host.npos || host.find_first_of("[]") != host.npos) return Bad(text, kWant);
+    if (host.find(':') == host.npos || host.find_first_of("[]") != host.npos)
+      return Bad(text, kWant);
   } else if (host.find_first_of(":[]") != host.npos) {
     return Bad(text, kWant);  // IPv6 is ambiguous without brackets
   }
   uint64_t port = 0;
   std::string_view digits = text.substr(colon + 1);
-  if (host.empty() || host.find_first_of(" \t\r\n/") != host.npos || digits.size() > 5 || !ParseNumber(digits, &port) ||
-      port > 65535) {
+  if (host.empty() || host.find_first_of(" \t\r\n/") != host.npos || digits.size() > 5 ||
+      !ParseNumber(digits, &port) || port > 65535) {
     return Bad(text, kWant);
   }
   return HostPort{std::string(host), static_cast<uint16_t>(port)};

@@ -31,8 +31,11 @@ std::string ShortBytes(uint64_t bytes) {
 }
 
 std::string ShortDuration(Nanos d) {
-  static constexpr std::pair<const char*, Nanos> kUnits[] = {
-      {"h", 3600 * kSecond}, {"m", 60 * kSecond}, {"s", kSecond}, {"ms", kMillisecond}, {"us", kMicrosecond}};
+  static constexpr std::pair<const char*, Nanos> kUnits[] = {{"h", 3600 * kSecond},
+                                                             {"m", 60 * kSecond},
+                                                             {"s", kSecond},
+                                                             {"ms", kMillisecond},
+                                                             {"us", kMicrosecond}};
   for (auto [name, nanos] : kUnits) {
     if (d != 0 && d % nanos == 0) return std::to_string(d / nanos) + name;
   }
@@ -47,7 +50,8 @@ Result<bool> ParseBool(const std::string& text) {
 
 std::string EnvironmentName(const std::string& option) {
   std::string name = "PERIGEE_";
-  for (char c : option) name.push_back(c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))));
+  for (char c : option)
+    name.push_back(c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))));
   return name;
 }
 
@@ -64,10 +68,10 @@ std::vector<std::string> SplitCommas(const std::string& text) {
 struct Option {
   std::string name;
   std::string help;
-  std::string value_name;     // empty: a flag
-  std::string default_text;   // empty: none shown
+  std::string value_name;    // empty: a flag
+  std::string default_text;  // empty: none shown
   bool many = false;
-  bool default_on = false;    // a flag that --no-NAME turns off
+  bool default_on = false;  // a flag that --no-NAME turns off
   std::function<Status(const std::vector<std::string>&)> set;
 };
 
@@ -93,9 +97,12 @@ Status Rewrite(const po::error& e, const std::vector<Option>& options) {
     std::string name = syntax->get_option_name();
     switch (syntax->kind()) {
       case po::invalid_syntax::missing_parameter:
-      case po::invalid_syntax::empty_adjacent_parameter: return Bad(with_value_name(name));
-      case po::invalid_syntax::extra_parameter: return Bad(name + " is a flag and takes no value");
-      default: return Bad("cannot read '" + syntax->tokens() + "' as an option; --help lists them");
+      case po::invalid_syntax::empty_adjacent_parameter:
+        return Bad(with_value_name(name));
+      case po::invalid_syntax::extra_parameter:
+        return Bad(name + " is a flag and takes no value");
+      default:
+        return Bad("cannot read '" + syntax->tokens() + "' as an option; --help lists them");
     }
   }
   if (auto* syntax = dynamic_cast<const po::invalid_config_file_syntax*>(&e)) {
@@ -123,7 +130,9 @@ struct Options::State {
 
   // A verb of a larger program: "perigee ls".
   bool is_verb() const { return program.find(' ') != program.npos; }
-  std::string default_config() const { return "/etc/perigee/" + program.substr(0, program.find(' ')) + ".conf"; }
+  std::string default_config() const {
+    return "/etc/perigee/" + program.substr(0, program.find(' ')) + ".conf";
+  }
 
   po::options_description Describe(bool command_line) const {
     po::options_description description;
@@ -204,7 +213,8 @@ struct Options::State {
   static Result<bool> Apply(const Option& o, const Given& given, const std::string& label) {
     auto it = given.find(o.name);
     if (it == given.end()) return false;
-    if (!o.many && !o.value_name.empty() && it->second.size() > 1) return Bad(label + " is given more than once");
+    if (!o.many && !o.value_name.empty() && it->second.size() > 1)
+      return Bad(label + " is given more than once");
     Status set = o.set(it->second);
     if (!set.ok()) return Bad(label + ": " + set.message());
     return true;
@@ -217,7 +227,10 @@ struct Options::State {
       return values.empty() ? Status::Ok() : Bad("unexpected argument '" + values[0] + "'");
     }
     if (values.size() < positional_least) {
-      return Bad("needs " + (positional_least == 1 ? positional_name : std::to_string(positional_least) + " " + positional_name) +
+      return Bad("needs " +
+                 (positional_least == 1
+                      ? positional_name
+                      : std::to_string(positional_least) + " " + positional_name) +
                  (positional_most == positional_least ? "" : " or more"));
     }
     if (positional_most != 0 && values.size() > positional_most) {
@@ -231,21 +244,23 @@ struct Options::State {
 Options::Options(std::string program, std::string summary) : state_(std::make_unique<State>()) {
   state_->program = std::move(program);
   state_->summary = std::move(summary);
-  AddString("config", &state_->config, "read options from FILE (default " + state_->default_config() + ")", "FILE");
+  AddString("config", &state_->config,
+            "read options from FILE (default " + state_->default_config() + ")", "FILE");
 }
 
 Options::~Options() = default;
 
 void Options::AddString(const std::string& name, std::string* target, const std::string& help,
                         const std::string& value_name) {
-  state_->Add({name, help, value_name, *target, false, false, [target](const std::vector<std::string>& values) {
+  state_->Add({name, help, value_name, *target, false, false,
+               [target](const std::vector<std::string>& values) {
                  *target = values.back();
                  return Status::Ok();
                }});
 }
 
-void Options::AddStrings(const std::string& name, std::vector<std::string>* target, const std::string& help,
-                         const std::string& value_name) {
+void Options::AddStrings(const std::string& name, std::vector<std::string>* target,
+                         const std::string& help, const std::string& value_name) {
   std::string shown;
   for (const std::string& value : *target) shown += (shown.empty() ? "" : ",") + value;
   state_->Add({name, help + " (may be repeated)", value_name, shown, true, false,
@@ -261,7 +276,8 @@ void Options::AddStrings(const std::string& name, std::vector<std::string>* targ
 }
 
 void Options::AddBytes(const std::string& name, uint64_t* target, const std::string& help) {
-  state_->Add({name, help, "SIZE", ShortBytes(*target), false, false, [target](const std::vector<std::string>& values) {
+  state_->Add({name, help, "SIZE", ShortBytes(*target), false, false,
+               [target](const std::vector<std::string>& values) {
                  PERIGEE_ASSIGN(*target, ParseBytes(values.back()));
                  return Status::Ok();
                }});
@@ -272,12 +288,13 @@ void Options::AddCount(const std::string& name, uint64_t* target, uint64_t least
   state_->Add({name, help, "N", std::to_string(*target), false, false,
                [target, least, most](const std::vector<std::string>& values) {
                  const std::string& text = values.back();
-                 bool digits = !text.empty() && text.size() <= 20 && text.find_first_not_of("0123456789") == text.npos;
+                 bool digits = !text.empty() && text.size() <= 20 &&
+                               text.find_first_not_of("0123456789") == text.npos;
                  errno = 0;
                  uint64_t value = digits ? std::strtoull(text.c_str(), nullptr, 10) : 0;
                  if (!digits || errno != 0 || value < least || value > most) {
-                   return Bad("'" + text + "' is not a number from " + std::to_string(least) + " to " +
-                              std::to_string(most));
+                   return Bad("'" + text + "' is not a number from " + std::to_string(least) +
+                              " to " + std::to_string(most));
                  }
                  *target = value;
                  return Status::Ok();
@@ -293,14 +310,15 @@ void Options::AddDuration(const std::string& name, Nanos* target, const std::str
 }
 
 void Options::AddFlag(const std::string& name, bool* target, const std::string& help) {
-  state_->Add({name, help, "", *target ? "on" : "", false, *target, [target](const std::vector<std::string>& values) {
+  state_->Add({name, help, "", *target ? "on" : "", false, *target,
+               [target](const std::vector<std::string>& values) {
                  PERIGEE_ASSIGN(*target, ParseBool(values.back()));
                  return Status::Ok();
                }});
 }
 
-void Options::AddPositional(std::vector<std::string>* target, const std::string& value_name, size_t least,
-                            size_t most) {
+void Options::AddPositional(std::vector<std::string>* target, const std::string& value_name,
+                            size_t least, size_t most) {
   state_->positional = target;
   state_->positional_name = value_name;
   state_->positional_least = least;
@@ -322,7 +340,8 @@ Result<Options::Outcome> Options::Parse(int argc, const char* const* argv) {
   Given environment = state_->ReadEnvironment();
   for (const Option& o : state_->options) {
     if (!o.default_on || !flags.contains("no-" + o.name)) continue;
-    if (flags.contains(o.name)) return Bad("--" + o.name + " and --no-" + o.name + " exclude each other");
+    if (flags.contains(o.name))
+      return Bad("--" + o.name + " and --no-" + o.name + " exclude each other");
     flags[o.name] = {"false"};
   }
   std::string path = state_->default_config();
@@ -366,9 +385,12 @@ std::string Options::Help() const {
   lines.emplace_back("--version", "show the version");
   size_t width = 0;
   for (const auto& [left, right] : lines) width = std::max(width, left.size());
-  for (const auto& [left, right] : lines) out += "  " + left + std::string(width - left.size() + 2, ' ') + right + "\n";
+  for (const auto& [left, right] : lines)
+    out += "  " + left + std::string(width - left.size() + 2, ' ') + right + "\n";
   out += "\nSizes: 4096, 64K, 512M, 10G. Times: 500ms, 2s, 10m, 1h.\n";
-  out += "An option --some-name is also PERIGEE_SOME_NAME in the environment, and some-name = VALUE in the configuration file.\n";
+  out +=
+      "An option --some-name is also PERIGEE_SOME_NAME in the environment, and some-name = VALUE "
+      "in the configuration file.\n";
   if (!s.examples.empty()) {
     out += "\nExamples:\n" + s.examples;
     if (!s.examples.ends_with('\n')) out += "\n";

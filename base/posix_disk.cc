@@ -20,7 +20,8 @@ Status ErrnoStatus(std::string_view what, const std::string& path) {
 
 int OpenRetrying(const std::string& path, int flags, mode_t mode = 0) {
   int fd;
-  do fd = open(path.c_str(), flags | O_CLOEXEC, mode); while (fd < 0 && errno == EINTR);
+  do fd = open(path.c_str(), flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
   return fd;
 }
 
@@ -28,7 +29,8 @@ class PosixDisk final : public Disk {
  public:
   explicit PosixDisk(bool ring) : ring_(ring) {}
 
-  Result<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode, Caching caching) override {
+  Result<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode,
+                                     Caching caching) override {
     int flags = O_RDWR;
     if (mode == OpenMode::kRead) flags = O_RDONLY;
     if (mode == OpenMode::kCreate) flags |= O_CREAT | O_EXCL;
@@ -107,7 +109,8 @@ class PosixDisk final : public Disk {
       entries.push_back({std::move(name), is_directory});
     }
     if (errno != 0) return ErrnoStatus("list", path);
-    std::sort(entries.begin(), entries.end(), [](const DirEntry& a, const DirEntry& b) { return a.name < b.name; });
+    std::sort(entries.begin(), entries.end(),
+              [](const DirEntry& a, const DirEntry& b) { return a.name < b.name; });
     return entries;
   }
 
@@ -120,7 +123,8 @@ class PosixDisk final : public Disk {
   Result<SpaceInfo> Space(const std::string& path) override {
     struct statvfs vfs;
     struct stat st;
-    if (statvfs(path.c_str(), &vfs) != 0 || stat(path.c_str(), &st) != 0) return ErrnoStatus("space of", path);
+    if (statvfs(path.c_str(), &vfs) != 0 || stat(path.c_str(), &st) != 0)
+      return ErrnoStatus("space of", path);
     return SpaceInfo{vfs.f_blocks * vfs.f_frsize, vfs.f_bavail * vfs.f_frsize, st.st_dev};
   }
 

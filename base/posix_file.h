@@ -10,10 +10,13 @@ namespace perigee {
 class PosixFile final : public File {
  public:
   // Takes the descriptor. direct: it has O_DIRECT.
-  PosixFile(int fd, std::string path, bool direct) : fd_(fd), direct_(direct), path_(std::move(path)) {}
+  PosixFile(int fd, std::string path, bool direct)
+      : fd_(fd), direct_(direct), path_(std::move(path)) {}
   ~PosixFile() override;
 
-  Result<size_t> ReadAt(uint64_t offset, MutableBytes data) override { return ReadRest(offset, data, 0); }
+  Result<size_t> ReadAt(uint64_t offset, MutableBytes data) override {
+    return ReadRest(offset, data, 0);
+  }
   Status WriteAt(uint64_t offset, ConstBytes data) override { return WriteRest(offset, data, 0); }
   Status SyncData() override;
   Status Truncate(uint64_t size) override;
@@ -23,7 +26,8 @@ class PosixFile final : public File {
   Result<uint64_t> AllocatedBytes() override;
   int fd() const override { return fd_; }
 
-  // Go on with a transfer of which `done` bytes are through. ReadRest returns the bytes of the whole.
+  // Go on with a transfer of which `done` bytes are through. ReadRest returns the bytes of the
+  // whole.
   Result<size_t> ReadRest(uint64_t offset, MutableBytes data, size_t done);
   Status WriteRest(uint64_t offset, ConstBytes data, size_t done);
   Status Error(int err, std::string_view what) const;

@@ -1,6 +1,7 @@
-// ThreadPool: the Scheduler of daemons. The pool's own threads serve its timers: one idle thread at a time (the watcher)
-// sleeps until the next deadline, the others until there is a task. When all are busy, a due timer waits for a thread
-// like any task would, but is never refused by the bound of the queue.
+// ThreadPool: the Scheduler of daemons. The pool's own threads serve its timers: one idle thread at
+// a time (the watcher) sleeps until the next deadline, the others until there is a task. When all
+// are busy, a due timer waits for a thread like any task would, but is never refused by the bound
+// of the queue.
 
 #include <pthread.h>
 
@@ -34,7 +35,8 @@ class ThreadPool final : public Scheduler {
     std::lock_guard lock(mu_);
     if (stopping_) return Status(Code::kCancelled, options_.name + " is stopping");
     if (queue_.size() >= options_.queue_max) {
-      return Status(Code::kBusy, options_.name + " has " + std::to_string(queue_.size()) + " tasks waiting");
+      return Status(Code::kBusy,
+                    options_.name + " has " + std::to_string(queue_.size()) + " tasks waiting");
     }
     queue_.push_back(std::move(task));
     WakeOne();

@@ -1,8 +1,10 @@
 #pragma once
-// How CondVar (base/event.h) waits under a ManualScheduler (base/scheduler.h). For event.cc and manual_scheduler.cc only.
+// How CondVar (base/event.h) waits under a ManualScheduler (base/scheduler.h). For event.cc and
+// manual_scheduler.cc only.
 //
-// A thread is governed by a manual scheduler while it runs one of its tasks, or from creating it to destroying it.
-// Everything here is guarded by one process-wide mutex, which is taken last: under it no other lock is taken.
+// A thread is governed by a manual scheduler while it runs one of its tasks, or from creating it to
+// destroying it. Everything here is guarded by one process-wide mutex, which is taken last: under
+// it no other lock is taken.
 
 #include <atomic>
 #include <limits>
@@ -27,13 +29,15 @@ struct Turn {
   std::vector<Waiter*> waiters;
 };
 
-// How many governed threads wait now, on any CondVar: lets a notify on ordinary threads skip the rest.
+// How many governed threads wait now, on any CondVar: lets a notify on ordinary threads skip the
+// rest.
 extern std::atomic<int> governed_waits;
 
 // Null when this thread is not governed.
 const Clock* GoverningClock();
 
-// The two sides of a wait, for governed threads. WaitGoverned returns false when `timeout` passed first.
+// The two sides of a wait, for governed threads. WaitGoverned returns false when `timeout` passed
+// first.
 bool WaitGoverned(std::unique_ptr<Turn>& turn, std::unique_lock<std::mutex>& lock, Nanos timeout);
 void NotifyGoverned(std::unique_ptr<Turn>& turn, bool all);
 // The CondVar goes while tasks wait on it: they stay blocked until their scheduler unwinds them.

@@ -25,7 +25,9 @@ int Connect(const std::string& address) {
   return fd;
 }
 
-void Send(int fd, std::string_view text) { REQUIRE(send(fd, text.data(), text.size(), MSG_NOSIGNAL) == ssize_t(text.size())); }
+void Send(int fd, std::string_view text) {
+  REQUIRE(send(fd, text.data(), text.size(), MSG_NOSIGNAL) == ssize_t(text.size()));
+}
 
 // Until the other side closes.
 std::string ReceiveAll(int fd) {
@@ -43,7 +45,9 @@ std::string Ask(const std::string& address, const std::string& line, const std::
   return reply;
 }
 
-bool Says(const std::string& reply, std::string_view status) { return reply.starts_with("HTTP/1.1 " + std::string(status)); }
+bool Says(const std::string& reply, std::string_view status) {
+  return reply.starts_with("HTTP/1.1 " + std::string(status));
+}
 
 struct Server {
   std::unique_ptr<metrics::Registry> registry = metrics::Registry::Create();
@@ -99,7 +103,9 @@ TEST_CASE("anything else is refused, and HEAD has no body") {
 TEST_CASE("a connection serves several requests") {
   Server s;
   int fd = Connect(s.at());
-  Send(fd, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  Send(fd,
+       "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /nope HTTP/1.1\r\nHost: x\r\nConnection: "
+       "close\r\n\r\n");
   std::string reply = ReceiveAll(fd);
   close(fd);
   CHECK(Says(reply, "200"));
@@ -108,7 +114,8 @@ TEST_CASE("a connection serves several requests") {
 
 TEST_CASE("garbage and oversized headers only close the connection") {
   Server s;
-  for (const std::string& bad : {std::string("\x16\x03\x01 not http\r\n\r\n"), "GET / HTTP/1.1\r\nX: " + std::string(20'000, 'x') + "\r\n\r\n"}) {
+  for (const std::string& bad : {std::string("\x16\x03\x01 not http\r\n\r\n"),
+                                 "GET / HTTP/1.1\r\nX: " + std::string(20'000, 'x') + "\r\n\r\n"}) {
     int fd = Connect(s.at());
     send(fd, bad.data(), bad.size(), MSG_NOSIGNAL);
     CHECK(ReceiveAll(fd).empty());

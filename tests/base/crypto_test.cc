@@ -32,7 +32,8 @@ TEST_CASE("HMAC-SHA256 has its published values") {
         "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
   CHECK(HexEncode(HmacSha256("Jefe", "what do ya want for nothing?")) ==
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
-  CHECK(HexEncode(HmacSha256("", "")) == "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+  CHECK(HexEncode(HmacSha256("", "")) ==
+        "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
   CHECK(HmacSha256(std::string_view(), std::string_view()) == HmacSha256("", ""));
 }
 
@@ -45,8 +46,13 @@ TEST_CASE("constant-time comparison compares") {
 
 // RFC 4648, section 10.
 TEST_CASE("base64 has its published values and comes back") {
-  const char* vectors[][2] = {{"", ""},         {"f", "Zg=="},         {"fo", "Zm8="},        {"foo", "Zm9v"},
-                              {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+  const char* vectors[][2] = {{"", ""},
+                              {"f", "Zg=="},
+                              {"fo", "Zm8="},
+                              {"foo", "Zm9v"},
+                              {"foob", "Zm9vYg=="},
+                              {"fooba", "Zm9vYmE="},
+                              {"foobar", "Zm9vYmFy"}};
   for (auto& [raw, text] : vectors) {
     CHECK(Base64Encode(raw) == text);
     CHECK(Base64Decode(text) == std::string(raw));
@@ -57,8 +63,8 @@ TEST_CASE("base64 has its published values and comes back") {
 }
 
 TEST_CASE("base64 that is not exactly that is refused") {
-  for (const char* bad : {"Z", "Zg", "Zg=", "Zg===", "=", "====", "Z===", "Zg==Zg==", "Zm 8", "Zm8=\n", "Zm-_", "Zh==",
-                          "Zm9=", "Zg=A"}) {
+  for (const char* bad : {"Z", "Zg", "Zg=", "Zg===", "=", "====", "Z===", "Zg==Zg==", "Zm 8",
+                          "Zm8=\n", "Zm-_", "Zh==", "Zm9=", "Zg=A"}) {
     CAPTURE(bad);
     CHECK_FALSE(Base64Decode(bad).has_value());
   }

@@ -30,7 +30,8 @@ static int InChild(Body body) {
   return WEXITSTATUS(status);
 }
 
-TEST_CASE("a prepared daemon waits for the signal to stop, survives SIGPIPE, and may open many files") {
+TEST_CASE(
+    "a prepared daemon waits for the signal to stop, survives SIGPIPE, and may open many files") {
   int code = InChild([] {
     PrepareDaemon();
     raise(SIGPIPE);
@@ -142,7 +143,8 @@ TEST_CASE("processes that start at once agree on the secret") {
 #ifdef PERIGEE_FAILPOINTS
 TEST_CASE("making a secret that fails at any point leaves none or a whole one") {
   using failpoint::Id;
-  for (Id id : {Id::secret_before_sync, Id::secret_before_link, Id::secret_before_dir_sync, Id::secret_after_dir_sync}) {
+  for (Id id : {Id::secret_before_sync, Id::secret_before_link, Id::secret_before_dir_sync,
+                Id::secret_after_dir_sync}) {
     std::string name = failpoint::Names()[static_cast<size_t>(id)];
     CAPTURE(name);
     TempDir temp;

@@ -109,7 +109,9 @@ TEST_CASE("allocated space is extended, counted, and given back by a hole") {
   });
 }
 
-TEST_CASE("a batch larger than any queue writes and reads everything, and reports each outcome by itself") {
+TEST_CASE(
+    "a batch larger than any queue writes and reads everything, and reports each outcome by "
+    "itself") {
   OnEveryDisk([](Disk& disk, const std::string& dir) {
     auto file = *disk.Open(dir + "/f", OpenMode::kCreate);
     auto reader = *disk.Open(dir + "/f", OpenMode::kRead);
@@ -130,7 +132,8 @@ TEST_CASE("a batch larger than any queue writes and reads everything, and report
     std::vector<uint8_t> back(data.size());
     ops.clear();
     for (size_t i = 0; i < kOps; ++i) {
-      ops.push_back({IoOp::Kind::kRead, reader.get(), i * kBytes, back.data() + i * kBytes, kBytes});
+      ops.push_back(
+          {IoOp::Kind::kRead, reader.get(), i * kBytes, back.data() + i * kBytes, kBytes});
     }
     std::vector<uint8_t> tail(kBytes);
     ops.push_back({IoOp::Kind::kRead, reader.get(), data.size() - 10, tail.data(), kBytes});
@@ -317,8 +320,8 @@ TEST_CASE("the parent of a path") {
 #ifdef PERIGEE_FAILPOINTS
 TEST_CASE("a replacement that fails at any point leaves the old file or the new one") {
   using failpoint::Id;
-  for (Id id : {Id::atomic_file_before_sync, Id::atomic_file_before_rename, Id::atomic_file_before_dir_sync,
-                Id::atomic_file_after_dir_sync}) {
+  for (Id id : {Id::atomic_file_before_sync, Id::atomic_file_before_rename,
+                Id::atomic_file_before_dir_sync, Id::atomic_file_after_dir_sync}) {
     std::string name = failpoint::Names()[static_cast<size_t>(id)];
     CAPTURE(name);
     OnEveryDisk([&](Disk& disk, const std::string& dir) {

@@ -89,8 +89,10 @@ TEST_CASE("a delay waits in manual time") {
 
 TEST_CASE("what cannot be read is refused by name, and then nothing is armed") {
   Disarmed disarmed;
-  for (const char* bad : {"nosuch=kill", "test_only", "test_only=", "test_only=explode", "test_only=kill@0", "test_only=kill@",
-                          "test_only=error@x", "test_only=delay:", "test_only=delay:1x", "test_only=error,nosuch=error"}) {
+  for (const char* bad :
+       {"nosuch=kill", "test_only", "test_only=", "test_only=explode", "test_only=kill@0",
+        "test_only=kill@", "test_only=error@x", "test_only=delay:", "test_only=delay:1x",
+        "test_only=error,nosuch=error"}) {
     CAPTURE(bad);
     Status st = failpoint::Arm(bad);
     CHECK(st.Is(Code::kInvalidArgument));

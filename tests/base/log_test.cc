@@ -33,8 +33,11 @@ static std::vector<std::string> Lines(Body body) {
 TEST_CASE("a text line has time, level, daemon, event and fields, quoted where needed") {
   log::Configure("perigee-objectd", log::Level::kInfo, log::Format::kText);
   auto lines = Lines([] {
-    log::Warn("drive_lost", {{"dir", "/mnt/d1"}, {"drive", 7}, {"remedy", "perigee drive replace /mnt/d1"},
-                             {"empty", ""}, {"evil", "a\nb=\"c\""}});
+    log::Warn("drive_lost", {{"dir", "/mnt/d1"},
+                             {"drive", 7},
+                             {"remedy", "perigee drive replace /mnt/d1"},
+                             {"empty", ""},
+                             {"evil", "a\nb=\"c\""}});
   });
   REQUIRE(lines.size() == 1);
   CAPTURE(lines[0]);
@@ -42,15 +45,17 @@ TEST_CASE("a text line has time, level, daemon, event and fields, quoted where n
   std::string shape = lines[0].substr(0, 24);
   for (char& c : shape) c = c >= '0' && c <= '9' ? '9' : c;
   CHECK(shape == "9999-99-99T99:99:99.999Z");
-  CHECK(lines[0].substr(24) ==
-        R"( warn perigee-objectd drive_lost dir=/mnt/d1 drive=7 remedy="perigee drive replace /mnt/d1")"
-        R"( empty="" evil="a\nb=\"c\"")");
+  CHECK(
+      lines[0].substr(24) ==
+      R"( warn perigee-objectd drive_lost dir=/mnt/d1 drive=7 remedy="perigee drive replace /mnt/d1")"
+      R"( empty="" evil="a\nb=\"c\"")");
 }
 
 TEST_CASE("a JSON line parses, whatever bytes a field holds") {
   log::Configure("perigee-bufferd", log::Level::kDebug, log::Format::kJson);
   auto lines = Lines([] {
-    log::Debug("odd", {{"bytes", std::string("a\xff\x01\"\\\n", 6)}, {"error", Status(Code::kIo, "bad drive")}});
+    log::Debug("odd", {{"bytes", std::string("a\xff\x01\"\\\n", 6)},
+                       {"error", Status(Code::kIo, "bad drive")}});
   });
   log::Configure("perigee", log::Level::kInfo, log::Format::kText);
   REQUIRE(lines.size() == 1);

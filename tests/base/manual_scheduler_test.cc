@@ -17,15 +17,17 @@ static std::string OrderOf(uint64_t seed) {
   auto scheduler = ManualScheduler::Create(seed);
   std::string order;
   for (char name : {'a', 'b', 'c'}) {
-    REQUIRE(scheduler->Post([&order, name] {
-      std::mutex mu;
-      CondVar never;
-      for (int step = 0; step < 3; ++step) {
-        order.push_back(name);
-        std::unique_lock lock(mu);
-        never.WaitFor(lock, 0);  // hands the turn on
-      }
-    }).ok());
+    REQUIRE(scheduler
+                ->Post([&order, name] {
+                  std::mutex mu;
+                  CondVar never;
+                  for (int step = 0; step < 3; ++step) {
+                    order.push_back(name);
+                    std::unique_lock lock(mu);
+                    never.WaitFor(lock, 0);  // hands the turn on
+                  }
+                })
+                .ok());
   }
   CHECK(scheduler->RunUntil([] { return false; }));
   return order;
@@ -46,13 +48,15 @@ TEST_CASE("only one task runs at a time, so plain variables need no lock") {
   auto scheduler = ManualScheduler::Create(3);
   int inside = 0, most = 0;
   for (int i = 0; i < 20; ++i) {
-    REQUIRE(scheduler->Post([&] {
-      most = std::max(most, ++inside);
-      --inside;
-      Event().WaitFor(kMillisecond);
-      most = std::max(most, ++inside);
-      --inside;
-    }).ok());
+    REQUIRE(scheduler
+                ->Post([&] {
+                  most = std::max(most, ++inside);
+                  --inside;
+                  Event().WaitFor(kMillisecond);
+                  most = std::max(most, ++inside);
+                  --inside;
+                })
+                .ok());
   }
   CHECK(scheduler->RunUntil(nullptr));
   CHECK(most == 1);
@@ -63,15 +67,18 @@ TEST_CASE("time jumps to the next timer or timeout, and stands still otherwise")
   Nanos start = scheduler->clock().Monotonic();
   std::vector<std::pair<char, Nanos>> seen;
   auto mark = [&](char c) { seen.emplace_back(c, scheduler->clock().Monotonic() - start); };
-  REQUIRE(scheduler->Post([&] {
-    Event never;
-    mark(never.WaitFor(3 * kSecond) ? '!' : 'w');
-  }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                Event never;
+                mark(never.WaitFor(3 * kSecond) ? '!' : 'w');
+              })
+              .ok());
   scheduler->PostAfter(2 * kSecond, [&] { mark('t'); });
   scheduler->PostAfter(5 * kSecond, [&] { mark('u'); });
   REQUIRE(scheduler->Post([&] { mark('p'); }).ok());
   CHECK(scheduler->RunUntil(nullptr));
-  CHECK(seen == std::vector<std::pair<char, Nanos>>{{'p', 0}, {'t', 2 * kSecond}, {'w', 3 * kSecond}, {'u', 5 * kSecond}});
+  CHECK(seen == std::vector<std::pair<char, Nanos>>{
+                    {'p', 0}, {'t', 2 * kSecond}, {'w', 3 * kSecond}, {'u', 5 * kSecond}});
 }
 
 TEST_CASE("RunFor runs what is due within its time and leaves the clock exactly there") {
@@ -104,20 +111,24 @@ TEST_CASE("a notify hands a value from task to task, and one notify wakes one wa
   CondVar changed;
   int tokens = 0, taken = 0;
   for (int i = 0; i < 5; ++i) {
-    REQUIRE(scheduler->Post([&] {
-      std::unique_lock lock(mu);
-      changed.Wait(lock, [&] { return tokens > 0; });
-      --tokens;
-      ++taken;
-    }).ok());
+    REQUIRE(scheduler
+                ->Post([&] {
+                  std::unique_lock lock(mu);
+                  changed.Wait(lock, [&] { return tokens > 0; });
+                  --tokens;
+                  ++taken;
+                })
+                .ok());
   }
-  REQUIRE(scheduler->Post([&] {
-    for (int i = 0; i < 5; ++i) {
-      std::lock_guard lock(mu);
-      ++tokens;
-      changed.NotifyOne();
-    }
-  }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                for (int i = 0; i < 5; ++i) {
+                  std::lock_guard lock(mu);
+                  ++tokens;
+                  changed.NotifyOne();
+                }
+              })
+              .ok());
   CHECK(scheduler->RunUntil(nullptr));
   CHECK(taken == 5);
 }
@@ -138,7 +149,12 @@ TEST_CASE("a deadlock is reported, and a notify of the driving thread ends it") 
   auto scheduler = ManualScheduler::Create(1);
   Event event;
   bool passed = false;
-  REQUIRE(scheduler->Post([&] { event.Wait(); passed = true; }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                event.Wait();
+                passed = true;
+              })
+              .ok());
   CHECK_FALSE(scheduler->RunUntil([&] { return passed; }));
   event.Set();
   CHECK(scheduler->RunUntil([&] { return passed; }));
@@ -148,10 +164,12 @@ TEST_CASE("a wait of the driving thread runs the tasks, in manual time") {
   auto scheduler = ManualScheduler::Create(1);
   Nanos start = scheduler->clock().Monotonic();
   Event reply, never;
-  REQUIRE(scheduler->Post([&] {
-    Event().WaitFor(7 * kSecond);
-    reply.Set();
-  }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                Event().WaitFor(7 * kSecond);
+                reply.Set();
+              })
+              .ok());
   CHECK_FALSE(reply.WaitFor(2 * kSecond));
   CHECK(scheduler->clock().Monotonic() == start + 2 * kSecond);
   reply.Wait();
@@ -170,7 +188,12 @@ TEST_CASE("other threads may post and notify") {
   auto scheduler = ManualScheduler::Create(1);
   Event event;
   int ran = 0;
-  REQUIRE(scheduler->Post([&] { event.Wait(); ++ran; }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                event.Wait();
+                ++ran;
+              })
+              .ok());
   CHECK_FALSE(scheduler->RunUntil(nullptr));
   std::thread([&] {
     event.Set();
@@ -187,11 +210,13 @@ TEST_CASE("destroying the scheduler unwinds tasks that wait for ever") {
     auto scheduler = ManualScheduler::Create(1);
     std::mutex mu;
     CondVar never;
-    REQUIRE(scheduler->Post([&, held] {
-      std::unique_lock lock(mu);
-      never.Wait(lock, [] { return false; });
-      reached = true;
-    }).ok());
+    REQUIRE(scheduler
+                ->Post([&, held] {
+                  std::unique_lock lock(mu);
+                  never.Wait(lock, [] { return false; });
+                  reached = true;
+                })
+                .ok());
     CHECK_FALSE(scheduler->RunUntil(nullptr));
     CHECK(held.use_count() == 2);  // ours and the task's
   }
@@ -225,8 +250,18 @@ TEST_CASE("tasks that wait for each other while they are unwound still end") {
   int count = 0;
   Event a, b, never;
   auto scheduler = ManualScheduler::Create(1);
-  REQUIRE(scheduler->Post([&] { Goodbye g{&a, &b, &count}; never.Wait(); }).ok());
-  REQUIRE(scheduler->Post([&] { Goodbye g{&b, &a, &count}; never.Wait(); }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                Goodbye g{&a, &b, &count};
+                never.Wait();
+              })
+              .ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                Goodbye g{&b, &a, &count};
+                never.Wait();
+              })
+              .ok());
   CHECK_FALSE(scheduler->RunUntil(nullptr));
   scheduler.reset();
   CHECK(count == 2);

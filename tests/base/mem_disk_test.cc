@@ -166,8 +166,8 @@ TEST_CASE("the fault knob sees every operation with its path and decides its out
   CHECK(disk->Unlink("/d/f").Is(Code::kIo));
   CHECK(disk->SyncDir("/d").Is(Code::kIo));
   disk->SetFault(nullptr);
-  CHECK(asked == std::vector<std::string>{"read /d/f", "write /d/f", "sync /d/f", "open /d/g", "rename /d/f",
-                                          "unlink /d/f", "sync_dir /d"});
+  CHECK(asked == std::vector<std::string>{"read /d/f", "write /d/f", "sync /d/f", "open /d/g",
+                                          "rename /d/f", "unlink /d/f", "sync_dir /d"});
   CHECK(Text(*disk, "/d/f") == "x");
 }
 

@@ -71,8 +71,9 @@ TEST_CASE("without anything the defaults stay") {
 
 TEST_CASE("every kind of option can be given as a flag") {
   Program p;
-  REQUIRE(p.Parse({"--name", "x y", "--disk=/d{1...2}", "--disk", "/e", "--budget-bytes", "64K", "--threads=8", "--linger",
-                   "500ms", "--verbose", "--no-sync", "/a", "--", "--b"}).ok());
+  REQUIRE(p.Parse({"--name", "x y", "--disk=/d{1...2}", "--disk", "/e", "--budget-bytes", "64K",
+                   "--threads=8", "--linger", "500ms", "--verbose", "--no-sync", "/a", "--", "--b"})
+              .ok());
   CHECK(p.s.name == "x y");
   CHECK(p.s.disks == std::vector<std::string>{"/d1", "/d2", "/e"});
   CHECK(p.s.budget == 65536);
@@ -86,7 +87,8 @@ TEST_CASE("every kind of option can be given as a flag") {
 TEST_CASE("a flag wins over the environment, and that over the file") {
   TempDir temp;
   std::string conf = temp / "c.conf";
-  std::ofstream(conf) << "# comment\nname = file\nbudget-bytes = 1M\nthreads = 2\ndisk = /a\ndisk = /b{1...2}\nverbose = yes\n"
+  std::ofstream(conf) << "# comment\nname = file\nbudget-bytes = 1M\nthreads = 2\ndisk = /a\ndisk "
+                         "= /b{1...2}\nverbose = yes\n"
                          "sync = false\n";
   Env name("PERIGEE_NAME", "environment"), budget("PERIGEE_BUDGET_BYTES", "2M");
   {
@@ -99,7 +101,8 @@ TEST_CASE("a flag wins over the environment, and that over the file") {
     CHECK(p.s.verbose);
     CHECK_FALSE(p.s.sync);
   }
-  Env config("PERIGEE_CONFIG", conf.c_str()), disks("PERIGEE_DISK", "/x,/y{1...2}"), sync("PERIGEE_SYNC", "true");
+  Env config("PERIGEE_CONFIG", conf.c_str()), disks("PERIGEE_DISK", "/x,/y{1...2}"),
+      sync("PERIGEE_SYNC", "true");
   Program p;
   REQUIRE(p.Parse({}).ok());
   CHECK(p.s.name == "environment");
@@ -111,9 +114,12 @@ TEST_CASE("a flag wins over the environment, and that over the file") {
 TEST_CASE("errors are one line with the option, the value and what is allowed") {
   CHECK(ErrorOf({"--threads", "99"}) == "--threads: '99' is not a number from 1 to 64");
   CHECK(ErrorOf({"--threads", "-1"}) == "--threads: '-1' is not a number from 1 to 64");
-  CHECK(ErrorOf({"--threads", "99999999999999999999"}) == "--threads: '99999999999999999999' is not a number from 1 to 64");
-  CHECK(ErrorOf({"--budget-bytes", "12Q"}) == "--budget-bytes: '12Q' is not a size such as 4096, 64K, 512M or 10G");
-  CHECK(ErrorOf({"--linger", "soon"}) == "--linger: 'soon' is not a duration such as 500ms, 2s, 10m or 1h");
+  CHECK(ErrorOf({"--threads", "99999999999999999999"}) ==
+        "--threads: '99999999999999999999' is not a number from 1 to 64");
+  CHECK(ErrorOf({"--budget-bytes", "12Q"}) ==
+        "--budget-bytes: '12Q' is not a size such as 4096, 64K, 512M or 10G");
+  CHECK(ErrorOf({"--linger", "soon"}) ==
+        "--linger: 'soon' is not a duration such as 500ms, 2s, 10m or 1h");
   CHECK(ErrorOf({"--name"}) == "--name needs a value: TEXT");
   CHECK(ErrorOf({"--name="}) == "--name needs a value: TEXT");
   CHECK(ErrorOf({"--name", "a", "--name", "b"}) == "--name is given more than once");
@@ -143,7 +149,8 @@ TEST_CASE("errors of the file name the file") {
   CHECK(error_of("verbose = perhaps\n") == conf + ": verbose: 'perhaps' is not true or false");
   CHECK(error_of("") == "");
   std::string none = temp / "none.conf";
-  CHECK(ErrorOf({"--config", none.c_str()}) == "configuration file: " + none + ": No such file or directory");
+  CHECK(ErrorOf({"--config", none.c_str()}) ==
+        "configuration file: " + none + ": No such file or directory");
   CHECK(ErrorOf({"--config", temp.path().c_str()}).find(temp.path()) != std::string::npos);
 }
 
@@ -179,8 +186,10 @@ TEST_CASE("positional arguments are counted") {
 TEST_CASE("help shows usage, each option with its default, and the examples") {
   Program p;
   std::string help = p.options.Help();
-  for (const char* part : {"Tests options.", "Usage: perigee-options-test [options] [PATH...]", "--budget-bytes SIZE", "(default 10G)",
-                           "(default 2s)", "--no-sync", "Examples:\n  perigee-options-test --threads 2 /a\n", "--help", "--config FILE"}) {
+  for (const char* part :
+       {"Tests options.", "Usage: perigee-options-test [options] [PATH...]", "--budget-bytes SIZE",
+        "(default 10G)", "(default 2s)", "--no-sync",
+        "Examples:\n  perigee-options-test --threads 2 /a\n", "--help", "--config FILE"}) {
     CAPTURE(part);
     CHECK(help.find(part) != help.npos);
   }
@@ -194,7 +203,8 @@ TEST_CASE("sizes, durations and their errors") {
   CHECK(*ParseBytes("3MiB") == 3 << 20);
   CHECK(*ParseBytes("1T") == 1ull << 40);
   CHECK(*ParseBytes("16383P") == 16383ull << 50);
-  for (const char* bad : {"", "K", "-1", "1.5G", "1 K", "16384P", "18446744073709551616", "64KB", "iB", "64iB", "0x10", "+1"}) {
+  for (const char* bad : {"", "K", "-1", "1.5G", "1 K", "16384P", "18446744073709551616", "64KB",
+                          "iB", "64iB", "0x10", "+1"}) {
     CAPTURE(bad);
     CHECK(ParseBytes(bad).code() == Code::kInvalidArgument);
   }
@@ -213,9 +223,10 @@ TEST_CASE("braces expand to ranges, several of them to every combination") {
   CHECK(*ExpandBraces("plain") == Names{"plain"});
   CHECK(*ExpandBraces("d{1...3}") == Names{"d1", "d2", "d3"});
   CHECK(*ExpandBraces("n{1...2}/d{09...10}x") == Names{"n1/d09x", "n1/d10x", "n2/d09x", "n2/d10x"});
-  CHECK(*ExpandBraces("{18446744073709551615...18446744073709551615}") == Names{"18446744073709551615"});
-  for (const char* bad : {"{", "}", "d{}", "d{1}", "d{3...1}", "d{a...b}", "d{1..3}", "}{", "d{1...3", "{1...{2...3}}", "{0...4096}",
-                          "{1...100}{1...100}"}) {
+  CHECK(*ExpandBraces("{18446744073709551615...18446744073709551615}") ==
+        Names{"18446744073709551615"});
+  for (const char* bad : {"{", "}", "d{}", "d{1}", "d{3...1}", "d{a...b}", "d{1..3}", "}{",
+                          "d{1...3", "{1...{2...3}}", "{0...4096}", "{1...100}{1...100}"}) {
     CAPTURE(bad);
     CHECK(ExpandBraces(bad).code() == Code::kInvalidArgument);
   }
@@ -236,8 +247,8 @@ TEST_CASE("addresses are host and port, IPv6 in brackets") {
   CHECK((at->host == "127.0.0.1" && at->port == 9000));
   CHECK((ParseHostPort("[::1]:0")->host == "::1"));
   CHECK((ParseHostPort("node-1.example:65535")->port == 65535));
-  for (const char* bad : {"", ":9000", "host", "host:", "host:x", "host:65536", "host:-1", "::1:80", "[]:80", "[host]:80", "[::1]", "a b:1",
-                          "http://h:80", "h:80 "}) {
+  for (const char* bad : {"", ":9000", "host", "host:", "host:x", "host:65536", "host:-1", "::1:80",
+                          "[]:80", "[host]:80", "[::1]", "a b:1", "http://h:80", "h:80 "}) {
     CAPTURE(bad);
     CHECK(ParseHostPort(bad).code() == Code::kInvalidArgument);
   }

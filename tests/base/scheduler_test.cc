@@ -1,7 +1,6 @@
 #include "base/scheduler.h"
 
 #include <doctest/doctest.h>
-
 #include <pthread.h>
 
 #include <atomic>
@@ -93,7 +92,12 @@ TEST_CASE("a pool refuses what is beyond its bound, and only that") {
   auto pool = CreateThreadPool({"one", 1, 2});
   Event started, go;
   std::atomic<int> ran = 0;
-  REQUIRE(pool->Post([&] { started.Set(); go.Wait(); ++ran; }).ok());
+  REQUIRE(pool->Post([&] {
+                started.Set();
+                go.Wait();
+                ++ran;
+              })
+              .ok());
   started.Wait();
   CHECK(pool->Post([&] { ++ran; }).ok());
   CHECK(pool->Post([&] { ++ran; }).ok());
@@ -108,7 +112,10 @@ TEST_CASE("timers fire on a pool whose thread was busy when they came due") {
   Event go, both;
   std::atomic<int> fired = 0;
   REQUIRE(pool->Post([&] { go.Wait(); }).ok());
-  for (int i = 0; i < 2; ++i) pool->PostAfter(0, [&] { if (++fired == 2) both.Set(); });
+  for (int i = 0; i < 2; ++i)
+    pool->PostAfter(0, [&] {
+      if (++fired == 2) both.Set();
+    });
   go.Set();
   CHECK(both.WaitFor(60 * kSecond));
 }
@@ -133,14 +140,15 @@ TEST_CASE("tasks of a pool run at the same time, each on a thread of the pool's 
   std::string name;
   for (int i = 0; i < 2; ++i) {
     REQUIRE(pool->Post([&] {
-      std::unique_lock lock(mu);
-      char own[16] = {};
-      pthread_getname_np(pthread_self(), own, sizeof own);
-      name = own;
-      ++inside;
-      changed.NotifyAll();
-      if (changed.WaitFor(lock, 60 * kSecond, [&] { return inside == 2; })) ++met;
-    }).ok());
+                  std::unique_lock lock(mu);
+                  char own[16] = {};
+                  pthread_getname_np(pthread_self(), own, sizeof own);
+                  name = own;
+                  ++inside;
+                  changed.NotifyAll();
+                  if (changed.WaitFor(lock, 60 * kSecond, [&] { return inside == 2; })) ++met;
+                })
+                .ok());
   }
   pool->Stop();
   CHECK(met == 2);
@@ -153,7 +161,11 @@ TEST_CASE("an event wakes every waiter, stays set, and can be reset") {
   Event event;
   std::atomic<int> woken = 0;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 3; ++i) threads.emplace_back([&] { event.Wait(); ++woken; });
+  for (int i = 0; i < 3; ++i)
+    threads.emplace_back([&] {
+      event.Wait();
+      ++woken;
+    });
   event.Set();
   for (auto& t : threads) t.join();
   CHECK(woken == 3);
