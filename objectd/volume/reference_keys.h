@@ -1,6 +1,6 @@
 #pragma once
 // Keys and values of who keeps a blob alive, shared by reference.cc, the volume table, repair and the collector.
-// Format: docs/formats/references.md. Integers in keys are big-endian, so that keys sort as the numbers do.
+// Format: docs/formats/volumes.md. Integers in keys are big-endian, so that keys sort as the numbers do.
 //
 //   N <intent u64>                                      -> IntentRow
 //   R <volume u32> <seq u64> <owner id u64> <gen u64>   -> empty

@@ -1,0 +1,52 @@
+#pragma once
+// Collector: frees what nobody holds. It acts on garbage rows that are durable and older than a reader's grace, and turns
+// expired leases into such rows, in the commit that deletes the lease: a commit that comes later fails (reference_keys.h).
+//
+// A row goes after its shards. Whatever a crash interrupts is done again: every step is idempotent. Shards on drives that
+// are away stay; reconciling removes them when the drive returns. RunOnce is bounded; thread-safe; blocks.
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "objectd/kv/store.h"
+#include "objectd/volume/drive_set.h"
+#include "objectd/volume/reference_keys.h"
+#include "objectd/volume/volume_table.h"
+
+namespace perigee::objectd {
+
+class Collector {
+ public:
+  struct Options {
+    Nanos grace = 60 * kSecond;
+    size_t rows = 64;  // a RunOnce looks at
+  };
+  Collector(Options options, kv::Store* store, DriveSet* drives, VolumeTable* table, Clock* clock)
+      : options_(options), store_(store), drives_(drives), table_(table), clock_(clock) {}
+
+  // True: there is more to do now.
+  Result<bool> RunOnce();
+  uint64_t blobs_freed() const { return blobs_freed_; }
+  uint64_t rows_waiting() const { return rows_waiting_; }  // as of the last run; at most `rows`, then more is due
+
+ private:
+  Result<bool> ExpireLeases();
+  Status Take(const GarbageKey& key, const std::string& raw_key, const std::string& value);
+  Status TakeExtent(uint32_t volume, uint64_t first, uint64_t count, const ContentOwner& owner);
+  Status TakeList(uint64_t list_id);
+  Status DeleteKeys(const std::vector<std::string>& keys);
+  void DeleteShards(uint32_t volume, const std::vector<uint64_t>& seqs);
+
+  const Options options_;
+  kv::Store* const store_;
+  DriveSet* const drives_;
+  VolumeTable* const table_;
+  Clock* const clock_;
+  std::atomic<uint64_t> blobs_freed_ = 0, rows_waiting_ = 0;
+};
+
+}  // namespace perigee::objectd

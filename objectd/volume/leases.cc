@@ -1,0 +1,112 @@
+// The part of VolumeTable that writers use: leases of sequences, and rows of long extent lists.
+
+#include <algorithm>
+
+#include "base/failpoint.h"
+#include "objectd/volume/reference_keys.h"
+#include "objectd/volume/volume_layout.h"
+#include "objectd/volume/volume_table.h"
+
+namespace perigee::objectd {
+namespace {
+
+constexpr uint32_t kLeaseBlobsMax = 64;
+constexpr uint64_t kSequenceBatch = 1024;
+constexpr size_t kExtentsPerPageMax = 1024;
+
+}  // namespace
+
+kv::IdAllocator& VolumeTable::Sequences(uint32_t volume) {
+  std::lock_guard lock(mu_);
+  auto& sequences = sequences_[volume];
+  if (!sequences) sequences = std::make_unique<kv::IdAllocator>(*store_, SequenceCounterKey(volume), kSequenceBatch);
+  return *sequences;
+}
+
+Result<wire::VolumeInfo> VolumeTable::PickWritable(uint64_t spread) {
+  for (int attempt = 0; attempt < 2; attempt++) {
+    const std::vector<uint64_t> online = OnlineDrives();
+    const uint32_t k = WidestData(drives_->k(), drives_->m(), online.size());
+    if (k == 0) {
+      return Status(Code::kUnavailable, "only " + std::to_string(online.size()) + " drives are online; writing needs " +
+                                            std::to_string(drives_->m() + 1));
+    }
+    auto map = Map();
+    std::vector<uint32_t> roomy, any;
+    for (const wire::VolumeInfo& volume : map->volumes) {
+      if (!volume.writable || volume.k != k) continue;
+      any.push_back(volume.volume);
+      bool room = std::all_of(volume.drives.begin(), volume.drives.end(), [&](uint64_t id) {
+        const wire::DriveInfo* drive = map->FindDrive(id);
+        return drive && (drive->total_bytes == 0 || drive->free_bytes >= options_.low_space_bytes);
+      });
+      if (room) roomy.push_back(volume.volume);
+    }
+    const auto& candidates = roomy.empty() ? any : roomy;
+    if (!candidates.empty()) return *map->Find(PickVolume(candidates, spread));
+    // Nobody made volumes of these drives yet. Whoever has the turn first does; the others find them.
+    Turn turn(this);
+    if (Map()->epoch == map->epoch) PERIGEE_TRY(CreateVolumes(k, online));
+  }
+  return Status(Code::kBusy, "drives are changing; try again");
+}
+
+Result<wire::LeaseReply> VolumeTable::Lease(const wire::LeaseRequest& request) {
+  wire::LeaseReply reply;
+  PERIGEE_ASSIGN(reply.volume, PickWritable(request.spread));
+  reply.count = std::clamp<uint32_t>(request.count, 1, kLeaseBlobsMax);
+  PERIGEE_ASSIGN(reply.first_seq, Sequences(reply.volume.volume).NextRange(reply.count));
+  PERIGEE_ASSIGN(reply.intent, intents_.Next());
+  reply.expires = clock_->Wall() + options_.lease;
+
+  IntentRow row;
+  row.volume = reply.volume.volume;
+  row.first_seq = reply.first_seq;
+  row.count = reply.count;
+  row.expires = reply.expires;
+  row.node = request.node;
+  PERIGEE_FAILPOINT_STATUS(lease_before_commit);
+  PERIGEE_TRY(store_->RunDurable([&](kv::Transaction& txn) -> Status {
+    txn.Put(IntentKey(reply.intent), IntentValue(row));
+    return Status::Ok();
+  }));
+  PERIGEE_FAILPOINT(lease_after_commit);
+  return reply;
+}
+
+Result<uint64_t> VolumeTable::AddExtents(const wire::AddExtentsRequest& request) {
+  uint64_t list = request.list_id;
+  if (list == 0) {
+    PERIGEE_ASSIGN(list, lists_.Next());
+  }
+  const int64_t expires = clock_->Wall() + options_.list_lease;
+  PERIGEE_FAILPOINT_STATUS(extents_before_commit);
+  PERIGEE_TRY(store_->RunDurable([&](kv::Transaction& txn) -> Status {
+    if (request.list_id != 0) {
+      // Only lists that this table handed out, and that nobody uses yet, grow.
+      PERIGEE_ASSIGN(auto value, txn.Get(ListHeadKey(list), kv::ReadMode::kConflict));
+      if (!value) return Status(Code::kStale, "extent list " + std::to_string(list) + " is gone");
+      PERIGEE_ASSIGN(ListHead head, DecodeListHead(*value));
+      if (head.references > 0) return Status(Code::kInvalidArgument, "extent list " + std::to_string(list) + " is in use");
+    }
+    return AddListExtents(txn, list, request.extents, request.intents, expires);
+  }));
+  PERIGEE_FAILPOINT(extents_after_commit);
+  return list;
+}
+
+Result<wire::GetExtentsReply> VolumeTable::GetExtents(const wire::GetExtentsRequest& request) {
+  wire::GetExtentsReply reply;
+  const size_t limit = std::clamp<size_t>(request.limit, 1, kExtentsPerPageMax);
+  auto read = store_->Run([&](kv::Transaction& txn) -> Status {
+    PERIGEE_ASSIGN(auto head, txn.Get(ListHeadKey(request.list_id), kv::ReadMode::kSnapshot));
+    if (!head) return Status(Code::kNotFound, "no extent list " + std::to_string(request.list_id));
+    PERIGEE_ASSIGN(reply.extents, ReadListExtents(txn, request.list_id, request.offset, limit));
+    return Status::Ok();
+  });
+  if (!read.ok()) return std::move(read).TakeStatus();
+  reply.end = reply.extents.size() < limit;
+  return reply;
+}
+
+}  // namespace perigee::objectd

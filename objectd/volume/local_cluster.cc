@@ -1,0 +1,31 @@
+#include "objectd/volume/local_cluster.h"
+
+namespace perigee::objectd {
+
+Result<std::shared_ptr<const client::VolumeMap>> LocalCluster::Map(uint64_t) {
+  // There is none newer: changes are in it before anyone can ask for them.
+  return table_->Map();
+}
+
+Status LocalCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) {
+  std::shared_ptr<Drive> drive = drives_->Find(drive_id);
+  if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(drive_id) + " is lost");
+  Status outcome = drive->WriteShard(header, bytes);
+  if (outcome.ok() || drive->online()) return outcome;
+  Status recorded = table_->SetDriveState(drive_id, wire::DriveState::kOffline, drive->offline_reason());
+  // Not recorded: the map still has it online, and the writer must not count the blob as written.
+  recorded.Ignore();
+  return outcome;
+}
+
+Result<client::ShardData> LocalCluster::ReadShard(const wire::ShardReadRequest& request) {
+  std::shared_ptr<Drive> drive = drives_->Find(request.drive_id);
+  if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(request.drive_id) + " is lost");
+  return drive->ReadShard(request);
+}
+
+void LocalCluster::Report(const wire::VolumeReportRequest& request) {
+  if (reporter_) reporter_(request);
+}
+
+}  // namespace perigee::objectd

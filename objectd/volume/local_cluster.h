@@ -1,0 +1,35 @@
+#pragma once
+// LocalCluster: client::Cluster over this process's own drives and volume table: for the S3 endpoint, repair, and the
+// shard calls of other nodes (volume_service.h). A drive that fails a write is recorded offline, durably, before the caller
+// learns of it: a writer may count its blob without that drive at once. Thread-safe; blocks.
+
+#include <functional>
+
+#include "client/blob/shard_io.h"
+#include "objectd/volume/volume_table.h"
+
+namespace perigee::objectd {
+
+class LocalCluster final : public client::Cluster {
+ public:
+  using Reporter = std::function<void(const wire::VolumeReportRequest&)>;
+  LocalCluster(DriveSet* drives, VolumeTable* table) : drives_(drives), table_(table) {}
+  void SetReporter(Reporter reporter) { reporter_ = std::move(reporter); }  // before use
+
+  Result<std::shared_ptr<const client::VolumeMap>> Map(uint64_t not_older_than) override;
+  Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override { return table_->Lease(request); }
+  Result<uint64_t> AddExtents(const wire::AddExtentsRequest& request) override { return table_->AddExtents(request); }
+  Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) override {
+    return table_->GetExtents(request);
+  }
+  Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) override;
+  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
+  void Report(const wire::VolumeReportRequest& request) override;
+
+ private:
+  DriveSet* const drives_;
+  VolumeTable* const table_;
+  Reporter reporter_;
+};
+
+}  // namespace perigee::objectd

@@ -1,0 +1,262 @@
+#include "objectd/volume/repair.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "objectd/volume/liveness.h"
+
+namespace perigee::objectd {
+namespace {
+
+using wire::DriveState;
+
+constexpr size_t kRowsPerPage = 1000;
+constexpr size_t kShardsPerPage = 500;
+
+}  // namespace
+
+Repair::Repair(Options options, Deps deps) : options_(options), deps_(std::move(deps)) {}
+
+void Repair::Kick() {
+  {
+    std::lock_guard lock(mu_);
+    kicked_ = true;
+    if (running_) return;
+    running_ = true;
+  }
+  PostSlice();
+}
+
+void Repair::PostSlice() {
+  auto gate = deps_.gate;
+  if (options_.pause > 0) {
+    Scheduler::TimerId timer = deps_.background->PostAfter(options_.pause, [this, gate] {
+      if (!gate->Enter()) return;
+      Slice();
+      gate->Leave();
+    });
+    if (timer != 0) return;
+  } else if (PostInside(gate, *deps_.background, [this] { Slice(); })) {
+    return;
+  }
+  std::lock_guard lock(mu_);
+  running_ = false;  // stopping, or the pool is full: the next Kick tries again
+}
+
+void Repair::Slice() {
+  {
+    std::lock_guard lock(mu_);
+    kicked_ = false;
+  }
+  std::vector<Item> items;
+  Status outcome;
+  bool worked = TakeReports(&items);
+  if (!worked && (fill_ || reconcile_ || PickJob())) {
+    worked = true;
+    if (fill_) outcome = fill_->pass_ended ? EndPass() : FillPage(&items);
+    else if (reconcile_) outcome = ReconcilePage();
+  }
+  if (!outcome.ok()) {
+    log::Warn("repair_postponed", {{"cause", outcome}});
+    Postpone();
+  }
+  if (!items.empty()) {
+    StartBatch(std::move(items));
+    return;
+  }
+  {
+    std::lock_guard lock(mu_);
+    if (!worked && !kicked_) {
+      running_ = false;
+      return;
+    }
+  }
+  PostSlice();
+}
+
+// What failed is tried again later, the rest goes on.
+void Repair::Postpone() {
+  const Nanos then = deps_.background->clock().Monotonic() + options_.retry_after;
+  if (fill_) later_[{fill_->target, fill_->volume}] = then;
+  if (reconcile_) later_[{reconcile_->drive, 0}] = then;
+  fill_.reset();
+  reconcile_.reset();
+}
+
+// Finds what a drive in repair still needs. `complete`: nothing, not even later.
+bool Repair::PickFill(const DriveRecord& drive, bool* complete) {
+  const Nanos now = deps_.background->clock().Monotonic();
+  std::map<uint64_t, uint32_t> slot_of;
+  std::set<uint64_t> current;
+  for (const DriveRecord& record : deps_.table->Drives()) slot_of[record.drive_id] = record.slot;
+  for (const DriveSlot& slot : deps_.drives->Slots()) current.insert(slot.drive_id);
+  *complete = true;
+  for (const VolumeRecord& volume : deps_.table->Volumes()) {
+    for (uint32_t i = 0; i < volume.drives.size(); i++) {
+      const uint64_t occupant = volume.drives[i];
+      const bool own = occupant == drive.drive_id;
+      auto slot = slot_of.find(occupant);
+      const bool predecessor = !own && !current.contains(occupant) && slot != slot_of.end() && slot->second == drive.slot;
+      if (!own && !predecessor) continue;
+      if (own && filled_.contains({drive.drive_id, volume.volume})) continue;
+      *complete = false;
+      auto later = later_.find({drive.drive_id, volume.volume});
+      if (later != later_.end() && later->second > now) continue;
+      fill_ = Fill{volume.volume, i, drive.drive_id, predecessor ? occupant : 0};
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Repair::PickVerify() {
+  const Nanos now = deps_.background->clock().Monotonic();
+  const int64_t wall = deps_.background->clock().Wall();
+  for (const VolumeRecord& volume : deps_.table->Volumes()) {
+    if (volume.verify_after == 0 || volume.verify_after > wall) continue;
+    bool online = std::all_of(volume.drives.begin(), volume.drives.end(),
+                              [&](uint64_t id) { return deps_.table->StateOf(id) == DriveState::kOnline; });
+    if (!online) continue;
+    const uint32_t index = verified_[volume.volume];
+    auto later = later_.find({volume.drives[index], volume.volume});
+    if (later != later_.end() && later->second > now) continue;
+    fill_ = Fill{volume.volume, index, volume.drives[index], 0, true};
+    return true;
+  }
+  return false;
+}
+
+bool Repair::PickJob() {
+  for (const DriveRecord& drive : deps_.table->Drives()) {
+    if (drive.state != DriveState::kRepairing) continue;
+    auto handle = deps_.drives->Find(drive.drive_id);
+    if (!handle || !handle->online()) continue;
+    bool complete = false;
+    if (PickFill(drive, &complete)) return true;
+    auto later = later_.find({drive.drive_id, 0});
+    if (!complete || (later != later_.end() && later->second > deps_.background->clock().Monotonic())) continue;
+    reconcile_ = Reconcile{drive.drive_id, {}};
+    return true;
+  }
+  return PickVerify();
+}
+
+// The next blobs whose shard the target does not have.
+Status Repair::FillPage(std::vector<Item>* items) {
+  auto target = deps_.drives->Find(fill_->target);
+  if (!target) return Status(Code::kUnavailable, "drive " + HexEncode64(fill_->target) + " is away");
+  while (items->size() < options_.blobs_per_slice) {
+    PERIGEE_ASSIGN(BlobPage page, ReferencedBlobs(*deps_.store, fill_->volume, fill_->cursor, kRowsPerPage));
+    std::set<uint64_t> have;
+    wire::BlobId from{fill_->volume, fill_->cursor};
+    while (!page.seqs.empty()) {
+      PERIGEE_ASSIGN(auto shards, target->ListShards(from, kShardsPerPage));
+      for (const auto& [blob, index] : shards)
+        if (blob.volume == fill_->volume && index == fill_->index) have.insert(blob.seq);
+      if (shards.size() < kShardsPerPage) break;
+      const wire::BlobId& last = shards.back().first;
+      if (last.volume != fill_->volume || last.seq > page.seqs.back()) break;
+      from = wire::BlobId{last.volume, last.seq + 1};
+    }
+    for (uint64_t seq : page.seqs) {
+      if (have.contains(seq)) continue;
+      if (items->size() == options_.blobs_per_slice) {
+        fill_->cursor = seq;
+        return Status::Ok();
+      }
+      items->push_back(Item{fill_->volume, seq, fill_->index, fill_->target});
+    }
+    fill_->cursor = page.next;
+    if (page.end) {
+      fill_->pass_ended = true;
+      return Status::Ok();
+    }
+  }
+  return Status::Ok();
+}
+
+Status Repair::EndPass() {
+  if (fill_->retries > 0)
+    return Status(Code::kUnavailable, std::to_string(fill_->retries) + " blobs of volume " + std::to_string(fill_->volume) +
+                                          " cannot be rebuilt now");
+  if (fill_->rebuilt > 0) {
+    // Blobs may have been written meanwhile.
+    fill_->cursor = 0;
+    fill_->pass_ended = false;
+    fill_->rebuilt = 0;
+    return Status::Ok();
+  }
+  const Fill done = *fill_;
+  if (done.replaces != 0) {
+    PERIGEE_TRY(deps_.table->SwapDrive(done.volume, done.replaces, done.target));
+    log::Info("volume_repaired", {{"volume", done.volume}, {"index", done.index}, {"drive", HexEncode64(done.target)}});
+  }
+  if (done.verify) {
+    auto volume = deps_.table->FindVolume(done.volume);
+    if (volume && ++verified_[done.volume] >= volume->drives.size()) {
+      verified_.erase(done.volume);
+      PERIGEE_TRY(deps_.table->SetVerify({done.volume}, 0));
+    }
+  } else {
+    filled_.insert({done.target, done.volume});
+  }
+  fill_.reset();
+  return Status::Ok();
+}
+
+// Removes shards from a drive that came back which nothing refers to. Order of the looks: liveness.h.
+Status Repair::ReconcilePage() {
+  auto drive = deps_.drives->Find(reconcile_->drive);
+  if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(reconcile_->drive) + " is away");
+  PERIGEE_ASSIGN(auto shards, drive->ListShards(reconcile_->cursor, kShardsPerPage));
+  PERIGEE_ASSIGN(LeasedRanges leased, LeasedRanges::Read(*deps_.store));
+  for (const auto& [blob, index] : shards) {
+    if (leased.Covers(blob.volume, blob.seq)) continue;
+    PERIGEE_ASSIGN(bool referenced, IsReferenced(*deps_.store, blob.volume, blob.seq));
+    if (referenced) continue;
+    PERIGEE_TRY(drive->DeleteShard(blob, index));
+    garbage_removed_++;
+  }
+  if (shards.size() == kShardsPerPage) {
+    // The last blob's other shards may be on the next page: looked at again, which is harmless.
+    const wire::BlobId last = shards.back().first;
+    const bool stuck = last == reconcile_->cursor;
+    reconcile_->cursor = stuck ? wire::BlobId{last.volume, last.seq + 1} : last;
+    return Status::Ok();
+  }
+  PERIGEE_TRY(FinishDrive(reconcile_->drive));
+  reconcile_.reset();
+  return Status::Ok();
+}
+
+Status Repair::FinishDrive(uint64_t drive_id) {
+  std::vector<uint32_t> volumes;
+  for (const VolumeRecord& volume : deps_.table->Volumes())
+    if (std::find(volume.drives.begin(), volume.drives.end(), drive_id) != volume.drives.end()) volumes.push_back(volume.volume);
+  // Writers with older leases may have left the drive out: looked at again when those are over.
+  PERIGEE_TRY(deps_.table->SetVerify(volumes, deps_.table->LeasesOver()));
+  PERIGEE_TRY(deps_.table->SetDriveState(drive_id, DriveState::kOnline, ""));
+  PERIGEE_TRY(deps_.table->ForgetRetired());
+  std::erase_if(filled_, [&](const auto& pair) { return pair.first == drive_id; });
+  log::Info("drive_repaired", {{"drive", HexEncode64(drive_id)}, {"shards_rebuilt", shards_rebuilt_.load()}});
+  return Status::Ok();
+}
+
+Repair::Figures Repair::figures() const {
+  Figures f;
+  for (const VolumeRecord& volume : deps_.table->Volumes()) {
+    bool online = std::all_of(volume.drives.begin(), volume.drives.end(),
+                              [&](uint64_t id) { return deps_.table->StateOf(id) == DriveState::kOnline; });
+    f.volumes_to_repair += online ? 0 : 1;
+  }
+  f.shards_rebuilt = shards_rebuilt_;
+  f.bytes_rebuilt = bytes_rebuilt_;
+  f.blobs_unrepairable = unrepairable_;
+  f.garbage_removed = garbage_removed_;
+  std::lock_guard lock(mu_);
+  f.running = running_;
+  f.blobs_to_repair = reports_.size() + (batch_.size() - std::min(next_, batch_.size()));
+  return f;
+}
+
+}  // namespace perigee::objectd

@@ -1,0 +1,128 @@
+#pragma once
+// Repair: brings drives and volumes back to full redundancy, in the background, several blobs at once.
+//
+//   fill      a drive in kRepairing (replaced or returned): for each of its volumes, every referenced blob's shard that it does
+//             not have is rebuilt onto it, until a pass finds none missing. A replaced drive then takes its predecessor's
+//             place in the volume, in one commit. When all volumes are done, shards that nothing refers to are removed, and
+//             the drive is online.
+//   verify    a volume whose verify_after has passed: the same passes over all its drives. That finds what blobs lack that were
+//             written under leases from before a drive came back.
+//   reports   single shards that readers and writers found missing or bad, on drives that are online. Bounded; checked first.
+// A rebuilt shard is kept only if its blob is still referenced afterwards. Progress is what lies on the drives, so that a
+// restart goes on where it was. Work is in slices that post each other; nothing waits for a pool that it runs on, but the
+// blob reader's shard pool must be another one. Thread-safe.
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "client/blob/blob_io.h"
+#include "objectd/volume/task_gate.h"
+#include "objectd/volume/volume_table.h"
+
+namespace perigee::objectd {
+
+class Repair {
+ public:
+  struct Options {
+    uint32_t blobs_in_flight = 4;
+    uint32_t blobs_per_slice = 32;
+    Nanos pause = 0;                   // between slices
+    Nanos retry_after = 10 * kSecond;  // of what could not be rebuilt now
+    size_t reports_max = 4096;
+  };
+  struct Deps {
+    kv::Store* store = nullptr;
+    DriveSet* drives = nullptr;
+    VolumeTable* table = nullptr;
+    client::Cluster* cluster = nullptr;
+    client::BlobReader* reader = nullptr;
+    Scheduler* background = nullptr;
+    std::shared_ptr<TaskGate> gate;
+    metrics::Registry* metrics = nullptr;
+  };
+  struct Figures {
+    bool running = false;
+    uint64_t volumes_to_repair = 0;  // with a drive that is not online
+    uint64_t blobs_to_repair = 0;    // known to miss shards now
+    uint64_t shards_rebuilt = 0, bytes_rebuilt = 0;
+    uint64_t blobs_unrepairable = 0;
+    uint64_t garbage_removed = 0;
+  };
+  Repair(Options options, Deps deps);
+
+  void Kick();  // looks for work, unless it is at it
+  void Report(const wire::VolumeReportRequest& report);
+  Figures figures() const;
+
+ private:
+  struct Item {
+    uint32_t volume = 0;
+    uint64_t seq = 0;
+    uint32_t index = 0;
+    uint64_t target = 0;    // drive id
+    bool suspect = false;   // reported: look first
+    auto operator<=>(const Item&) const = default;
+  };
+  enum class Fate { kDone, kNothing, kRetry };
+  // One pass after another over the blobs of a volume, for the shards of one index on one drive.
+  struct Fill {
+    uint32_t volume = 0;
+    uint32_t index = 0;
+    uint64_t target = 0;
+    uint64_t replaces = 0;  // drive id to swap out at the end; 0: none
+    bool verify = false;
+    uint64_t cursor = 0;
+    bool pass_ended = false;
+    uint64_t rebuilt = 0, retries = 0;  // in this pass
+  };
+  struct Reconcile {
+    uint64_t drive = 0;
+    wire::BlobId cursor;
+  };
+
+  void Slice();
+  void PostSlice();
+  bool TakeReports(std::vector<Item>* items);
+  bool PickJob();
+  bool PickFill(const DriveRecord& drive, bool* complete);
+  bool PickVerify();
+  Status FillPage(std::vector<Item>* items);
+  Status EndPass();
+  Status ReconcilePage();
+  Status FinishDrive(uint64_t drive_id);
+  void StartBatch(std::vector<Item> items);
+  void Work();
+  void EndBatch();
+  Fate RebuildOne(const Item& item);
+  bool ShardIsGood(const Item& item, const VolumeRecord& volume);
+  bool Hopeless(const VolumeRecord& volume, uint32_t index, const Status& why);
+  void Postpone();
+
+  const Options options_;
+  const Deps deps_;
+  std::atomic<uint64_t> shards_rebuilt_ = 0, bytes_rebuilt_ = 0, unrepairable_ = 0, garbage_removed_ = 0;
+
+  // Of the running slice only: slices and batches follow each other.
+  std::optional<Fill> fill_;
+  std::optional<Reconcile> reconcile_;
+  std::set<std::pair<uint64_t, uint32_t>> filled_;        // (drive, volume), until the drive is online
+  std::map<std::pair<uint64_t, uint32_t>, Nanos> later_;  // (drive, volume) -> not before
+  std::map<uint32_t, uint32_t> verified_;                 // volume -> indices done
+
+  mutable std::mutex mu_;  // guards what follows
+  bool running_ = false;
+  bool kicked_ = false;    // while running: look once more before going idle
+  std::deque<Item> reports_;
+  std::set<Item> reported_;
+  std::vector<Item> batch_;
+  size_t next_ = 0;
+  uint32_t workers_ = 0;
+  uint64_t batch_rebuilt_ = 0, batch_retries_ = 0;
+};
+
+}  // namespace perigee::objectd

@@ -1,0 +1,181 @@
+// The part of Repair that works on single blobs: reports, and batches rebuilt by several workers.
+
+#include <algorithm>
+
+#include "base/checksum.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "client/blob/geometry.h"
+#include "objectd/volume/liveness.h"
+#include "objectd/volume/repair.h"
+
+namespace perigee::objectd {
+
+using wire::DriveState;
+
+void Repair::Report(const wire::VolumeReportRequest& report) {
+  auto volume = deps_.table->FindVolume(report.blob.volume);
+  if (!volume) return;
+  bool added = false;
+  {
+    std::lock_guard lock(mu_);
+    for (uint32_t index : report.bad_shards) {
+      if (index >= volume->drives.size() || reports_.size() >= options_.reports_max) continue;
+      Item item{report.blob.volume, report.blob.seq, index, volume->drives[index], true};
+      if (!reported_.insert(item).second) continue;
+      reports_.push_back(item);
+      added = true;
+    }
+  }
+  if (added) Kick();
+}
+
+bool Repair::TakeReports(std::vector<Item>* items) {
+  std::lock_guard lock(mu_);
+  bool any = !reports_.empty();
+  while (!reports_.empty() && items->size() < options_.blobs_per_slice) {
+    items->push_back(reports_.front());
+    reported_.erase(reports_.front());
+    reports_.pop_front();
+  }
+  return any;
+}
+
+void Repair::StartBatch(std::vector<Item> items) {
+  uint32_t workers = static_cast<uint32_t>(std::min<size_t>(std::max<uint32_t>(1, options_.blobs_in_flight), items.size()));
+  {
+    std::lock_guard lock(mu_);
+    batch_ = std::move(items);
+    next_ = 0;
+    workers_ = workers;
+    batch_rebuilt_ = batch_retries_ = 0;
+  }
+  // This task is one of them, so that a full pool only makes it slower.
+  for (uint32_t i = 1; i < workers; i++) {
+    if (PostInside(deps_.gate, *deps_.background, [this] { Work(); })) continue;
+    std::lock_guard lock(mu_);
+    workers_--;
+  }
+  Work();
+}
+
+void Repair::Work() {
+  while (true) {
+    Item item;
+    {
+      std::lock_guard lock(mu_);
+      if (next_ >= batch_.size() || deps_.gate->closed()) {
+        if (--workers_ > 0) return;
+        break;
+      }
+      item = batch_[next_++];
+    }
+    Fate fate = RebuildOne(item);
+    std::lock_guard lock(mu_);
+    if (fate == Fate::kDone) batch_rebuilt_++;
+    if (fate == Fate::kRetry) batch_retries_++;
+  }
+  EndBatch();
+}
+
+void Repair::EndBatch() {
+  uint64_t rebuilt = 0, retries = 0;
+  bool reports = false;
+  {
+    std::lock_guard lock(mu_);
+    rebuilt = batch_rebuilt_;
+    retries = batch_retries_;
+    reports = !batch_.empty() && batch_.front().suspect;
+    batch_.clear();
+    next_ = 0;
+  }
+  if (fill_ && !reports) {
+    fill_->rebuilt += rebuilt;
+    fill_->retries += retries;
+  }
+  PostSlice();
+}
+
+// True when the shard is there and every chunk passes its checksum.
+bool Repair::ShardIsGood(const Item& item, const VolumeRecord& volume) {
+  wire::ShardReadRequest request;
+  request.drive_id = item.target;
+  request.blob = wire::BlobId{item.volume, item.seq};
+  request.index = item.index;
+  auto head = deps_.cluster->ReadShard(request);
+  if (!head.ok()) return false;
+  client::Geometry geometry = client::Geometry::Of(head->header.blob_bytes, volume.k, volume.m);
+  request.length = geometry.shard_bytes();
+  if (request.length == 0 || request.length > client::kShardBytesMax) return false;
+  auto data = deps_.cluster->ReadShard(request);
+  if (!data.ok() || data->header.chunk_crcs.size() != geometry.stripes) return false;
+  for (uint32_t s = 0; s < geometry.stripes; s++) {
+    ConstBytes chunk = data->bytes.span().subspan(geometry.ChunkOffset(s), geometry.ChunkBytes(s));
+    if (Crc32c(chunk) != data->header.chunk_crcs[s]) return false;
+  }
+  return true;
+}
+
+// Waiting would not help: no drive of the volume may still come back with a shard.
+bool Repair::Hopeless(const VolumeRecord& volume, uint32_t index, const Status& why) {
+  if (!why.Is(Code::kCorrupt) && !why.Is(Code::kNotFound) && !why.Is(Code::kUnavailable)) return false;
+  std::set<uint64_t> current;
+  for (const DriveSlot& slot : deps_.drives->Slots()) current.insert(slot.drive_id);
+  for (uint32_t i = 0; i < volume.drives.size(); i++) {
+    if (i == index || !current.contains(volume.drives[i])) continue;
+    auto drive = deps_.drives->Find(volume.drives[i]);
+    if (!drive || !drive->online()) return false;
+  }
+  // With every remaining drive here, only what they answer counts; an unavailable one would have been found offline.
+  return !why.Is(Code::kUnavailable) ||
+         std::any_of(volume.drives.begin(), volume.drives.end(), [&](uint64_t id) { return !current.contains(id); });
+}
+
+Repair::Fate Repair::RebuildOne(const Item& item) {
+  auto volume = deps_.table->FindVolume(item.volume);
+  if (!volume) return Fate::kNothing;
+  auto target = deps_.drives->Find(item.target);
+  if (!target || !target->online()) return item.suspect ? Fate::kNothing : Fate::kRetry;
+  const std::string name = "blob " + std::to_string(item.volume) + "/" + std::to_string(item.seq);
+  if (item.suspect) {
+    auto wanted = IsReferenced(*deps_.store, item.volume, item.seq);
+    if (!wanted.ok() || !*wanted || ShardIsGood(item, *volume)) return Fate::kNothing;
+  }
+  wire::VolumeInfo info;
+  info.volume = volume->volume;
+  info.k = volume->k;
+  info.m = volume->m;
+  info.drives = volume->drives;
+  auto rebuilt = deps_.reader->Rebuild(info, item.seq, {item.index});
+  if (!rebuilt.ok()) {
+    auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
+    if (referenced.ok() && !*referenced) return Fate::kNothing;
+    if (!referenced.ok() || !Hopeless(*volume, item.index, rebuilt.status())) return Fate::kRetry;
+    unrepairable_++;
+    log::Error("blob_unrepairable", {{"blob", name}, {"cause", rebuilt.status()}});
+    return Fate::kNothing;
+  }
+  // Of blobs kept as copies there are fewer shards than drives.
+  if (rebuilt->empty()) return Fate::kNothing;
+  client::ShardData& shard = rebuilt->front();
+  PERIGEE_FAILPOINT(repair_before_write);
+  Status written = deps_.cluster->WriteShard(item.target, shard.header, shard.bytes.span());
+  PERIGEE_FAILPOINT(repair_after_write);
+  if (!written.ok()) {
+    log::Warn("repair_write_failed", {{"blob", name}, {"drive", HexEncode64(item.target)}, {"cause", written}});
+    return Fate::kRetry;
+  }
+  // The collector may have freed the blob while it was rebuilt, and before the shard was there to be deleted.
+  auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
+  if (!referenced.ok()) return Fate::kRetry;
+  if (!*referenced) {
+    // A drive that fails here goes offline, and is reconciled when it returns.
+    target->DeleteShard(shard.header.blob, item.index).Ignore();
+    return Fate::kNothing;
+  }
+  shards_rebuilt_++;
+  bytes_rebuilt_ += shard.bytes.size();
+  return Fate::kDone;
+}
+
+}  // namespace perigee::objectd
