@@ -1,0 +1,32 @@
+// perigee-objectd: drives, namespace and S3 endpoint of a storage node. Parse, build, run.
+
+#include <cstdio>
+
+#include "base/daemon.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "objectd/options.h"
+#include "objectd/server.h"
+
+int main(int argc, char** argv) {
+  using namespace perigee;
+  PrepareDaemon();
+  objectd::ObjectdOptions options;
+  auto outcome = objectd::ParseOptions(argc, argv, &options);
+  if (!outcome.ok()) {
+    std::fprintf(stderr, "perigee-objectd: %s\n", outcome.status().message().c_str());
+    return 2;
+  }
+  if (*outcome == Options::Outcome::kDone) return 0;
+  log::Configure("objectd", log::Level::kInfo, options.log_format == "json" ? log::Format::kJson : log::Format::kText);
+  StopWithParent();
+  Status armed = failpoint::ArmFromEnvironment();
+  auto server = armed.ok() ? objectd::Server::Start(options) : Result<std::unique_ptr<objectd::Server>>(armed);
+  if (!server.ok()) {
+    std::fprintf(stderr, "perigee-objectd: %s\n", server.status().message().c_str());
+    return 1;
+  }
+  log::Info("stopping", {{"signal", WaitForStop()}});
+  (*server)->Stop();
+  return 0;
+}

@@ -1,0 +1,27 @@
+#pragma once
+// Options of perigee-objectd; see base/options.h for flags, environment and file.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/options.h"
+
+namespace perigee::objectd {
+
+struct ObjectdOptions {
+  std::vector<std::string> drives;
+  uint32_t k = 0, m = 0;  // 0 + 0: by the number of drives, or what the cluster has
+  std::string state_dir, run_dir, secret_file, credentials_file;
+  std::string s3_listen = "127.0.0.1:9000";
+  std::string admin_listen = "127.0.0.1:9001";
+  uint64_t memory_limit = 512 << 20;
+  uint64_t drive_capacity = 0;
+  uint64_t inline_bytes_max = 16 << 10;
+  Nanos reader_grace = 60 * kSecond;
+  std::string log_format = "text";
+};
+
+Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, ObjectdOptions* options);
+
+}  // namespace perigee::objectd

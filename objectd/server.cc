@@ -1,0 +1,218 @@
+#include "objectd/server.h"
+
+#include "base/daemon.h"
+#include "base/log.h"
+#include "objectd/credentials.h"
+#include "objectd/volume/volume_service.h"
+
+namespace perigee::objectd {
+
+namespace {
+constexpr Nanos kHousekeepEvery = 60 * kSecond;
+constexpr uint64_t kStoreMemory = 48 << 20;
+}  // namespace
+
+Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
+  std::unique_ptr<Server> s(new Server(options));
+  s->registry_ = metrics::Registry::Create();
+  s->disk_ = CreatePosixDisk();
+  PERIGEE_ASSIGN(s->slabs_, rdma::SlabPool::Create({.bytes_max = options.memory_limit / 2}));
+  s->s3_pool_ = CreateThreadPool({.name = "s3", .threads = 32});
+  s->meta_pool_ = CreateThreadPool({.name = "meta", .threads = 16});
+  s->feed_pool_ = CreateThreadPool({.name = "feed", .threads = 4});
+  s->shard_pool_ = CreateThreadPool({.name = "shard", .threads = 24});
+  s->fan_out_pool_ = CreateThreadPool({.name = "fan-out", .threads = 24});
+  s->background_pool_ = CreateThreadPool({.name = "background", .threads = 4});
+  PERIGEE_TRY(s->OpenDrives());
+  PERIGEE_TRY(s->OpenStore());
+  PERIGEE_TRY(s->BuildVolumes());
+  PERIGEE_TRY(s->BuildNamespace());
+  PERIGEE_TRY(s->StartDoors());
+  PERIGEE_TRY(s->ListenRpc());
+  s->volumes_->Start();
+  s->Housekeep();
+  log::Info("objectd_ready", {{"s3", s->s3_->address()}, {"admin", s->admin_->address()}, {"rpc", s->listener_->address()},
+                              {"drives", options.drives.size()}});
+  return s;
+}
+
+Status Server::OpenDrives() {
+  PERIGEE_TRY(disk_->CreateDirs(options_.state_dir));
+  PERIGEE_TRY(disk_->CreateDirs(options_.run_dir));
+  DriveSet::Options o;
+  o.dirs = options_.drives;
+  o.k = options_.k;
+  o.m = options_.m;
+  o.state_dir = options_.state_dir;
+  o.drive.capacity_bytes = options_.drive_capacity;
+  DriveDeps deps;
+  deps.disk = disk_.get();
+  deps.pool = background_pool_.get();
+  deps.slabs = slabs_;
+  deps.metrics = registry_.get();
+  PERIGEE_ASSIGN(drives_, DriveSet::Open(std::move(o), deps));
+  preflight_ = RunPreflight(*disk_, options_.drives);
+  for (const auto& check : preflight_) {
+    if (check.state == PreflightCheck::State::kDegraded) {
+      log::Warn("preflight_degraded", {{"check", check.name}, {"detail", check.detail}});
+    }
+  }
+  return Status::Ok();
+}
+
+Status Server::OpenStore() {
+  kv::RocksStoreOptions o;
+  o.mirrors = drives_->MirrorPlaces();
+  o.membership = drives_.get();
+  o.create = drives_->formed_now();
+  o.memory_bytes = kStoreMemory;
+  o.clock = &RealClock::Get();
+  o.metrics = registry_.get();
+  PERIGEE_ASSIGN(store_, kv::RocksStore::Open(std::move(o)));
+  return Status::Ok();
+}
+
+Status Server::BuildVolumes() {
+  VolumeManagerOptions o;
+  o.table.address = "local:" + options_.run_dir + "/objectd.sock";
+  o.collector.grace = options_.reader_grace;
+  VolumeManagerDeps deps;
+  deps.store = store_.get();
+  deps.mirrors = store_.get();
+  deps.drives = drives_.get();
+  deps.background = background_pool_.get();
+  deps.shard_pool = fan_out_pool_.get();
+  deps.clock = &RealClock::Get();
+  deps.slabs = slabs_;
+  deps.metrics = registry_.get();
+  PERIGEE_ASSIGN(volumes_, VolumeManager::Create(std::move(o), deps));
+  return Status::Ok();
+}
+
+Status Server::BuildNamespace() {
+  NamespaceOptions o;
+  o.inline_bytes_max = options_.inline_bytes_max;
+  PERIGEE_ASSIGN(namespace_, Namespace::Create(*store_, RealClock::Get(), *registry_, o));
+  nodes_ = std::make_unique<NodeTable>(*store_);
+  return Status::Ok();
+}
+
+Status Server::ListenRpc() {
+  router_ = std::make_shared<rdma::Router>();
+  MetaServiceDeps meta;
+  meta.space = [this]() -> Result<MetaServiceDeps::Space> {
+    SpaceInfo space = volumes_->Space();
+    return MetaServiceDeps::Space{space.total_bytes, space.free_bytes};
+  };
+  meta.nodes = nodes_.get();
+  meta.cluster_id = drives_->cluster_id();
+  meta.slabs = slabs_;
+  meta.feed_pool = feed_pool_.get();
+  RegisterMetaService(*router_, *namespace_, meta_pool_.get(), std::move(meta));
+  RegisterVolumeService(*router_, *volumes_, meta_pool_.get(), shard_pool_.get());
+  RegisterControl();
+  PERIGEE_ASSIGN(listener_, transport_->Listen("local:" + options_.run_dir + "/objectd.sock", router_));
+  return Status::Ok();
+}
+
+void Server::RegisterControl() {
+  using rdma::Access;
+  router_->AddRaw(wire::Method::kPing, Access::kAnyone, nullptr,
+                  [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
+  router_->Add<wire::Empty>(wire::Method::kControlObjectdStatus, Access::kNodesOnly, meta_pool_.get(),
+                            [this](rdma::Context&, wire::Empty) -> Result<wire::ObjectdStatusReply> { return Describe(); });
+  router_->Add<wire::DriveReplaceRequest>(
+      wire::Method::kControlDriveReplace, Access::kNodesOnly, meta_pool_.get(),
+      [this](rdma::Context&, wire::DriveReplaceRequest q) -> Result<wire::DriveInfo> { return volumes_->DriveReplace(q.dir); });
+  router_->Add<wire::Empty>(wire::Method::kControlRepair, Access::kNodesOnly, meta_pool_.get(),
+                            [this](rdma::Context&, wire::Empty) -> Result<wire::Empty> {
+                              volumes_->KickRepair();
+                              return wire::Empty{};
+                            });
+  router_->Add<wire::Empty>(wire::Method::kControlSyncAll, Access::kNodesOnly, meta_pool_.get(),
+                            [this](rdma::Context&, wire::Empty) -> Result<wire::Empty> {
+                              PERIGEE_TRY(namespace_->Sync());
+                              return wire::Empty{};
+                            });
+}
+
+Status Server::StartDoors() {
+  rdma::TransportOptions t;
+  if (!options_.secret_file.empty()) {
+    PERIGEE_ASSIGN(t.cluster_secret, LoadSecret(options_.secret_file, false));
+  }
+  t.node_id = drives_->cluster_id();
+  t.role = rdma::Role::kNode;
+  t.pool = slabs_;
+  t.metrics = registry_.get();
+  PERIGEE_ASSIGN(transport_, rdma::CreateLocalTransport(t));
+  peers_ = std::make_unique<RpcBurstPeers>(*transport_, [this](wire::NodeId node) { return nodes_->Address(node); });
+
+  PERIGEE_ASSIGN(Credentials key, LoadCredentials(*disk_, options_.credentials_file));
+  S3Options s3;
+  s3.listen = options_.s3_listen;
+  s3.access_key = key.access_key;
+  s3.secret_key = key.secret_key;
+  s3.buffer_bytes_max = options_.memory_limit / 4;
+  S3Deps deps;
+  deps.ns = namespace_.get();
+  deps.blobs.cluster = &volumes_->cluster();
+  deps.blobs.shard_pool = fan_out_pool_.get();
+  deps.blobs.slabs = slabs_;
+  deps.blobs.metrics = registry_.get();
+  deps.blobs.clock = &RealClock::Get();
+  deps.peers = peers_.get();
+  deps.pool = s3_pool_.get();
+  deps.clock = &RealClock::Get();
+  deps.metrics = registry_.get();
+  PERIGEE_ASSIGN(s3_, S3Server::Start(std::move(s3), deps));
+  PERIGEE_ASSIGN(admin_, AdminServer::Start(options_.admin_listen, registry_.get(), [this] { return Health(); }));
+  return Status::Ok();
+}
+
+void Server::Housekeep() {
+  background_pool_->PostAfter(kHousekeepEvery, [this] {
+    if (Status done = namespace_->CleanUp(); !done.ok()) log::Warn("upload_clean_up_failed", {{"error", done}});
+    slabs_->Trim();
+    Housekeep();
+  });
+}
+
+wire::ObjectdStatusReply Server::Describe() {
+  wire::ObjectdStatusReply reply;
+  volumes_->FillStatus(&reply);
+  reply.s3_address = s3_->address();
+  reply.admin_address = admin_->address();
+  for (const auto& check : preflight_) {
+    reply.preflight.push_back({check.name, check.state == PreflightCheck::State::kOk ? "ok" : "degraded", check.detail, {}});
+  }
+  auto count = [&](const char* name, const char* metric) {
+    reply.counters.push_back({name, static_cast<uint64_t>(registry_->GetCounter(metric, "")->Value()), {}});
+  };
+  count("blob_bytes_written", "perigee_blob_bytes_written_total");
+  count("blob_bytes_read", "perigee_blob_bytes_read_total");
+  count("chunks_reconstructed", "perigee_blob_chunks_reconstructed_total");
+  count("bad_chunks", "perigee_blob_bad_chunks_total");
+  return reply;
+}
+
+Status Server::Health() {
+  if (store_->InSync().empty()) return Status(Code::kUnavailable, "no metadata mirror is left");
+  return Status::Ok();
+}
+
+void Server::Stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  if (s3_) s3_->Stop();
+  if (listener_) listener_->Stop();
+  if (admin_) admin_->Stop();
+  if (volumes_) volumes_->Stop();
+  for (auto* pool : {&s3_pool_, &meta_pool_, &feed_pool_, &shard_pool_, &fan_out_pool_, &background_pool_}) {
+    if (*pool) (*pool)->Stop();
+  }
+  if (store_) store_->Stop();
+  if (drives_) drives_->Stop();
+}
+
+}  // namespace perigee::objectd

@@ -1,0 +1,61 @@
+#pragma once
+// Server: the object daemon, assembled: drives, store, volumes, namespace, S3 endpoint, RPC and admin doors.
+// Start returns when all doors answer. Stop ends them in the reverse order and makes what is visible durable.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/admin_server.h"
+#include "base/preflight.h"
+#include "objectd/burst_peers.h"
+#include "objectd/kv/rocks_store.h"
+#include "objectd/meta/meta_service.h"
+#include "objectd/options.h"
+#include "objectd/s3/server.h"
+#include "objectd/volume/volume_manager.h"
+#include "rdma/rpc.h"
+
+namespace perigee::objectd {
+
+class Server {
+ public:
+  static Result<std::unique_ptr<Server>> Start(const ObjectdOptions& options);
+  ~Server() { Stop(); }
+  void Stop();
+
+ private:
+  explicit Server(ObjectdOptions options) : options_(std::move(options)) {}
+  Status OpenDrives();
+  Status OpenStore();
+  Status BuildVolumes();
+  Status BuildNamespace();
+  Status ListenRpc();
+  Status StartDoors();
+  void RegisterControl();
+  void Housekeep();
+  wire::ObjectdStatusReply Describe();
+  Status Health();
+
+  const ObjectdOptions options_;
+  bool stopped_ = false;
+  std::unique_ptr<metrics::Registry> registry_;
+  std::unique_ptr<Disk> disk_;
+  std::shared_ptr<rdma::SlabPool> slabs_;
+  // One pool per layer of calls; see docs/architecture.md, "Threads".
+  std::unique_ptr<Scheduler> s3_pool_, meta_pool_, feed_pool_, shard_pool_, fan_out_pool_, background_pool_;
+  std::unique_ptr<DriveSet> drives_;
+  std::unique_ptr<kv::RocksStore> store_;
+  std::unique_ptr<VolumeManager> volumes_;
+  std::unique_ptr<Namespace> namespace_;
+  std::unique_ptr<NodeTable> nodes_;
+  std::unique_ptr<rdma::Transport> transport_;
+  std::shared_ptr<rdma::Router> router_;
+  std::unique_ptr<rdma::Listener> listener_;
+  std::unique_ptr<RpcBurstPeers> peers_;
+  std::unique_ptr<S3Server> s3_;
+  std::unique_ptr<AdminServer> admin_;
+  std::vector<PreflightCheck> preflight_;
+};
+
+}  // namespace perigee::objectd
