@@ -186,7 +186,7 @@ class MemDiskImpl final : public MemDisk {
     tree_->used = 0;
     std::set<const MemNode*> seen;
     Revert(*tree_->root, seen);
-    std::erase_if(tree_->nodes, [](const auto& weak) { return weak.expired(); });
+});
   }
 
   void SetCapacity(uint64_t bytes) override {

@@ -59,6 +59,10 @@ struct MemTree {
     auto node = std::make_shared<MemNode>();
     node->is_directory = is_directory;
     node->inode = next_inode++;
+    if (nodes.size() >= prune_at) {
+      std::erase_if(nodes, [](const auto& weak) { return weak.expired(); });
+      prune_at = 2 * nodes.size() + 1024;
+    }
     nodes.push_back(node);
     return node;
   }
@@ -88,7 +92,8 @@ struct MemTree {
   Random random;
   uint64_t next_inode = 1;
   MemNodePtr root = std::make_shared<MemNode>();
-  std::vector<std::weak_ptr<MemNode>> nodes;
+  std::vector<std::weak_ptr<MemNode>> nodes;  // all, and some that are gone
+  size_t prune_at = 1024;
   uint64_t generation = 0;  // counts crashes; files opened before are dead
   uint64_t capacity = uint64_t{1} << 40;
   uint64_t used = 0;
