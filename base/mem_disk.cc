@@ -186,7 +186,6 @@ class MemDiskImpl final : public MemDisk {
     tree_->used = 0;
     std::set<const MemNode*> seen;
     Revert(*tree_->root, seen);
-});
   }
 
   void SetCapacity(uint64_t bytes) override {
