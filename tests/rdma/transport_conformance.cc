@@ -1,0 +1,580 @@
+#include "tests/rdma/transport_conformance.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/random.h"
+#include "rdma/rpc.h"
+
+namespace perigee::rdma {
+
+constexpr auto kMethod = wire::Method::kPing;
+constexpr Nanos kShort = 60 * kMillisecond;  // a deadline that is meant to pass
+constexpr Nanos kLong = 20 * kSecond;        // one that is not
+
+TransportOptions NodeOptions(uint64_t node_id) {
+  TransportOptions options;
+  options.cluster_secret = "a secret of thirty-two characters";
+  options.role = Role::kNode;
+  options.node_id = node_id;
+  return options;
+}
+
+void FunctionHandler::OnDisconnect(const Peer&) {
+  std::lock_guard lock(mu_);
+  ++disconnects_;
+  changed_.NotifyAll();
+}
+size_t FunctionHandler::disconnects() const {
+  std::lock_guard lock(mu_);
+  return disconnects_;
+}
+bool FunctionHandler::WaitForDisconnects(size_t count) {
+  std::unique_lock lock(mu_);
+  return changed_.WaitFor(lock, 10 * kSecond, [&] { return disconnects_ >= count; });
+}
+
+void CallShelf::Put(std::unique_ptr<ServerCall> call) {
+  std::lock_guard lock(mu_);
+  calls_.push_back(std::move(call));
+  changed_.NotifyAll();
+}
+std::unique_ptr<ServerCall> CallShelf::Take() {
+  std::unique_lock lock(mu_);
+  if (!changed_.WaitFor(lock, 10 * kSecond, [&] { return !calls_.empty(); })) return nullptr;
+  auto call = std::move(calls_.front());
+  calls_.pop_front();
+  return call;
+}
+
+namespace {
+
+std::shared_ptr<SlabPool> Pool(uint64_t bytes) {
+  SlabPool::Options options;
+  options.bytes_max = bytes;
+  auto pool = SlabPool::Create(options);
+  REQUIRE(pool.ok());
+  return *pool;
+}
+
+std::string Pattern(size_t bytes, uint64_t seed) {
+  std::string out(bytes, '\0');
+  Random random(seed);
+  random.Fill(out.data(), out.size());
+  return out;
+}
+
+// Answers with what it got.
+void Echo(std::unique_ptr<ServerCall> call) {
+  Payload payload;
+  payload.header = std::string(call->header());
+  payload.bulk = std::move(call->bulk());
+  call->Reply(std::move(payload));
+}
+
+// A server and a client of one world, and the calls between them.
+struct Pair {
+  std::unique_ptr<TransportWorld> world;
+  std::unique_ptr<Transport> server, client;
+  std::shared_ptr<FunctionHandler> handler;
+  std::unique_ptr<Listener> listener;
+  std::shared_ptr<Channel> channel;
+
+  Pair(std::unique_ptr<TransportWorld> w, std::function<void(std::unique_ptr<ServerCall>)> fn,
+       TransportOptions server_options = NodeOptions(1), TransportOptions client_options = NodeOptions(2))
+      : world(std::move(w)) {
+    server = world->NewTransport("server", std::move(server_options));
+    client = world->NewTransport("client", std::move(client_options));
+    handler = std::make_shared<FunctionHandler>(std::move(fn));
+    Listen();
+    auto connected = client->Connect(world->Address("service"));
+    REQUIRE(connected.ok());
+    channel = *connected;
+  }
+  void Listen() {
+    auto listening = server->Listen(world->Address("service"), handler);
+    REQUIRE(listening.ok());
+    listener = std::move(*listening);
+    CHECK(listener->address() == world->Address("service"));
+  }
+  Result<Payload> Call(std::string header, ConstBytes bulk = {}, Nanos timeout = kLong) {
+    return channel->CallAndWait(kMethod, std::move(header), bulk, CallOptions{timeout});
+  }
+};
+
+// Outcomes of asynchronous calls, counted so that one that comes twice is seen.
+struct Outcomes {
+  std::mutex mu;
+  CondVar changed;
+  std::vector<Code> codes;
+
+  Channel::Done Expect() {
+    return [this](Result<Payload> result) {
+      std::lock_guard lock(mu);
+      codes.push_back(result.code());
+      changed.NotifyAll();
+    };
+  }
+  bool Wait(size_t count) {
+    std::unique_lock lock(mu);
+    return changed.WaitFor(lock, 10 * kSecond, [&] { return codes.size() >= count; });
+  }
+  size_t Count(Code code) {
+    std::lock_guard lock(mu);
+    return static_cast<size_t>(std::count(codes.begin(), codes.end(), code));
+  }
+};
+
+void CheckAnswers(const std::function<std::unique_ptr<TransportWorld>()>& make_world) {
+  SUBCASE("a call is answered, and the server knows who called") {
+    std::mutex mu;
+    std::vector<Peer> peers;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      {
+        std::lock_guard lock(mu);
+        peers.push_back(call->peer());
+      }
+      Echo(std::move(call));
+    });
+    for (int i = 0; i < 3; ++i) {
+      auto reply = pair.Call("hello " + std::to_string(i));
+      REQUIRE_MESSAGE(reply.ok(), reply.status().ToString());
+      CHECK(reply->header == "hello " + std::to_string(i));
+      CHECK(!reply->bulk);
+    }
+    CHECK(pair.Call("").ok());
+    std::lock_guard lock(mu);
+    REQUIRE(peers.size() == 4);
+    CHECK(peers[0].role == Role::kNode);
+    CHECK(peers[0].node_id == 2);
+    CHECK(peers[0].provider == pair.client->name());
+    CHECK(peers[0].connection != 0);
+    CHECK(peers[3].connection == peers[0].connection);
+    CHECK(pair.channel->Healthy());
+  }
+
+  SUBCASE("bulk of every size arrives whole both ways, from the pool and from elsewhere") {
+    auto pool = Pool(64 << 20);
+    TransportOptions options = NodeOptions(2);
+    options.pool = pool;
+    Pair pair(make_world(), Echo, NodeOptions(1), options);
+    for (size_t bytes : {size_t{1}, size_t{16} << 10, (size_t{16} << 10) + 1, size_t{64} << 10,
+                         size_t{300'000}, kPieceBytesMax}) {
+      std::string data = Pattern(bytes, bytes);
+      auto reply = pair.Call("elsewhere", AsBytes(data));
+      REQUIRE_MESSAGE(reply.ok(), reply.status().ToString());
+      CHECK(AsView(reply->bulk.span()) == data);
+      auto piece = pool->Allocate(bytes, kLong);
+      REQUIRE(piece.ok());
+      std::memcpy(piece->data(), data.data(), bytes);
+      reply = pair.Call("pool", piece->span());
+      REQUIRE_MESSAGE(reply.ok(), reply.status().ToString());
+      CHECK(AsView(reply->bulk.span()) == data);
+    }
+    std::string large = Pattern(kHeaderBytesMax, 5);
+    auto reply = pair.Call(large);
+    REQUIRE(reply.ok());
+    CHECK(reply->header == large);
+    CHECK(pair.Call(large + "x").code() == Code::kTooLarge);
+    CHECK(pair.Call("", AsBytes(std::string(kPieceBytesMax + 1, 'x'))).code() == Code::kTooLarge);
+  }
+
+  SUBCASE("errors keep their code and message, and a dropped call is an internal error") {
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      if (call->header() == "fail") call->Fail(Status(Code::kStale, "the file was replaced"));
+      if (call->header() == "too much") {
+        Payload payload;
+        payload.header.resize(kHeaderBytesMax + 1);
+        call->Reply(std::move(payload));
+      }
+    });
+    auto failed = pair.Call("fail");
+    CHECK(failed.code() == Code::kStale);
+    CHECK(failed.status().message().find("the file was replaced") != std::string::npos);
+    CHECK(pair.Call("drop").code() == Code::kInternal);
+    CHECK(pair.Call("too much").code() == Code::kInternal);
+  }
+
+  SUBCASE("concurrent callers each get their own answer") {
+    const uint64_t seed = 7;
+    INFO("seed ", seed);
+    auto world = make_world();
+    Scheduler* workers = &world->scheduler();
+    Pair pair(std::move(world), [workers](std::unique_ptr<ServerCall> call) {
+      std::shared_ptr<ServerCall> shared = std::move(call);
+      if (shared->header().size() % 2 == 0) {
+        Payload payload;
+        payload.header = std::string(shared->header());
+        payload.bulk = std::move(shared->bulk());
+        shared->Reply(std::move(payload));
+        return;
+      }
+      Status posted = workers->Post([shared] {
+        Payload payload;
+        payload.header = std::string(shared->header());
+        payload.bulk = std::move(shared->bulk());
+        shared->Reply(std::move(payload));
+      });
+      if (!posted.ok()) shared->Fail(posted);
+    });
+    struct Tally {
+      std::atomic<int> wrong{0}, left{6};
+      Event done;
+    };
+    auto tally = std::make_shared<Tally>();
+    for (int caller = 0; caller < 6; ++caller) {
+      REQUIRE(pair.world->scheduler()
+                  .Post([tally, channel = pair.channel, caller] {
+                    Random random(seed + static_cast<uint64_t>(caller));
+                    for (int i = 0; i < 60; ++i) {
+                      std::string header = std::to_string(caller) + std::string(random.Below(300), 'x');
+                      std::string bulk = random.OneIn(4) ? Pattern(random.Below(90'000) + 1, random.Next()) : "";
+                      auto reply = channel->CallAndWait(kMethod, header, AsBytes(bulk), {});
+                      if (!reply.ok() || reply->header != header || AsView(reply->bulk.span()) != bulk) {
+                        ++tally->wrong;
+                      }
+                    }
+                    if (--tally->left == 0) tally->done.Set();
+                  })
+                  .ok());
+    }
+    REQUIRE(tally->done.WaitFor(60 * kSecond));
+    CHECK(tally->wrong == 0);
+  }
+
+  SUBCASE("a router sends each method where it belongs and guards the nodes' own") {
+    auto world = make_world();
+    auto router = std::make_shared<Router>();
+    std::atomic<int> inline_calls{0}, pool_calls{0};
+    router->AddRaw(wire::Method::kPing, Access::kAnyone, nullptr,
+                   [&](Context&, std::string_view header) -> Result<std::string> {
+                     ++inline_calls;
+                     return std::string(header) + "!";
+                   });
+    router->AddRaw(wire::Method::kMetaLookup, Access::kNodesOnly, &world->scheduler(),
+                   [&](Context& ctx, std::string_view) -> Result<std::string> {
+                     ++pool_calls;
+                     return std::to_string(ctx.peer.node_id);
+                   });
+    auto server = world->NewTransport("server", NodeOptions(1));
+    auto node = world->NewTransport("node", NodeOptions(2));
+    auto listener = server->Listen(world->Address("service"), router);
+    REQUIRE(listener.ok());
+    auto channel = *node->Connect(world->Address("service"));
+    auto reply = channel->CallAndWait(wire::Method::kPing, "a", {}, {});
+    REQUIRE(reply.ok());
+    CHECK(reply->header == "a!");
+    reply = channel->CallAndWait(wire::Method::kMetaLookup, "", {}, {});
+    REQUIRE(reply.ok());
+    CHECK(reply->header == "2");
+    CHECK(channel->CallAndWait(wire::Method::kMetaMkdir, "", {}, {}).code() == Code::kUnimplemented);
+    CHECK(channel->CallAndWait(static_cast<wire::Method>(5000), "", {}, {}).code() == Code::kUnimplemented);
+    CHECK(inline_calls == 1);
+    CHECK(pool_calls == 1);
+    (*listener)->Stop();
+  }
+}
+
+void CheckTimeAndBounds(const std::function<std::unique_ptr<TransportWorld>()>& make_world) {
+  SUBCASE("a call ends at its deadline, and its late answer goes nowhere") {
+    CallShelf shelf;
+    std::string data = Pattern(100'000, 3);
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      if (call->header() == "hold") return shelf.Put(std::move(call));
+      Echo(std::move(call));
+    });
+    auto late = pair.Call("hold", AsBytes(data), kShort);
+    CHECK(late.code() == Code::kDeadlineExceeded);
+    Outcomes outcomes;
+    pair.channel->Call(kMethod, "hold", AsBytes(data), CallOptions{kShort}, outcomes.Expect());
+    REQUIRE(outcomes.Wait(1));
+    CHECK(outcomes.Count(Code::kDeadlineExceeded) == 1);
+    for (int i = 0; i < 2; ++i) {
+      auto call = shelf.Take();
+      REQUIRE(call != nullptr);
+      Echo(std::move(call));  // with bulk, that must not stay behind in anyone's pool
+    }
+    for (int i = 0; i < 3; ++i) {
+      auto reply = pair.Call("again", AsBytes(data));
+      REQUIRE_MESSAGE(reply.ok(), reply.status().ToString());
+      CHECK(reply->header == "again");
+    }
+    CHECK(outcomes.codes.size() == 1);
+  }
+
+  SUBCASE("calls beyond the credits wait, and beyond the waiting room they are refused") {
+    CallShelf shelf;
+    TransportOptions client = NodeOptions(2);
+    client.credits = 2;
+    client.waiting_max = 3;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      if (call->header() == "hold") return shelf.Put(std::move(call));
+      Echo(std::move(call));
+    }, NodeOptions(1), client);
+    REQUIRE(pair.Call("connect").ok());
+    Outcomes outcomes;
+    for (int i = 0; i < 6; ++i) {
+      pair.channel->Call(kMethod, "hold", {}, CallOptions{kLong}, outcomes.Expect());
+    }
+    REQUIRE(outcomes.Wait(1));
+    CHECK(outcomes.Count(Code::kBusy) == 1);
+    for (int i = 0; i < 5; ++i) {
+      auto call = shelf.Take();
+      REQUIRE(call != nullptr);
+      Echo(std::move(call));
+    }
+    REQUIRE(outcomes.Wait(6));
+    CHECK(outcomes.Count(Code::kOk) == 5);
+    CHECK(pair.Call("after").ok());
+  }
+
+  SUBCASE("a waiting call meets its deadline without having been sent") {
+    CallShelf shelf;
+    TransportOptions client = NodeOptions(2);
+    client.credits = 1;
+    std::atomic<int> served{0};
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      ++served;
+      shelf.Put(std::move(call));
+    }, NodeOptions(1), client);
+    Outcomes outcomes;
+    pair.channel->Call(kMethod, "first", {}, CallOptions{kLong}, outcomes.Expect());
+    auto first = shelf.Take();
+    REQUIRE(first != nullptr);
+    CHECK(pair.Call("second", {}, kShort).code() == Code::kDeadlineExceeded);
+    CHECK(served == 1);
+    Echo(std::move(first));
+    REQUIRE(outcomes.Wait(1));
+    CHECK(outcomes.Count(Code::kOk) == 1);
+  }
+
+  SUBCASE("bulk waits for a buffer of the receiver and is never lost") {
+    TransportOptions server = NodeOptions(1);
+    server.pool = Pool(256 << 10);  // room for two payloads
+    CallShelf shelf;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) { shelf.Put(std::move(call)); }, server);
+    Outcomes outcomes;
+    std::vector<std::string> data;
+    for (uint64_t i = 0; i < 8; ++i) data.push_back(Pattern(100'000, i));
+    for (auto& bulk : data) {
+      pair.channel->Call(kMethod, bulk.substr(0, 8), AsBytes(bulk), CallOptions{kLong}, outcomes.Expect());
+    }
+    for (size_t i = 0; i < data.size(); ++i) {
+      auto call = shelf.Take();
+      REQUIRE(call != nullptr);
+      bool whole = false;
+      for (auto& bulk : data) {
+        whole = whole || (call->header() == bulk.substr(0, 8) && AsView(call->bulk().span()) == bulk);
+      }
+      CHECK(whole);
+      call->bulk().Release();
+      call->Reply({});
+    }
+    REQUIRE(outcomes.Wait(8));
+    CHECK(outcomes.Count(Code::kOk) == 8);
+    // Held for good: those that find no buffer end at their deadline, and nothing of them is left.
+    auto held = server.pool->Allocate(256 << 10, 0);
+    REQUIRE(held.ok());
+    CHECK(pair.Call("late", AsBytes(data[0]), kShort).code() == Code::kDeadlineExceeded);
+    held->Release();
+    pair.channel->Call(kMethod, "after", AsBytes(data[1]), CallOptions{kLong}, outcomes.Expect());
+    auto call = shelf.Take();
+    REQUIRE(call != nullptr);
+    CHECK(call->header() == "after");
+    CHECK(AsView(call->bulk().span()) == data[1]);
+    call->Reply({});
+    REQUIRE(outcomes.Wait(9));
+  }
+
+  SUBCASE("an answer's bulk waits for a buffer of the caller") {
+    TransportOptions client = NodeOptions(2);
+    client.pool = Pool(128 << 10);
+    std::string data = Pattern(100'000, 9);
+    auto server_pool = Pool(16 << 20);
+    TransportOptions server = NodeOptions(1);
+    server.pool = server_pool;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      Payload payload;
+      payload.bulk = server_pool->TryAllocate(data.size());
+      std::memcpy(payload.bulk.data(), data.data(), data.size());
+      call->Reply(std::move(payload));
+    }, server, client);
+    auto held = client.pool->Allocate(128 << 10, 0);
+    REQUIRE(held.ok());
+    CHECK(pair.Call("", {}, kShort).code() == Code::kDeadlineExceeded);
+    Outcomes outcomes;
+    pair.channel->Call(kMethod, "", {}, CallOptions{kShort}, outcomes.Expect());
+    REQUIRE(outcomes.Wait(1));
+    CHECK(outcomes.Count(Code::kDeadlineExceeded) == 1);
+    pair.channel->Call(kMethod, "", {}, CallOptions{kLong}, outcomes.Expect());
+    held->Release();
+    REQUIRE(outcomes.Wait(2));
+    CHECK(outcomes.Count(Code::kOk) == 1);
+    auto reply = pair.Call("");
+    REQUIRE(reply.ok());
+    CHECK(AsView(reply->bulk.span()) == data);
+  }
+}
+
+void CheckConnections(const std::function<std::unique_ptr<TransportWorld>()>& make_world) {
+  SUBCASE("a stopped server fails its calls, and the channel finds the next one by itself") {
+    CallShelf shelf;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      if (call->header() == "hold") return shelf.Put(std::move(call));
+      Echo(std::move(call));
+    });
+    REQUIRE(pair.Call("connect").ok());
+    Outcomes outcomes;
+    pair.channel->Call(kMethod, "hold", {}, CallOptions{kLong}, outcomes.Expect());
+    auto held = shelf.Take();
+    REQUIRE(held != nullptr);
+    pair.listener->Stop();
+    CHECK(pair.handler->disconnects() == 1);
+    REQUIRE(outcomes.Wait(1));
+    CHECK(outcomes.Count(Code::kUnavailable) == 1);
+    CHECK(pair.Call("nobody").code() == Code::kUnavailable);
+    CHECK(!pair.channel->Healthy());
+    Echo(std::move(held));  // into the void
+    pair.listener.reset();
+    pair.Listen();
+    auto reply = pair.Call("back");
+    REQUIRE_MESSAGE(reply.ok(), reply.status().ToString());
+    CHECK(pair.channel->Healthy());
+  }
+
+  SUBCASE("a closed channel cancels its calls and stays closed") {
+    CallShelf shelf;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) { shelf.Put(std::move(call)); });
+    Outcomes outcomes;
+    pair.channel->Call(kMethod, "held", {}, CallOptions{kLong}, outcomes.Expect());
+    auto held = shelf.Take();
+    REQUIRE(held != nullptr);
+    pair.channel->Close();
+    REQUIRE(outcomes.Wait(1));
+    CHECK(outcomes.Count(Code::kCancelled) == 1);
+    CHECK(pair.Call("after").code() == Code::kCancelled);
+    pair.channel->Call(kMethod, "after", {}, {}, outcomes.Expect());
+    REQUIRE(outcomes.Wait(2));
+    CHECK(outcomes.Count(Code::kCancelled) == 2);
+    CHECK(pair.handler->WaitForDisconnects(1));
+    held->Reply({});
+  }
+
+  SUBCASE("a client with another secret is refused, and so is a server with another one") {
+    TransportOptions other = NodeOptions(2);
+    other.cluster_secret = "some other secret";
+    Pair pair(make_world(), Echo, NodeOptions(1), other);
+    CHECK(pair.Call("x").code() == Code::kUnauthenticated);
+    CHECK(pair.Call("x").code() == Code::kUnauthenticated);
+    CHECK(pair.handler->disconnects() == 0);
+    TransportOptions none;
+    auto plain = pair.world->NewTransport("plain", none);
+    auto listener = plain->Listen(pair.world->Address("plain"), pair.handler);
+    REQUIRE(listener.ok());
+    auto channel = *pair.client->Connect(pair.world->Address("plain"));
+    CHECK(channel->CallAndWait(kMethod, "x", {}, {}).code() == Code::kUnauthenticated);
+    (*listener)->Stop();
+  }
+
+  SUBCASE("a client without the secret is a user") {
+    std::mutex mu;
+    std::optional<Peer> seen;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      {
+        std::lock_guard lock(mu);
+        seen = call->peer();
+      }
+      Echo(std::move(call));
+    }, NodeOptions(1), TransportOptions{.node_id = 77});
+    REQUIRE(pair.Call("x").ok());
+    std::lock_guard lock(mu);
+    CHECK(seen->role == Role::kUser);
+    CHECK(seen->node_id == 0);
+  }
+
+  SUBCASE("where nobody listens a call fails soon, and one address has one listener") {
+    Pair pair(make_world(), Echo);
+    auto nowhere = *pair.client->Connect(pair.world->Address("nowhere"));
+    CHECK(nowhere->Healthy());
+    CHECK(nowhere->CallAndWait(kMethod, "", {}, {}).code() == Code::kUnavailable);
+    CHECK(!nowhere->Healthy());
+    CHECK(pair.client->Listen(pair.world->Address("service"), pair.handler).code() == Code::kAlreadyExists);
+    CHECK(pair.client->Listen("elsewhere:x", pair.handler).code() == Code::kInvalidArgument);
+    CHECK(pair.client->Connect("elsewhere:x").code() == Code::kInvalidArgument);
+    CHECK(pair.Call("still there").ok());
+  }
+
+  SUBCASE("each connection has its own number, and its end is told once") {
+    std::mutex mu;
+    std::vector<uint64_t> connections;
+    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
+      {
+        std::lock_guard lock(mu);
+        connections.push_back(call->peer().connection);
+      }
+      Echo(std::move(call));
+    });
+    for (int i = 0; i < 3; ++i) {
+      auto channel = *pair.client->Connect(pair.world->Address("service"));
+      REQUIRE(channel->CallAndWait(kMethod, "", {}, {}).ok());
+    }
+    REQUIRE(pair.handler->WaitForDisconnects(3));
+    pair.listener->Stop();
+    CHECK(pair.handler->disconnects() == 3);
+    std::lock_guard lock(mu);
+    REQUIRE(connections.size() == 3);
+    CHECK(connections[0] != connections[1]);
+    CHECK(connections[1] != connections[2]);
+  }
+
+  SUBCASE("connections beyond the bound are turned away") {
+    TransportOptions server = NodeOptions(1);
+    server.connections_max = 1;
+    Pair pair(make_world(), Echo, server);
+    REQUIRE(pair.Call("first").ok());
+    auto second = *pair.client->Connect(pair.world->Address("service"));
+    CHECK(second->CallAndWait(kMethod, "", {}, {}).code() == Code::kUnavailable);
+    pair.channel->Close();
+    REQUIRE(pair.handler->WaitForDisconnects(1));
+    Status last;
+    // The place is free shortly after the disconnect was told.
+    for (int i = 0; i < 1000; ++i) {
+      last = second->CallAndWait(kMethod, "", {}, {}).status();
+      if (last.ok()) break;
+    }
+    CHECK_MESSAGE(last.ok(), last.ToString());
+  }
+
+  SUBCASE("calls and bytes are counted") {
+    auto registry = metrics::Registry::Create();
+    TransportOptions server = NodeOptions(1), client = NodeOptions(2);
+    client.metrics = registry.get();
+    Pair pair(make_world(), Echo, server, client);
+    for (int i = 0; i < 4; ++i) REQUIRE(pair.Call("x", AsBytes("some bulk")).ok());
+    auto* calls = registry->GetCounter("perigee_rdma_calls_total", "",
+                                       {{"provider", pair.client->name()}, {"direction", "out"}});
+    auto* bytes = registry->GetCounter("perigee_rdma_bytes_total", "",
+                                       {{"provider", pair.client->name()}, {"direction", "out"}});
+    CHECK(calls->Value() == 4);
+    CHECK(bytes->Value() >= 36);
+    // The registry must outlive what counts.
+    pair.channel.reset();
+    pair.client.reset();
+  }
+}
+
+}  // namespace
+
+void CheckTransportConformance(const std::function<std::unique_ptr<TransportWorld>()>& make_world) {
+  CheckAnswers(make_world);
+  CheckTimeAndBounds(make_world);
+  CheckConnections(make_world);
+}
+
+}  // namespace perigee::rdma
