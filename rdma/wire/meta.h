@@ -324,6 +324,18 @@ struct RegisterNodeReply {
   static void Fields(auto& s, auto& v) { v(1, s.inline_bytes_max); v(2, s.cluster_id); v.Rest(s.unknown); }
 };
 
+struct GetNodeRequest {  // -> GetNodeReply. Where a node registered itself; kNotFound
+  NodeId node = 0;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) { v(1, s.node); v.Rest(s.unknown); }
+};
+struct GetNodeReply {
+  std::string address;
+  std::string name;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) { v(1, s.address); v(2, s.name); v.Rest(s.unknown); }
+};
+
 struct CreateBucketRequest {  // -> RecordReply
   std::string name;
   uint32_t uid = 0, gid = 0, mode = 0644;

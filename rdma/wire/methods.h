@@ -38,6 +38,7 @@ enum class Method : uint16_t {
   kMetaSync = 35,
   kMetaFallBack = 36,
   kMetaCreateBucket = 37,
+  kMetaGetNode = 38,
 
   // objectd: volumes and shards (rdma/wire/shard.h).
   kVolumeMap = 50,

@@ -1,0 +1,64 @@
+#pragma once
+// BurstIndex: the journal of burst files: their records, their checksums, and a few small values of the daemon.
+//
+// A completed Put, Remove or PutValue survives the death of the process; it survives power loss only after a Sync (or
+// with Durable::kYes) that began after it. Order is kept: what survives is a prefix. Thread-safe.
+// Two implementations: RocksDB (daemon) and memory (tests; Crash() drops what was not synced).
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bufferd/burst_record.h"
+
+namespace perigee::bufferd {
+
+enum class Durable { kNo, kYes };
+
+class BurstIndex {
+ public:
+  virtual ~BurstIndex() = default;
+  virtual Status Put(const BurstRecord& record, Durable durable) = 0;
+  virtual Status Remove(wire::BurstId burst) = 0;  // record and checksums; ok when absent
+  virtual Status PutCrcs(wire::BurstId burst, const BurstCrcs& crcs) = 0;
+  virtual Result<BurstCrcs> GetCrcs(wire::BurstId burst) = 0;  // kNotFound
+  virtual Status PutValue(const std::string& name, const std::string& value, Durable durable) = 0;
+  virtual Result<std::optional<std::string>> GetValue(const std::string& name) = 0;
+  virtual Status Sync() = 0;
+  // Every record. One that cannot be decoded fails the whole: the operator decides, nothing is dropped silently.
+  virtual Status ForEach(const std::function<void(BurstRecord)>& fn) = 0;
+};
+
+struct RocksIndexOptions {
+  std::string dir;                       // made when absent
+  uint64_t memory_bytes = 6 << 20;       // memtables and block cache
+  std::function<bool()> on_no_space;     // gives up ballast; true: it helped, the write is tried again
+};
+Result<std::unique_ptr<BurstIndex>> OpenRocksIndex(RocksIndexOptions options);
+
+class MemIndex final : public BurstIndex {
+ public:
+  Status Put(const BurstRecord& record, Durable durable) override;
+  Status Remove(wire::BurstId burst) override;
+  Status PutCrcs(wire::BurstId burst, const BurstCrcs& crcs) override;
+  Result<BurstCrcs> GetCrcs(wire::BurstId burst) override;
+  Status PutValue(const std::string& name, const std::string& value, Durable durable) override;
+  Result<std::optional<std::string>> GetValue(const std::string& name) override;
+  Status Sync() override;
+  Status ForEach(const std::function<void(BurstRecord)>& fn) override;
+
+  void Crash();  // power loss: back to the last Sync
+  uint64_t syncs() const;
+
+ private:
+  mutable std::mutex mu_;  // guards what follows
+  std::map<std::string, std::string> now_, synced_;
+  uint64_t syncs_ = 0;
+};
+
+}  // namespace perigee::bufferd

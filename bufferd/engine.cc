@@ -1,0 +1,208 @@
+#include "bufferd/engine.h"
+
+#include "base/log.h"
+
+namespace perigee::bufferd {
+
+using wire::BurstState;
+using wire::Durability;
+
+Result<std::unique_ptr<Engine>> Engine::Create(EngineDeps deps, EngineOptions options) {
+  std::unique_ptr<Engine> engine(new Engine(std::move(deps), std::move(options)));
+  PERIGEE_TRY(engine->Build());
+  return engine;
+}
+
+Engine::~Engine() { Stop(); }
+
+Status Engine::Build() {
+  PERIGEE_ASSIGN(store_, StoreDir::Open(*deps_.disk, *deps_.clock, options_.store_dir));
+  PERIGEE_ASSIGN(table_, BurstTable::Create(deps_.index));
+  stats_ = std::make_unique<Stats>(*deps_.metrics);
+  core_.clock = deps_.clock;
+  core_.work = deps_.work;
+  core_.fill = deps_.fill;
+  core_.flush = deps_.flush;
+  core_.store = store_.get();
+  core_.index = deps_.index;
+  core_.table = table_.get();
+  core_.meta = deps_.meta;
+  core_.blobs = deps_.blobs;
+  core_.make_writer = deps_.make_writer;
+  core_.peers = deps_.peers;
+  core_.stats = stats_.get();
+  core_.node = options_.node;
+  core_.boot = options_.boot_id;
+
+  publisher_ = std::make_unique<Publisher>(core_, [this](const FilePtr& f) { syncer_->Add(f); });
+  syncer_ = std::make_unique<Syncer>(core_, [](const FilePtr&) {});
+  sealer_ = std::make_unique<Sealer>(core_, *publisher_, [this](const FilePtr& f) { OnSealed(f); });
+  flusher_ = std::make_unique<Flusher>(core_, options_.flush);
+  evictor_ = std::make_unique<Evictor>(core_);
+  PERIGEE_ASSIGN(budget_, Budget::Create(core_, options_.budget, [this] {
+    if (!budget_) return;  // its first look, while it is being made
+    evictor_->Wake();
+    flusher_->ForceOldest();
+  }));
+  evictor_->SetBudget(budget_.get());
+  filler_ = std::make_unique<Filler>(core_, [this](const FilePtr& f) { syncer_->Add(f); });
+  filler_->SetBudget(budget_.get());
+  recovery_ = std::make_unique<Recovery>(
+      core_, Recovery::Parts{.publisher = publisher_.get(), .sealer = sealer_.get(), .flusher = flusher_.get(), .syncer = syncer_.get()});
+  opener_ = std::make_unique<Opener>(
+      core_, Opener::Parts{.publisher = publisher_.get(), .sealer = sealer_.get(), .flusher = flusher_.get(), .filler = filler_.get(),
+                           .budget = budget_.get(), .reconcile = [this](const FilePtr& f) { return recovery_->Reconcile(f); },
+                           .lost = [this](const wire::Record& r) { recovery_->Lost(r); }});
+  feed_ = std::make_unique<ReleaseFeed>(core_, *recovery_, deps_.poll);
+  return Status::Ok();
+}
+
+Status Engine::Start() {
+  PERIGEE_TRY(recovery_->Load());
+  recovery_->ReconcileAll();
+  feed_->Start();
+  PollBudget();
+  return Status::Ok();
+}
+
+void Engine::Stop() {
+  core_.stopping = true;
+  if (table_) table_->NotifyProgress();
+}
+
+void Engine::PollBudget() {
+  if (core_.stopping) return;
+  if (Status s = budget_->Poll(); !s.ok()) log::Error("budget_poll_failed", {{"error", s}});
+  // Nobody writes or fills: nothing grows, so look rarely.
+  bool active = false;
+  for (const FilePtr& file : table_->All()) {
+    std::lock_guard lock(file->mu);
+    if (file->writers > 0 || file->fills_in_flight > 0) { active = true; break; }
+  }
+  (void)core_.work->PostAfter(active || budget_->Low() ? options_.budget_poll : 10 * options_.budget_poll, [this] { PollBudget(); });
+}
+
+void Engine::OnSealed(const FilePtr& file) {
+  flusher_->Add(file);
+  // The linger is when the checksums are made; a flush that comes first makes them itself.
+  Status posted = core_.work->Post([this, file] {
+    Status s = sealer_->Checksum(file);
+    if (!s.ok() && !s.Is(Code::kConflict) && !s.Is(Code::kNotFound)) log::Warn("checksums_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+  });
+  posted.Ignore();
+}
+
+Status Engine::Fsync(const FilePtr& file, Durability durability, Nanos deadline) {
+  if (durability == Durability::kUnsynced) return publisher_->Publish(file, false);
+  if (durability == Durability::kPartner) return Status(Code::kUnimplemented, "partner copies are not there yet");
+  PERIGEE_TRY(publisher_->Publish(file, true));
+  while (durability == Durability::kObject) {
+    bool open;
+    {
+      std::lock_guard lock(file->mu);
+      if (file->gone || file->orphan || !file->OnlyCopy()) return Status::Ok();
+      open = file->Unsealed();
+    }
+    Status s;
+    if (open) s = flusher_->FlushOpen(file);
+    else flusher_->Force(file);
+    if (open && s.ok()) continue;
+    if (!s.ok() && !s.Is(Code::kConflict) && !IsAway(s)) return s;
+    Nanos left = deadline - core_.clock->Monotonic();
+    if (left <= 0 || core_.stopping) return Status(Code::kDeadlineExceeded, "not in the object tier in time: " + (s.ok() ? "waiting" : s.message()));
+    table_->WaitProgress(std::min<Nanos>(left, 100 * kMillisecond));
+    // Written between publish and copy: another publish, then.
+    if (s.Is(Code::kConflict)) PERIGEE_TRY(publisher_->Publish(file, true));
+  }
+  return Status::Ok();
+}
+
+Status Engine::Write(const FilePtr& file, uint64_t offset, ConstBytes data, Nanos deadline) {
+  if (budget_->Low()) PERIGEE_TRY(budget_->Admit(data.size(), deadline));
+  PERIGEE_ASSIGN(auto open, store_->Open(file->dir, file->burst, OpenMode::kReadWrite));
+  PERIGEE_TRY(open->WriteAt(offset, data));
+  core_.stats->bytes_written_slow->Add(static_cast<double>(data.size()));
+  return Status::Ok();
+}
+
+wire::BurstStatReply Engine::Describe(const FilePtr& file) const {
+  wire::BurstStatReply reply;
+  bool live;
+  {
+    std::lock_guard lock(file->mu);
+    reply = file->Describe();
+    live = file->Unsealed();
+  }
+  if (!live) return reply;
+  auto open = store_->Open(file->dir, file->burst, OpenMode::kRead);
+  auto stat = open.ok() ? StoreDir::Stat(**open) : Result<FileStat>(open.status());
+  if (!stat.ok()) return reply;
+  reply.size = reply.resident_bytes = reply.dirty_bytes = stat->size;
+  reply.mtime = stat->mtime;
+  reply.allocated_bytes = stat->allocated;
+  return reply;
+}
+
+void Engine::OnUnlinked(const wire::Record& record) {
+  if (record.nlink > 1 || record.kind != wire::FileKind::kFile) return;
+  FilePtr file = table_->Current(record.id);
+  if (!file) return;
+  {
+    std::lock_guard lock(file->mu);
+    file->orphan = true;
+    file->flush_cancel = true;
+  }
+  core_.RetireIfUnneeded(file);
+}
+
+Status Engine::SetMtime(wire::FileId id, int64_t mtime) {
+  FilePtr file = table_->Current(id);
+  if (!file) return Status::Ok();
+  PERIGEE_ASSIGN(auto open, store_->Open(file->dir, file->burst, OpenMode::kRead));
+  std::lock_guard lock(file->mu);
+  PERIGEE_ASSIGN(FileStat before, StoreDir::Stat(*open));
+  PERIGEE_TRY(StoreDir::SetMtime(*open, mtime));
+  PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(*open));
+  // Only the times moved: not a change of content. One that was there already stays one.
+  if (before.SameContent({file->rec.size, file->rec.mtime, file->rec.ctime, 0})) {
+    file->rec.mtime = after.mtime;
+    file->rec.ctime = after.ctime;
+  }
+  return Status::Ok();
+}
+
+void Engine::FillStatus(wire::BufferdStatusReply* status) const {
+  status->node = options_.node;
+  status->store_dir = options_.store_dir;
+  status->budget_bytes = budget_->budget_bytes();
+  status->reserve_bytes = budget_->reserve_bytes();
+  status->used_bytes = budget_->used_bytes();
+  status->flush_held = flusher_->held();
+  status->flushing = flusher_->running();
+  status->registered_later = publisher_->waiting();
+  status->counters = stats_->Snapshot();
+  status->reported = core_.Reported();
+  wire::RiskRow rows[3];
+  int64_t oldest = 0;
+  Nanos now = core_.clock->Wall();
+  for (const FilePtr& file : table_->All()) {
+    std::lock_guard lock(file->mu);
+    if (file->gone || file->orphan) continue;
+    ++status->files;
+    bool at_risk = file->OnlyCopy() && !file->superseded;
+    if (at_risk || file->Unsealed()) ++status->dirty_files;
+    if (!at_risk) continue;
+    auto& row = rows[std::min<size_t>(static_cast<size_t>(file->rec.durability), 2)];
+    row.files += 1;
+    row.bytes += file->rec.size;
+    oldest = std::max(oldest, now - file->rec.mtime);
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    if (rows[i].files == 0) continue;
+    rows[i].durability = static_cast<Durability>(i);
+    status->at_risk.push_back(rows[i]);
+  }
+  status->oldest_unflushed_s = oldest / kSecond;
+}
+
+}  // namespace perigee::bufferd

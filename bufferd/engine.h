@@ -1,0 +1,106 @@
+#pragma once
+// Engine: the burst buffer without its doors: every part, wired, over the world it is given. bufferd's server puts the
+// RPC door in front; tests put a namespace fake and a manual scheduler behind.
+//
+// Start loads the store and begins the background work; nothing is served before. Stop lets no new work begin; the
+// schedulers are stopped by their owner afterwards, before the engine goes. Thread-safe between the two.
+
+#include <memory>
+#include <string>
+
+#include "bufferd/budget.h"
+#include "bufferd/core.h"
+#include "bufferd/evict.h"
+#include "bufferd/feed.h"
+#include "bufferd/fill.h"
+#include "bufferd/flush.h"
+#include "bufferd/open.h"
+#include "bufferd/publish.h"
+#include "bufferd/recovery.h"
+#include "bufferd/seal.h"
+#include "bufferd/sync.h"
+#include "rdma/wire/control.h"
+
+namespace perigee::bufferd {
+
+struct EngineOptions {
+  std::string store_dir;
+  wire::NodeId node = 0;
+  std::string boot_id;
+  BudgetOptions budget;
+  tiers::FlushQueueOptions flush;
+  Nanos budget_poll = kSecond;
+};
+
+struct EngineDeps {
+  Disk* disk = nullptr;
+  Clock* clock = nullptr;
+  Scheduler* work = nullptr;
+  Scheduler* fill = nullptr;
+  Scheduler* flush = nullptr;
+  Scheduler* poll = nullptr;       // the release feed's long poll
+  BurstIndex* index = nullptr;
+  client::MetaClient* meta = nullptr;
+  client::BlobReader* blobs = nullptr;
+  WriterFactory make_writer;
+  PeerPort* peers = nullptr;       // null: no other nodes
+  metrics::Registry* metrics = nullptr;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Create(EngineDeps deps, EngineOptions options);
+  ~Engine();
+
+  Status Start();
+  void Stop();
+
+  Opener& opener() { return *opener_; }
+  Flusher& flusher() { return *flusher_; }
+  Evictor& evictor() { return *evictor_; }
+  Filler& filler() { return *filler_; }
+  Recovery& recovery() { return *recovery_; }
+  Publisher& publisher() { return *publisher_; }
+  Budget& budget() { return *budget_; }
+  ReleaseFeed& feed() { return *feed_; }
+  Core& core() { return core_; }
+  StoreDir& store() { return *store_; }
+
+  Status Publish(const FilePtr& file) { return publisher_->Publish(file, false); }
+  // Returns when the class is reached: kLocal syncs here, kObject waits for the object tier. kPartner: kUnimplemented.
+  Status Fsync(const FilePtr& file, wire::Durability durability, Nanos deadline);
+  // The slowed path of writers while space is short.
+  Status Write(const FilePtr& file, uint64_t offset, ConstBytes data, Nanos deadline);
+  wire::BurstStatReply Describe(const FilePtr& file) const;
+  // After objectd changed a name at a local client's request: `record` as it was before.
+  void OnUnlinked(const wire::Record& record);
+  // utimes of a file that has a burst file here.
+  Status SetMtime(wire::FileId id, int64_t mtime);
+  // Fills what the engine knows.
+  void FillStatus(wire::BufferdStatusReply* status) const;
+
+ private:
+  Engine(EngineDeps deps, EngineOptions options) : deps_(deps), options_(std::move(options)) {}
+  Status Build();
+  void PollBudget();
+  void OnSealed(const FilePtr& file);
+
+  const EngineDeps deps_;
+  const EngineOptions options_;
+  Core core_;
+  std::unique_ptr<StoreDir> store_;
+  std::unique_ptr<BurstTable> table_;
+  std::unique_ptr<Stats> stats_;
+  std::unique_ptr<Publisher> publisher_;
+  std::unique_ptr<Syncer> syncer_;
+  std::unique_ptr<Sealer> sealer_;
+  std::unique_ptr<Flusher> flusher_;
+  std::unique_ptr<Evictor> evictor_;
+  std::unique_ptr<Budget> budget_;
+  std::unique_ptr<Filler> filler_;
+  std::unique_ptr<Recovery> recovery_;
+  std::unique_ptr<Opener> opener_;
+  std::unique_ptr<ReleaseFeed> feed_;
+};
+
+}  // namespace perigee::bufferd

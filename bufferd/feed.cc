@@ -1,0 +1,86 @@
+#include "bufferd/feed.h"
+
+#include "base/failpoint.h"
+#include "base/log.h"
+
+namespace perigee::bufferd {
+namespace {
+
+constexpr char kPositionName[] = "feed_position";
+constexpr uint32_t kWaitMs = 10'000;
+constexpr uint32_t kWaitDurableMs = 500;
+constexpr Nanos kAwayRetry = kSecond;
+
+}  // namespace
+
+void ReleaseFeed::Start() {
+  // A scheduler that is stopping runs nothing more, which is what is wanted then.
+  poll_->Post([this] { Loop(); }).Ignore();
+}
+
+void ReleaseFeed::Loop() {
+  if (core_.stopping) return;
+  bool ok = Step(pending_.empty() ? kWaitMs : kWaitDurableMs);
+  if (core_.stopping) return;
+  if (ok) poll_->Post([this] { Loop(); }).Ignore();
+  else (void)poll_->PostAfter(kAwayRetry, [this] { Loop(); });
+}
+
+// Where to read on from: the stored position, else now (everything older is found by reconciling).
+bool ReleaseFeed::Begin() {
+  auto stored = core_.index->GetValue(kPositionName);
+  if (stored.ok() && *stored && (*stored)->size() == 8) {
+    next_ = GetBe64(**stored);
+    return true;
+  }
+  if (!stored.ok()) log::Warn("feed_position_unreadable", {{"error", stored.status()}});
+  auto now = core_.meta->Feed({.after = UINT64_MAX, .released_for = core_.node});
+  if (!now.ok()) return false;
+  next_ = now->visible;
+  recovery_.FlagAll();
+  recovery_.ReconcileAll();
+  return true;
+}
+
+bool ReleaseFeed::Step(uint32_t wait_ms) {
+  if (!next_ && !Begin()) return false;
+  auto reply = core_.meta->Feed({.after = *next_, .limit = 1024, .wait_ms = wait_ms, .released_for = core_.node});
+  if (!reply.ok()) {
+    if (!reply.status().Is(Code::kResync)) return false;
+    log::Warn("feed_lost", {{"effect", "every burst file is checked against the namespace"}});
+    pending_.clear();
+    next_.reset();
+    if (Status s = core_.index->PutValue(kPositionName, "", Durable::kNo); !s.ok()) log::Error("feed_position_not_saved", {{"error", s}});
+    return true;
+  }
+  for (wire::Change& c : reply->changes) {
+    if (c.kind == wire::ChangeKind::kReleasedBurst && c.node == core_.node) pending_.push_back(std::move(c));
+  }
+  bool moved = reply->next != *next_;
+  next_ = reply->next;
+  bool had = !pending_.empty();
+  bool ok = Apply(reply->durable);
+  if (pending_.empty() && (moved || had)) {
+    PERIGEE_FAILPOINT(burst_feed_before_position);
+    std::string value;
+    AppendBe64(&value, *next_);
+    if (Status s = core_.index->PutValue(kPositionName, value, Durable::kNo); !s.ok()) log::Error("feed_position_not_saved", {{"error", s}});
+  }
+  return ok;
+}
+
+bool ReleaseFeed::Apply(uint64_t durable) {
+  while (!pending_.empty() && pending_.front().position <= durable) {
+    if (FilePtr file = core_.table->Find(pending_.front().burst)) {
+      Status s = recovery_.Released(file);
+      if (!s.ok()) {
+        if (!IsAway(s)) log::Error("release_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+        return false;
+      }
+    }
+    pending_.pop_front();
+  }
+  return true;
+}
+
+}  // namespace perigee::bufferd

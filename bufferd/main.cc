@@ -1,0 +1,35 @@
+// perigee-bufferd: the burst buffer of one GPU node. Parse, build, run.
+
+#include <cstdio>
+
+#include "base/daemon.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "bufferd/options.h"
+#include "bufferd/server.h"
+
+int main(int argc, char** argv) {
+  using namespace perigee;
+  PrepareDaemon();
+  bufferd::BufferdOptions options;
+  auto outcome = bufferd::ParseOptions(argc, argv, &options);
+  if (!outcome.ok()) {
+    std::fprintf(stderr, "perigee-bufferd: %s\n", outcome.status().message().c_str());
+    return 2;
+  }
+  if (*outcome == Options::Outcome::kDone) return 0;
+  log::Configure("bufferd", log::Level::kInfo, options.log_format == "json" ? log::Format::kJson : log::Format::kText);
+  StopWithParent();
+  if (Status armed = failpoint::ArmFromEnvironment(); !armed.ok()) {
+    std::fprintf(stderr, "perigee-bufferd: %s\n", armed.message().c_str());
+    return 1;
+  }
+  auto server = bufferd::Server::Start(options);
+  if (!server.ok()) {
+    std::fprintf(stderr, "perigee-bufferd: %s\n", server.status().message().c_str());
+    return 1;
+  }
+  log::Info("stopping", {{"signal", WaitForStop()}});
+  (*server)->Stop();
+  return 0;
+}

@@ -1,0 +1,327 @@
+#include "bufferd/publish.h"
+
+#include <algorithm>
+
+#include "base/checksum.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+
+namespace perigee::bufferd {
+
+using wire::BurstState;
+using wire::Durability;
+
+namespace {
+
+constexpr Nanos kRetryEvery = kSecond;
+
+bool SameAsPublished(const BurstRecord& rec, const FileStat& stat) {
+  return rec.size == stat.size && rec.mtime == stat.mtime && rec.ctime == stat.ctime;
+}
+
+}  // namespace
+
+Status Publisher::Publish(const FilePtr& file, bool sync) {
+  BusyHold hold(file);
+  if (!hold.held()) return Status::Ok();  // unlinked meanwhile
+  return PublishHeld(file, sync);
+}
+
+// The bytes of a small file are read between two equal stats, so that they are one content.
+Result<Publisher::Content> Publisher::Look(const FilePtr& file, File& open) const {
+  (void)file;
+  Content c;
+  PERIGEE_ASSIGN(c.stat, StoreDir::Stat(open));
+  for (int attempt = 0; attempt < 8 && c.stat.size <= core_.inline_bytes_max; ++attempt) {
+    c.bytes.resize(c.stat.size);
+    PERIGEE_ASSIGN(size_t got, open.ReadAt(0, {reinterpret_cast<uint8_t*>(c.bytes.data()), c.bytes.size()}));
+    PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(open));
+    if (got == c.bytes.size() && after.SameContent(c.stat)) {
+      c.is_inline = true;
+      return c;
+    }
+    c.stat = after;
+  }
+  c.bytes.clear();
+  return c;
+}
+
+Status Publisher::SyncBytes(const FilePtr& file, File& open) {
+  {
+    std::lock_guard lock(file->mu);
+    if (file->sync_failed) return Status(Code::kIo, "an earlier sync of this burst file failed; its content is uncertain");
+  }
+  PERIGEE_FAILPOINT_STATUS(burst_fsync_before_data);
+  Status s = open.SyncData();
+  if (s.ok()) s = core_.store->SyncName(file->dir);
+  if (!s.ok()) {
+    std::lock_guard lock(file->mu);
+    file->sync_failed = true;
+    core_.Report(Core::NameOf(*file) + ": sync failed, stays unsynced: " + s.ToString());
+    return s;
+  }
+  core_.stats->syncs->Add();
+  PERIGEE_FAILPOINT(burst_fsync_after_data);
+  return Status::Ok();
+}
+
+Status Publisher::PublishHeld(const FilePtr& file, bool sync) {
+  BurstRecord was;
+  {
+    std::lock_guard lock(file->mu);
+    if (file->gone || file->orphan) return Status::Ok();
+    was = file->rec;
+  }
+  PERIGEE_ASSIGN(auto open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
+  PERIGEE_ASSIGN(Content content, Look(file, *open));
+  if (was.generation != 0 && core_.store->fine_timestamps() && SameAsPublished(was, content.stat)) {
+    if (!was.registered) {
+      Status s = RegisterHeld(file, sync);
+      if (!s.ok() && !IsAway(s)) return s;
+    }
+    return sync ? MakeDurableHeld(file, *open) : Status::Ok();
+  }
+  // Not the writer (fsync through a reader's handle): what it may have changed is found by the seal.
+  if (!was.writing) return sync && was.generation != 0 ? MakeDurableHeld(file, *open) : Status::Ok();
+  if (sync && !content.is_inline) PERIGEE_TRY(SyncBytes(file, *open));
+  {
+    std::lock_guard lock(file->mu);
+    BurstRecord& rec = file->rec;
+    rec.generation = rec.writer_generation;
+    rec.size = content.stat.size;
+    rec.mtime = content.stat.mtime;
+    rec.ctime = content.stat.ctime;
+    rec.home = content.is_inline ? Home::kInline : Home::kBurst;
+    rec.inline_crc = content.is_inline ? Crc32c(AsBytes(content.bytes)) : 0;
+    rec.durability = sync && !content.is_inline ? Durability::kLocal : Durability::kUnsynced;
+    if (sync && !content.is_inline) rec.synced_generation = rec.generation;
+    rec.registered = false;
+    rec.boot = core_.boot;
+    rec.state = BurstState::kPublished;
+    rec.resident_synced = false;
+    file->source.reset();
+    file->residency.Clear();
+    file->residency.Set({0, rec.size}, content.is_inline ? RangeState::kResident : RangeState::kDirty);
+    file->SetAllocated(content.stat.allocated);
+  }
+  PERIGEE_FAILPOINT_STATUS(burst_publish_before_journal);
+  PERIGEE_TRY(core_.Save(file, sync && !content.is_inline ? Durable::kYes : Durable::kNo));
+  PERIGEE_FAILPOINT_STATUS(burst_publish_before_commit);
+  Status s = RegisterHeld(file, sync);
+  PERIGEE_FAILPOINT(burst_publish_after_commit);
+  if (s.ok()) return s;
+  if (!IsAway(s)) return s;
+  // Journaled: it will be registered. What was asked for in durability is given here.
+  RegisterLater();
+  if (sync && content.is_inline) return MakeDurableHeld(file, *open);
+  return Status::Ok();
+}
+
+// After a publish whose outcome is unknown: did it happen?
+Result<bool> Publisher::AlreadyCommitted(const FilePtr& file) {
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.id;
+  }
+  PERIGEE_ASSIGN(wire::RecordReply reply, core_.meta->GetAttr({.id = id}));
+  std::lock_guard lock(file->mu);
+  BurstRecord& rec = file->rec;
+  const auto& committed = reply.record.committed;
+  bool ours = IsWriter(core_, reply.record, file->burst);
+  if (committed && committed->generation == rec.generation && committed->size == rec.size && committed->mtime == rec.mtime &&
+      (ours || IsOurs(core_, committed->layout, file->burst))) {
+    rec.writer_generation = ours ? reply.record.writer->generation : rec.generation + 1;
+    return true;
+  }
+  if (ours) rec.generation = rec.writer_generation = reply.record.writer->generation;
+  return false;
+}
+
+Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
+  bool unknown;
+  {
+    std::lock_guard lock(file->mu);
+    if (file->rec.registered || file->orphan || file->gone || file->rec.generation == 0) return Status::Ok();
+    unknown = file->maybe_committed;
+  }
+  bool committed = false;
+  if (unknown) {
+    Result<bool> already = AlreadyCommitted(file);
+    if (!already.ok()) {
+      if (!IsGone(already.status())) return already.status();
+      Orphan(file);
+      return Status::Ok();
+    }
+    committed = *already;
+  }
+  wire::PublishRequest q;
+  std::string bytes;
+  bool changed_since = false;
+  if (!committed) {
+    PERIGEE_ASSIGN(auto open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
+    std::lock_guard lock(file->mu);
+    const BurstRecord& rec = file->rec;
+    q.id = rec.id;
+    q.node = core_.node;
+    q.burst = file->burst;
+    q.generation = rec.generation;
+    q.size = rec.size;
+    q.mtime = rec.mtime;
+    q.durability = rec.home == Home::kInline ? Durability::kUnsynced : rec.durability;
+    q.has_inline = rec.home == Home::kInline;
+    q.sync = sync;
+    if (q.has_inline) {
+      bytes.resize(rec.size);
+      PERIGEE_ASSIGN(size_t got, open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+      changed_since = got != rec.size || Crc32c(AsBytes(bytes)) != rec.inline_crc;
+    }
+  }
+  if (changed_since) {
+    // Written again meanwhile: as a burst layout the generation is whatever the file holds, and the next publish is exact.
+    std::lock_guard lock(file->mu);
+    file->rec.home = Home::kBurst;
+    q.has_inline = false;
+    bytes.clear();
+  }
+  if (!committed) {
+    Status s = core_.meta->Publish(q, AsBytes(bytes)).status();
+    if (s.Is(Code::kTooLarge) && q.has_inline) {
+      core_.inline_bytes_max = std::min(core_.inline_bytes_max.load(), q.size == 0 ? 0 : q.size - 1);
+      q.has_inline = false;
+      {
+        std::lock_guard lock(file->mu);
+        file->rec.home = Home::kBurst;
+      }
+      s = core_.meta->Publish(q).status();
+    }
+    if (IsGone(s)) {
+      Status exists = core_.meta->GetAttr({.id = q.id}).status();
+      if (exists.ok()) return Status(Code::kIo, "the namespace refused the content: another writer took over: " + s.message());
+      if (!IsGone(exists)) return exists;
+      Orphan(file);
+      return Status::Ok();
+    }
+    if (!s.ok()) {
+      std::lock_guard lock(file->mu);
+      if (IsAway(s)) file->maybe_committed = true;
+      return s.With("publish");
+    }
+    core_.stats->publishes->Add();
+    if (q.has_inline) core_.stats->publishes_inline->Add();
+  }
+  FilePtr before;
+  bool unsynced;
+  {
+    std::lock_guard lock(file->mu);
+    BurstRecord& rec = file->rec;
+    rec.registered = true;
+    file->maybe_committed = false;
+    rec.writer_generation = std::max(rec.writer_generation, rec.generation + 1);
+    if (rec.home == Home::kInline && sync && !committed) rec.durability = Durability::kObject;
+    unsynced = rec.durability == Durability::kUnsynced || (rec.home == Home::kInline && rec.durability != Durability::kObject);
+    before = std::move(file->predecessor);
+    file->predecessor.reset();
+  }
+  if (before) core_.RetireIfUnneeded(before);
+  if (unsynced) on_unsynced_(file);
+  core_.table->NotifyProgress();
+  return Status::Ok();
+}
+
+// Raises committed, unchanged content to the class that fsync promises.
+Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
+  Home home;
+  Durability durability;
+  bool registered;
+  wire::SetDurabilityRequest q;
+  {
+    std::lock_guard lock(file->mu);
+    if (file->orphan || file->gone) return Status::Ok();
+    home = file->rec.home;
+    durability = file->rec.durability;
+    registered = file->rec.registered;
+    q = {.id = file->rec.id, .node = core_.node, .burst = file->burst, .generation = file->rec.generation,
+         .durability = Durability::kLocal, .sync = true};
+  }
+  if (home == Home::kBlobs || home == Home::kPeer || durability >= Durability::kLocal) {
+    if (home != Home::kBurst || !registered) return Status::Ok();
+    // Local already; the commit that says so has to be durable as well.
+    Status s = core_.meta->Sync();
+    return IsAway(s) ? Status::Ok() : s;
+  }
+  if (home == Home::kInline && registered) {
+    Status s = core_.meta->Sync();
+    if (s.ok()) {
+      {
+        std::lock_guard lock(file->mu);
+        if (file->rec.generation == q.generation) file->rec.durability = Durability::kObject;
+      }
+      return core_.Save(file);
+    }
+    if (!IsAway(s)) return s;
+  }
+  PERIGEE_TRY(SyncBytes(file, open));
+  {
+    std::lock_guard lock(file->mu);
+    file->rec.durability = Durability::kLocal;
+    file->rec.synced_generation = file->rec.generation;
+    file->rec.resident_synced = true;
+  }
+  PERIGEE_TRY(core_.Save(file, Durable::kYes));
+  PERIGEE_FAILPOINT(burst_fsync_after_index);
+  if (!registered || home != Home::kBurst) return Status::Ok();
+  Status s = core_.meta->SetDurability(q).status();
+  PERIGEE_FAILPOINT(burst_fsync_after_commit);
+  // Away or replaced: the bytes are safe here, and the journal says so.
+  return s.ok() || IsAway(s) || IsGone(s) ? Status::Ok() : s;
+}
+
+void Publisher::Orphan(const FilePtr& file) {
+  std::lock_guard lock(file->mu);
+  file->orphan = true;
+  file->rec.registered = true;  // nothing is left to register
+  file->flush_cancel = true;
+  file->changed.NotifyAll();
+}
+
+uint64_t Publisher::waiting() const {
+  uint64_t n = 0;
+  for (const FilePtr& f : core_.table->All()) {
+    std::lock_guard lock(f->mu);
+    if (!f->rec.registered && f->rec.generation != 0 && !f->orphan && !f->gone && f->rec.id != 0) ++n;
+  }
+  return n;
+}
+
+void Publisher::RegisterLater() {
+  if (core_.stopping || retry_armed_.exchange(true)) return;
+  auto attempt = [this] {
+    retry_armed_ = false;
+    if (core_.stopping) return;
+    std::vector<FilePtr> all = core_.table->All();
+    // In the order they were made, which burst ids tell.
+    std::sort(all.begin(), all.end(), [](const FilePtr& a, const FilePtr& b) { return a->burst < b->burst; });
+    bool left = false;
+    for (const FilePtr& f : all) {
+      {
+        std::lock_guard lock(f->mu);
+        if (f->rec.registered || f->rec.generation == 0 || f->orphan || f->gone || f->needs_reconcile) continue;
+      }
+      BusyHold hold(f);
+      if (!hold.held()) continue;
+      Status s = RegisterHeld(f, false);
+      if (s.ok()) {
+        if (Status saved = core_.Save(f); !saved.ok()) log::Error("burst_record_not_saved", {{"error", saved}});
+        continue;
+      }
+      left = true;
+      if (IsAway(s)) break;
+      log::Error("publish_refused", {{"burst", HexEncode64(f->burst)}, {"error", s}});
+    }
+    if (left) RegisterLater();
+  };
+  if (core_.work->PostAfter(kRetryEvery, attempt) == 0) retry_armed_ = false;
+}
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,48 @@
+#pragma once
+// Publisher: makes what a burst file holds now the committed content of its file.
+//
+// Each publish is a new generation: journaled here first, then committed by objectd, visible at every door on return.
+// Nothing happens when the file did not change since the last one. Up to the inline limit the bytes travel in the call.
+// With `sync` the content is durable on return: inline bytes in the namespace (kObject), others here (kLocal: data, name
+// and record synced before the commit). While objectd is away the generation stays journaled, is registered later, and
+// the call succeeds; a file whose id is gone is published nowhere, which is fine too. Thread-safe; blocks.
+
+#include <functional>
+#include <string>
+
+#include "bufferd/core.h"
+
+namespace perigee::bufferd {
+
+class Publisher {
+ public:
+  // on_unsynced: the content is committed but not durable; the syncer takes it from there.
+  Publisher(Core& core, std::function<void(const FilePtr&)> on_unsynced) : core_(core), on_unsynced_(std::move(on_unsynced)) {}
+
+  Status Publish(const FilePtr& file, bool sync);
+  // The caller has BusyHold, and the namespace's writer is this file.
+  Status PublishHeld(const FilePtr& file, bool sync);
+  // Tells the namespace of a journaled generation that it does not have. ok: done or not needed. The caller has BusyHold.
+  Status RegisterHeld(const FilePtr& file, bool sync);
+  // Tries what waits, over and over while any is left.
+  void RegisterLater();
+  uint64_t waiting() const;  // files whose generation the namespace does not have yet
+
+ private:
+  struct Content {
+    FileStat stat;
+    bool is_inline = false;
+    std::string bytes;
+  };
+  Result<Content> Look(const FilePtr& file, File& open) const;
+  Status SyncBytes(const FilePtr& file, File& open);
+  Status MakeDurableHeld(const FilePtr& file, File& open);
+  Result<bool> AlreadyCommitted(const FilePtr& file);
+  void Orphan(const FilePtr& file);
+
+  Core& core_;
+  const std::function<void(const FilePtr&)> on_unsynced_;
+  std::atomic<bool> retry_armed_{false};
+};
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,427 @@
+#include "bufferd/recovery.h"
+
+#include <map>
+
+#include "base/checksum.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+
+namespace perigee::bufferd {
+
+using wire::BurstState;
+using wire::Durability;
+
+namespace {
+
+constexpr Nanos kRetryEvery = 2 * kSecond;
+// Clients that hold files open come back within this after a restart of the daemon.
+constexpr Nanos kClientsReturn = 5 * kSecond;
+
+bool IsCopy(const BurstRecord& rec) {
+  return !rec.writing && (rec.home == Home::kBlobs || rec.home == Home::kPeer || (rec.home == Home::kInline && rec.registered) ||
+                          (rec.home == Home::kNone && rec.state == BurstState::kClean));
+}
+
+// Which of several burst files of one id serves it.
+bool Before(const FilePtr& a, const FilePtr& b) {
+  if (a->rec.writing != b->rec.writing) return b->rec.writing;
+  if (a->rec.generation != b->rec.generation) return a->rec.generation < b->rec.generation;
+  return a->burst < b->burst;
+}
+
+}  // namespace
+
+Status Recovery::Load() {
+  PERIGEE_ASSIGN(auto found, core_.store->List());
+  std::map<wire::BurstId, uint32_t> on_disk;
+  for (const auto& f : found) on_disk[f.burst] = f.dir;
+  std::vector<BurstRecord> records;
+  PERIGEE_TRY(core_.index->ForEach([&](BurstRecord r) { records.push_back(std::move(r)); }));
+  std::vector<FilePtr> kept;
+  for (BurstRecord& rec : records) {
+    auto it = on_disk.find(rec.burst);
+    bool has_file = it != on_disk.end();
+    if (has_file) {
+      rec.dir = it->second;
+      on_disk.erase(it);
+    }
+    PERIGEE_TRY(LoadOne(std::move(rec), has_file, &kept));
+  }
+  for (const auto& [burst, dir] : on_disk) {
+    log::Info("burst_file_without_record", {{"burst", HexEncode64(burst)}});
+    PERIGEE_TRY(core_.store->Unlink(dir, burst));
+  }
+  std::map<wire::FileId, FilePtr> current;
+  for (const FilePtr& file : kept) {
+    core_.table->Add(file);
+    if (file->rec.id == 0) continue;
+    FilePtr& slot = current[file->rec.id];
+    if (!slot || Before(slot, file)) {
+      if (slot) slot->superseded = true;
+      slot = file;
+    } else {
+      file->superseded = true;
+    }
+  }
+  for (const auto& [id, file] : current) core_.table->SetCurrent(id, file);
+  return Status::Ok();
+}
+
+Status Recovery::LoadOne(BurstRecord rec, bool has_file, std::vector<FilePtr>* kept) {
+  bool rebooted = rec.boot != core_.boot;
+  bool copy = IsCopy(rec);
+  bool never_published = rec.generation == 0 && !rec.writing;
+  if (!has_file && (copy || never_published)) return core_.index->Remove(rec.burst);
+  uint64_t allocated = 0;
+  if (has_file) {
+    PERIGEE_ASSIGN(auto open, core_.store->Open(rec.dir, rec.burst, OpenMode::kRead));
+    PERIGEE_ASSIGN(FileStat stat, StoreDir::Stat(*open));
+    allocated = stat.allocated;
+    if (copy && ((rebooted && !rec.resident_synced) || stat.size != rec.size)) {
+      PERIGEE_TRY(core_.index->Remove(rec.burst));
+      return core_.store->Unlink(rec.dir, rec.burst);
+    }
+  }
+  if (rec.state == BurstState::kFlushing) rec.state = BurstState::kSealed;
+  if (copy) rec.boot = core_.boot;
+  FilePtr file = core_.table->Make(std::move(rec));
+  file->lost = !has_file;
+  file->needs_reconcile = true;
+  file->sealed_at = core_.clock->Monotonic();
+  file->SetAllocated(allocated);
+  kept->push_back(std::move(file));
+  return Status::Ok();
+}
+
+void Recovery::Drop(const FilePtr& file) {
+  {
+    std::lock_guard lock(file->mu);
+    file->gone = true;
+    file->flush_cancel = true;
+  }
+  core_.Forget(file);
+}
+
+Status Recovery::Reconcile(const FilePtr& file) {
+  Verdict verdict;
+  {
+    BusyHold hold(file);
+    if (!hold.held()) return Status::Ok();
+    {
+      std::lock_guard lock(file->mu);
+      if (!file->needs_reconcile) return Status::Ok();
+      if (file->writers > 0) {
+        file->needs_reconcile = false;
+        return Status::Ok();
+      }
+    }
+    parts_.flusher->CancelAndWait(file);
+    PERIGEE_ASSIGN(verdict, ReconcileHeld(file));
+    std::lock_guard lock(file->mu);
+    file->needs_reconcile = false;
+    if (verdict == Verdict::kDrop && file->readers > 0) {
+      // Those who have it open keep it; it goes with the last of them.
+      file->released = file->superseded = true;
+      verdict = Verdict::kKeep;
+    }
+  }
+  if (verdict == Verdict::kDrop) {
+    Drop(file);
+    return Status::Ok();
+  }
+  PERIGEE_TRY(core_.Save(file));
+  bool unsealed, unsynced, unregistered;
+  {
+    std::lock_guard lock(file->mu);
+    unsealed = file->Unsealed();
+    unregistered = !file->rec.registered && file->rec.generation != 0;
+    unsynced = file->rec.durability == Durability::kUnsynced && file->rec.generation != 0;
+  }
+  if (unregistered) parts_.publisher->RegisterLater();
+  if (unsynced) parts_.syncer->Add(file);
+  if (unsealed) parts_.sealer->Queue(file, kClientsReturn);
+  else parts_.flusher->Add(file);
+  core_.RetireIfUnneeded(file);
+  core_.table->NotifyProgress();
+  return Status::Ok();
+}
+
+Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
+  BurstRecord rec;
+  bool rebooted;
+  {
+    std::lock_guard lock(file->mu);
+    rec = file->rec;
+    rebooted = rec.boot != core_.boot || file->lost;
+  }
+  if (rec.id == 0) return UnfinishedCreate(file, rec);
+  Result<wire::RecordReply> reply = core_.meta->GetAttr({.id = rec.id});
+  if (!reply.ok()) {
+    if (!IsGone(reply.status())) return std::move(reply).TakeStatus();
+    PERIGEE_TRY(core_.meta->Sync());  // nothing is destroyed before the commit that released it is durable
+    return Verdict::kDrop;
+  }
+  const wire::Record& record = reply->record;
+  bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
+  bool previous_here = record.previous && IsOurs(core_, record.previous->layout, file->burst);
+  bool writer_here = IsWriter(core_, record, file->burst);
+  if (!committed_here && !writer_here) {
+    if (!previous_here) return Unnamed(file, record);
+    std::lock_guard lock(file->mu);
+    file->superseded = true;
+    file->rec.writing = false;
+    file->rec.registered = true;
+    if (file->Unsealed()) file->rec.state = BurstState::kSealed;
+    return Verdict::kKeep;
+  }
+  return rebooted ? AfterReboot(file, record) : AfterCrash(file, record);
+}
+
+Result<Recovery::Verdict> Recovery::UnfinishedCreate(const FilePtr& file, const BurstRecord& rec) {
+  Result<wire::RecordReply> reply = core_.meta->Lookup({.parent = rec.parent, .name = rec.name});
+  if (!reply.ok() && IsAway(reply.status())) return std::move(reply).TakeStatus();
+  if (reply.ok() && IsWriter(core_, reply->record, file->burst)) {
+    Status s = core_.meta->EndWrite({.id = reply->record.id, .node = core_.node, .burst = file->burst}).status();
+    if (!s.ok() && !IsGone(s)) return s;
+  }
+  return Verdict::kDrop;
+}
+
+// Nothing in the namespace names this burst file: a copy of what is committed stays, everything else goes.
+Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Record& record) {
+  {
+    std::lock_guard lock(file->mu);
+    BurstRecord& rec = file->rec;
+    bool same = record.committed ? record.committed->generation == rec.generation : rec.generation == 0;
+    bool sound = rec.boot == core_.boot || rec.resident_synced || rec.synced_generation == rec.generation;
+    if (same && !rec.writing && sound && !file->lost) {
+      if (record.committed && rec.home == Home::kBurst) {
+        // A flush was committed and its answer lost.
+        rec.home = Home::kBlobs;
+        file->residency.Change(RangeState::kDirty, RangeState::kResident);
+        rec.resident_synced = rec.synced_generation == rec.generation;
+      }
+      rec.registered = true;
+      rec.durability = record.committed ? std::max(rec.durability, record.committed->durability) : Durability::kObject;
+      if (rec.home == Home::kBlobs) rec.durability = Durability::kObject;
+      rec.state = file->Settled();
+      rec.boot = core_.boot;
+      return Verdict::kKeep;
+    }
+  }
+  PERIGEE_TRY(core_.meta->Sync());
+  return Verdict::kDrop;
+}
+
+Status Recovery::FallBack(const FilePtr& file, const wire::Record& record) {
+  PERIGEE_FAILPOINT(burst_recover_before_fallback);
+  wire::FallBackRequest q{.id = record.id, .node = core_.node, .burst = file->burst, .generation = record.committed->generation};
+  Status s = core_.meta->FallBack(q).status();
+  if (!s.ok() && !IsGone(s)) return s;
+  PERIGEE_FAILPOINT(burst_recover_after_fallback);
+  core_.stats->fell_back->Add();
+  core_.Report("file " + HexEncode64(record.id) + ": version " + std::to_string(record.committed->generation) + " (" +
+               std::to_string(record.committed->size) + " bytes) was unsynced when the node went down; " +
+               (record.previous ? "fell back to version " + std::to_string(record.previous->generation) : "there was no earlier version"));
+  return Status::Ok();
+}
+
+// After power loss the bytes are those of the record if every block still has its checksum.
+bool Recovery::Intact(const FilePtr& file, const BurstRecord& rec) {
+  auto crcs = core_.index->GetCrcs(file->burst);
+  if (!crcs.ok() || crcs->generation != rec.generation || crcs->size != rec.size) return false;
+  auto open = core_.store->Open(file->dir, file->burst, OpenMode::kRead);
+  if (!open.ok()) return false;
+  auto stat = StoreDir::Stat(**open);
+  if (!stat.ok() || stat->size != rec.size) return false;
+  AlignedBuffer block(kCrcBlockBytes);
+  for (size_t i = 0; i < crcs->crcs.size(); ++i) {
+    uint64_t want = std::min<uint64_t>(kCrcBlockBytes, rec.size - i * kCrcBlockBytes);
+    auto got = (*open)->ReadAt(i * kCrcBlockBytes, {block.data(), want});
+    if (!got.ok() || *got != want || Crc32c({block.data(), want}) != crcs->crcs[i]) return false;
+  }
+  return true;
+}
+
+Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire::Record& record) {
+  BurstRecord rec;
+  bool lost;
+  {
+    std::lock_guard lock(file->mu);
+    rec = file->rec;
+    lost = file->lost;
+  }
+  bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
+  bool writer_here = IsWriter(core_, record, file->burst);
+  bool synced = rec.home == Home::kBurst && rec.synced_generation != 0 && rec.synced_generation == rec.generation;
+  if (synced && !lost && (!rec.writing || (!committed_here && !rec.registered) || Intact(file, rec))) {
+    std::lock_guard lock(file->mu);
+    file->rec.boot = core_.boot;
+  } else if (!committed_here) {
+    // The write was never published: what was committed before it stands, and is elsewhere.
+    if (rec.generation != 0 && !rec.registered) {
+      core_.stats->fell_back->Add();
+      core_.Report(Core::NameOf(*file) + ": content that was closed while the namespace was away was unsynced when the node went down");
+    }
+    Status s = core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst}).status();
+    if (!s.ok() && !IsGone(s)) return s;
+    return Verdict::kDrop;
+  } else if (lost && record.committed->durability >= Durability::kLocal) {
+    core_.stats->lost_files->Add();
+    core_.Report(Core::NameOf(*file) + ": its burst file is missing from the store, though it was synced");
+    std::lock_guard lock(file->mu);
+    file->corrupt = true;
+    file->rec.boot = core_.boot;
+    file->rec.writing = false;
+    file->rec.registered = true;
+    file->rec.state = BurstState::kSealed;
+    return Verdict::kKeep;
+  } else {
+    bool whole_elsewhere = record.previous && !IsOurs(core_, record.previous->layout, file->burst);
+    bool unsynced = record.committed->durability < Durability::kLocal;
+    if (lost || (unsynced && (whole_elsewhere || rec.synced_generation == 0))) {
+      PERIGEE_TRY(FallBack(file, record));
+      Status s = writer_here ? core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst}).status() : Status::Ok();
+      if (!s.ok() && !IsGone(s)) return s;
+      return Verdict::kDrop;
+    }
+    core_.stats->rewritten_torn->Add();
+    core_.Report(Core::NameOf(*file) + ": was being rewritten in place when the node went down; its content is what the local file system kept");
+    std::lock_guard lock(file->mu);
+    file->rec.ctime = 0;  // the seal publishes it as a new generation
+    file->rec.durability = Durability::kUnsynced;
+    file->rec.boot = core_.boot;
+  }
+  return AfterCrash(file, record);
+}
+
+// The daemon died, the machine did not: the bytes are what the last writer left, or is still writing.
+Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::Record& record) {
+  bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
+  bool writer_here = IsWriter(core_, record, file->burst);
+  bool told = true;
+  wire::SetDurabilityRequest raise{.id = record.id, .node = core_.node, .burst = file->burst};
+  {
+    std::lock_guard lock(file->mu);
+    BurstRecord& rec = file->rec;
+    rec.writing = writer_here;
+    if (writer_here) rec.writer_generation = record.writer->generation;
+    if (committed_here) {
+      rec.registered = record.committed->generation >= rec.generation;
+      if (record.committed->generation != rec.generation && rec.registered) {
+        rec.generation = record.committed->generation;
+        rec.ctime = 0;
+      }
+      if (rec.registered && rec.durability > record.committed->durability) {
+        told = false;
+        raise.generation = rec.generation;
+        raise.durability = rec.durability;
+      }
+    } else if (writer_here && record.committed && rec.home == Home::kInline && record.committed->generation == rec.generation) {
+      rec.registered = true;
+    } else if (writer_here && rec.generation >= record.writer->generation) {
+      rec.registered = false;
+      rec.generation = record.writer->generation;
+    }
+    if (writer_here) rec.state = rec.generation == 0 ? BurstState::kWriting : BurstState::kPublished;
+    else if (rec.ctime == 0) rec.state = BurstState::kPublished;
+    else rec.state = file->Settled();
+    file->sealed_at = core_.clock->Monotonic();
+  }
+  if (!told) {
+    // The record was durable before; only the telling was lost.
+    core_.meta->SetDurability(raise).status().Ignore();
+  }
+  return Verdict::kKeep;
+}
+
+Status Recovery::Released(const FilePtr& file) {
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    if (file->gone) return Status::Ok();
+    id = file->rec.id;
+  }
+  Result<wire::RecordReply> reply = core_.meta->GetAttr({.id = id});
+  if (!reply.ok() && !IsGone(reply.status())) return std::move(reply).TakeStatus();
+  bool gone = !reply.ok();
+  if (!gone) {
+    const wire::Record& r = reply->record;
+    if ((r.committed && IsOurs(core_, r.committed->layout, file->burst)) || (r.previous && IsOurs(core_, r.previous->layout, file->burst)) ||
+        IsWriter(core_, r, file->burst)) {
+      return Status::Ok();
+    }
+    std::lock_guard lock(file->mu);
+    // Flushed, and now a copy of what is committed: stays until it is evicted.
+    if (r.committed && r.committed->generation == file->rec.generation && !file->superseded) return Status::Ok();
+  }
+  {
+    std::lock_guard lock(file->mu);
+    file->released = true;
+    if (gone) file->orphan = true;
+    else file->superseded = true;
+    file->flush_cancel = true;
+  }
+  core_.stats->released_files->Add();
+  core_.RetireIfUnneeded(file);
+  return Status::Ok();
+}
+
+void Recovery::FlagAll() {
+  for (const FilePtr& file : core_.table->All()) {
+    std::lock_guard lock(file->mu);
+    if (file->writers == 0 && !file->gone && !file->Unsealed()) file->needs_reconcile = true;
+  }
+}
+
+uint64_t Recovery::left() const {
+  uint64_t n = 0;
+  for (const FilePtr& file : core_.table->All()) {
+    std::lock_guard lock(file->mu);
+    if (file->needs_reconcile && !file->gone) ++n;
+  }
+  return n;
+}
+
+void Recovery::ReconcileAll() {
+  if (core_.stopping || armed_.exchange(true)) return;
+  auto run = [this] {
+    armed_ = false;
+    for (const FilePtr& file : core_.table->All()) {
+      if (core_.stopping) return;
+      {
+        std::lock_guard lock(file->mu);
+        if (!file->needs_reconcile || file->gone) continue;
+      }
+      Status s = Reconcile(file);
+      if (s.ok()) continue;
+      if (!IsAway(s)) log::Error("burst_reconcile_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+      else break;
+    }
+    if (left() == 0) return;
+    if (core_.stopping || armed_.exchange(true)) return;
+    auto again = [this] { armed_ = false; ReconcileAll(); };
+    if (core_.work->PostAfter(kRetryEvery, again) == 0) armed_ = false;
+  };
+  if (!core_.work->Post(run).ok()) armed_ = false;
+}
+
+void Recovery::Lost(const wire::Record& record) {
+  const wire::Version& version = *record.committed;
+  if (version.durability != Durability::kUnsynced) {
+    core_.stats->lost_files->Add();
+    log::Error("burst_file_lost", {{"file", HexEncode64(record.id)}, {"burst", HexEncode64(version.layout.burst)}});
+    return;
+  }
+  wire::FallBackRequest q{.id = record.id, .node = core_.node, .burst = version.layout.burst, .generation = version.generation};
+  Status s = core_.meta->FallBack(q).status();
+  if (!s.ok() && !IsGone(s)) {
+    log::Warn("fall_back_failed", {{"file", HexEncode64(record.id)}, {"error", s}});
+    return;
+  }
+  core_.stats->fell_back->Add();
+  core_.Report("file " + HexEncode64(record.id) + ": version " + std::to_string(version.generation) +
+               " was unsynced when the node went down; fell back");
+}
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,61 @@
+#pragma once
+// Recovery: makes the store, the index and the namespace agree, at start and whenever the feed was lost.
+//
+// Load: files without records are removed, records without files are dropped or marked lost; after a reboot, copies that
+// were not synced are dropped. Reconcile asks the namespace about one file:
+//   - its id is gone, or other content is committed and nothing names this burst file: removed;
+//   - a write that was never published: ended (the seal does it, once no process holds the file any more);
+//   - published but not committed: committed now; changed since: published as a new generation, so that record and
+//     bytes agree;
+//   - after a reboot, an unsynced version: falls back to the previous one and is reported. Where the previous one was in
+//     this very file, which was being rewritten in place, there is nothing whole to fall back to: what the local file
+//     system kept is published as a new generation, and reported.
+// What is `local` or better and lost all the same is reported and never given up by itself. Thread-safe.
+
+#include "bufferd/core.h"
+#include "bufferd/flush.h"
+#include "bufferd/publish.h"
+#include "bufferd/seal.h"
+#include "bufferd/sync.h"
+
+namespace perigee::bufferd {
+
+class Recovery {
+ public:
+  struct Parts {
+    Publisher* publisher = nullptr;
+    Sealer* sealer = nullptr;
+    Flusher* flusher = nullptr;
+    Syncer* syncer = nullptr;
+  };
+  Recovery(Core& core, Parts parts) : core_(core), parts_(parts) {}
+
+  Status Load();  // before anything else runs
+  Status Reconcile(const FilePtr& file);
+  // The feed says the namespace let go of it, durably. Checked; kept if it is named after all.
+  Status Released(const FilePtr& file);
+  // Everything flagged, in the background, until done.
+  void ReconcileAll();
+  void FlagAll();  // the feed was lost: every file not being written is asked about again
+  // The namespace names a burst file of this node that does not exist.
+  void Lost(const wire::Record& record);
+  uint64_t left() const;
+
+ private:
+  enum class Verdict { kKeep, kDrop };
+  Status LoadOne(BurstRecord record, bool has_file, std::vector<FilePtr>* kept);
+  Result<Verdict> ReconcileHeld(const FilePtr& file);
+  Result<Verdict> UnfinishedCreate(const FilePtr& file, const BurstRecord& rec);
+  Result<Verdict> Unnamed(const FilePtr& file, const wire::Record& record);
+  Result<Verdict> AfterReboot(const FilePtr& file, const wire::Record& record);
+  Result<Verdict> AfterCrash(const FilePtr& file, const wire::Record& record);
+  Status FallBack(const FilePtr& file, const wire::Record& record);
+  bool Intact(const FilePtr& file, const BurstRecord& rec);
+  void Drop(const FilePtr& file);
+
+  Core& core_;
+  const Parts parts_;
+  std::atomic<bool> armed_{false};
+};
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,109 @@
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+
+#include "bufferd/burst_index.h"
+
+namespace perigee::bufferd {
+namespace {
+
+Status FromRocks(const rocksdb::Status& s, std::string_view what) {
+  if (s.ok()) return Status::Ok();
+  Code code = s.IsNotFound() ? Code::kNotFound : s.IsCorruption() ? Code::kCorrupt : s.IsNoSpace() ? Code::kNoSpace : Code::kIo;
+  return Status(code, std::string(what) + ": " + s.ToString());
+}
+
+std::string RecordKey(wire::BurstId burst) { std::string k = "r"; AppendBe64(&k, burst); return k; }
+std::string CrcsKey(wire::BurstId burst) { std::string k = "c"; AppendBe64(&k, burst); return k; }
+
+class RocksIndex final : public BurstIndex {
+ public:
+  RocksIndex(std::unique_ptr<rocksdb::DB> db, RocksIndexOptions options) : db_(std::move(db)), options_(std::move(options)) {}
+  ~RocksIndex() override { db_->Close().PermitUncheckedError(); }
+
+  Status Put(const BurstRecord& record, Durable durable) override {
+    rocksdb::WriteBatch batch;
+    batch.Put(RecordKey(record.burst), EncodeRecord(record));
+    return Write(&batch, durable);
+  }
+  Status Remove(wire::BurstId burst) override {
+    rocksdb::WriteBatch batch;
+    batch.Delete(RecordKey(burst));
+    batch.Delete(CrcsKey(burst));
+    return Write(&batch, Durable::kNo);
+  }
+  Status PutCrcs(wire::BurstId burst, const BurstCrcs& crcs) override {
+    rocksdb::WriteBatch batch;
+    batch.Put(CrcsKey(burst), EncodeCrcs(crcs));
+    return Write(&batch, Durable::kNo);
+  }
+  Result<BurstCrcs> GetCrcs(wire::BurstId burst) override {
+    std::string value;
+    PERIGEE_TRY(FromRocks(db_->Get({}, CrcsKey(burst), &value), "read burst checksums"));
+    return DecodeCrcs(value);
+  }
+  Status PutValue(const std::string& name, const std::string& value, Durable durable) override {
+    rocksdb::WriteBatch batch;
+    batch.Put("v" + name, value);
+    return Write(&batch, durable);
+  }
+  Result<std::optional<std::string>> GetValue(const std::string& name) override {
+    std::string value;
+    rocksdb::Status s = db_->Get({}, "v" + name, &value);
+    if (s.IsNotFound()) return std::optional<std::string>();
+    PERIGEE_TRY(FromRocks(s, "read " + name));
+    return std::optional<std::string>(std::move(value));
+  }
+  Status Sync() override { return FromRocks(db_->SyncWAL(), "sync the burst index"); }
+
+  Status ForEach(const std::function<void(BurstRecord)>& fn) override {
+    std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
+    for (it->Seek("r"); it->Valid() && it->key().starts_with("r"); it->Next()) {
+      PERIGEE_ASSIGN(BurstRecord record, DecodeRecord({it->value().data(), it->value().size()}));
+      fn(std::move(record));
+    }
+    return FromRocks(it->status(), "read the burst index");
+  }
+
+ private:
+  Status Write(rocksdb::WriteBatch* batch, Durable durable) {
+    rocksdb::WriteOptions how;
+    how.sync = durable == Durable::kYes;
+    rocksdb::Status s = db_->Write(how, batch);
+    if (s.IsNoSpace() && options_.on_no_space && options_.on_no_space()) {
+      if (rocksdb::Status resumed = db_->Resume(); !resumed.ok()) return FromRocks(resumed, "resume the burst index");
+      s = db_->Write(how, batch);
+    }
+    return FromRocks(s, "write the burst index");
+  }
+
+  std::unique_ptr<rocksdb::DB> db_;
+  const RocksIndexOptions options_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<BurstIndex>> OpenRocksIndex(RocksIndexOptions options) {
+  rocksdb::Options o;
+  o.create_if_missing = true;
+  o.write_buffer_size = options.memory_bytes / 3;
+  o.max_write_buffer_number = 2;
+  o.max_open_files = 64;
+  o.max_background_jobs = 2;
+  o.keep_log_file_num = 2;
+  o.max_manifest_file_size = 4 << 20;
+  o.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  o.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;  // a torn tail is the unsynced part
+  o.stats_dump_period_sec = 0;
+  o.stats_persist_period_sec = 0;
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(options.memory_bytes / 3);
+  table.cache_index_and_filter_blocks = true;
+  o.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  rocksdb::DB* raw = nullptr;
+  PERIGEE_TRY(FromRocks(rocksdb::DB::Open(o, options.dir, &raw), "open the burst index " + options.dir));
+  return std::unique_ptr<BurstIndex>(std::make_unique<RocksIndex>(std::unique_ptr<rocksdb::DB>(raw), std::move(options)));
+}
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,42 @@
+#pragma once
+// Sealer: finds out when a published burst file stops changing, and ends the write in the namespace.
+//
+// RELEASE is not the end of changes: mappings, dup'ed and passed descriptors outlive it. So from at least 1 ms after the
+// last writer's handle is gone the file is tested (StoreDir::Unwritten, under its lock) until the kernel says that no
+// writable descriptor or mapping is left, with growing pauses. Then: what changed since the last publish is published,
+// EndWrite, state sealed; a file that was never published is dropped and its predecessor serves again. Sealed burst
+// layouts get a crc32c per 1 MiB and go to the flusher. Thread-safe.
+
+#include <functional>
+
+#include "bufferd/core.h"
+#include "bufferd/publish.h"
+
+namespace perigee::bufferd {
+
+class Sealer {
+ public:
+  // on_sealed: burst layouts, ready to be flushed.
+  Sealer(Core& core, Publisher& publisher, std::function<void(const FilePtr&)> on_sealed)
+      : core_(core), publisher_(publisher), on_sealed_(std::move(on_sealed)) {}
+  // The last writer's handle was released (or died), at least `delay` ago when the test runs.
+  void Queue(const FilePtr& file, Nanos delay = kFirstTest);
+  // Computes and stores the checksums of a sealed file, if it has none. kCorrupt never; kConflict: it changed.
+  Status Checksum(const FilePtr& file);
+
+  static constexpr Nanos kFirstTest = 2 * kMillisecond;
+
+ private:
+  void Try(const FilePtr& file);
+  bool Quiet(const FilePtr& file);
+  Status FinishHeld(const FilePtr& file);
+  Status Discard(const FilePtr& file);
+  Status EnsureWriter(const FilePtr& file);
+  Result<bool> Changed(const FilePtr& file);
+
+  Core& core_;
+  Publisher& publisher_;
+  const std::function<void(const FilePtr&)> on_sealed_;
+};
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,266 @@
+#include "bufferd/server.h"
+
+#include <grp.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "base/log.h"
+#include "base/random.h"
+
+namespace perigee::bufferd {
+namespace {
+
+constexpr char kInlineMaxName[] = "inline_bytes_max";
+constexpr Nanos kRegisterEvery = 5 * kSecond;
+
+std::unique_ptr<Scheduler> Pool(const char* name, uint32_t threads) {
+  return CreateThreadPool({.name = name, .threads = threads, .queue_max = 16384});
+}
+
+// Made once, kept in <store>/node.
+Result<wire::NodeId> LoadNode(Disk& disk, const std::string& store) {
+  std::string path = store + "/node";
+  auto text = ReadWholeFile(disk, path, 64);
+  if (text.ok()) {
+    while (!text->empty() && text->back() == '\n') text->pop_back();
+    char* end = nullptr;
+    wire::NodeId node = std::strtoull(text->c_str(), &end, 16);
+    if (text->size() != 16 || *end != 0 || node == 0) return Status(Code::kCorrupt, path + ": not a node id");
+    return node;
+  }
+  if (!text.status().Is(Code::kNotFound)) return std::move(text).TakeStatus();
+  wire::NodeId node = 0;
+  while (node == 0) node = SecretU64();
+  PERIGEE_TRY(WriteFileAtomically(disk, path, HexEncode64(node) + "\n"));
+  return node;
+}
+
+Result<int64_t> GroupId(const std::string& group) {
+  if (group.empty()) return int64_t{-1};
+  char* end = nullptr;
+  long number = std::strtol(group.c_str(), &end, 10);
+  if (*end == 0 && number >= 0) return int64_t{number};
+  struct group entry;
+  struct group* found = nullptr;
+  std::string buffer(16384, '\0');
+  if (::getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) {
+    return Status(Code::kInvalidArgument, "--socket-group " + group + ": no such group");
+  }
+  return static_cast<int64_t>(found->gr_gid);
+}
+
+}  // namespace
+
+std::vector<Scheduler*> Server::Pools::All() const {
+  return {client.get(), slow.get(), peer.get(), watch.get(), feed.get(), work.get(), flush.get(), fill.get(), shards.get()};
+}
+
+Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
+  std::unique_ptr<Server> server(new Server(options));
+  PERIGEE_TRY(server->OpenStore());
+  PERIGEE_TRY(server->Connect());
+  PERIGEE_TRY(server->BuildEngine());
+  server->preflight_ = server->Preflight();
+  for (const auto& item : server->preflight_) {
+    if (item.state == "degraded") log::Warn("preflight_degraded", {{"check", item.name}, {"detail", item.detail}});
+  }
+  PERIGEE_TRY(server->Listen());
+  PERIGEE_TRY(server->StartAdmin());
+  log::Info("bufferd_ready", {{"address", server->listener_->address()}, {"store", options.store}, {"node", HexEncode64(server->node_)},
+                              {"objectd", server->registered_ ? "registered" : "away"}});
+  return server;
+}
+
+Server::~Server() { Stop(); }
+
+Status Server::OpenStore() {
+  disk_ = CreatePosixDisk();
+  PERIGEE_TRY(disk_->CreateDirs(options_.store));
+  PERIGEE_TRY(disk_->CreateDirs(options_.run_dir));
+  PERIGEE_ASSIGN(PidLock lock, PidLock::Take(options_.store + "/lock"));
+  lock_ = std::make_unique<PidLock>(std::move(lock));
+  PERIGEE_ASSIGN(node_, LoadNode(*disk_, options_.store));
+  PERIGEE_ASSIGN(boot_, ReadWholeFile(*disk_, "/proc/sys/kernel/random/boot_id", 256));
+  while (!boot_.empty() && boot_.back() == '\n') boot_.pop_back();
+  registry_ = metrics::Registry::Create();
+  RocksIndexOptions index{.dir = options_.store + "/index"};
+  // What the index needs to say "this is safe" must fit on a disk that burst files have filled.
+  index.on_no_space = [this] {
+    std::string ballast = options_.store + "/ballast";
+    auto file = disk_->Open(ballast, OpenMode::kReadWrite);
+    return file.ok() && (*file)->Truncate(0).ok();
+  };
+  PERIGEE_ASSIGN(index_, OpenRocksIndex(std::move(index)));
+  return Status::Ok();
+}
+
+Status Server::Connect() {
+  PERIGEE_ASSIGN(slabs_, rdma::SlabPool::Create({.bytes_max = options_.memory_limit / 2}));
+  rdma::TransportOptions t;
+  if (!options_.secret_file.empty()) {
+    PERIGEE_ASSIGN(t.cluster_secret, LoadSecret(options_.secret_file, false));
+  }
+  t.node_id = node_;
+  t.role = rdma::Role::kNode;
+  t.pool = slabs_;
+  t.metrics = registry_.get();
+  rdma::LocalOptions local;
+  PERIGEE_ASSIGN(local.socket_group, GroupId(options_.socket_group));
+  if (local.socket_group >= 0) local.socket_mode = 0660;
+  PERIGEE_ASSIGN(transport_, rdma::CreateLocalTransport(std::move(t), local));
+  PERIGEE_ASSIGN(objectd_, transport_->Connect(options_.objectd));
+  // Less than the clients' own deadlines, so that they hear why.
+  meta_ = std::make_unique<client::MetaClient>(
+      objectd_, client::MetaClient::Options{.timeout = 20 * kSecond, .durable_timeout = 40 * kSecond});
+  pools_.client = Pool("bd-client", 8);
+  pools_.slow = Pool("bd-slow", 16);
+  pools_.peer = Pool("bd-peer", 3);
+  pools_.watch = Pool("bd-watch", 4);
+  pools_.feed = Pool("bd-feed", 1);
+  pools_.work = Pool("bd-work", 4);
+  pools_.fill = Pool("bd-fill", 4);
+  pools_.flush = Pool("bd-flush", static_cast<uint32_t>(options_.flush_parallel));
+  pools_.shards = Pool("bd-shards", 12);
+  return Status::Ok();
+}
+
+Status Server::BuildEngine() {
+  PERIGEE_ASSIGN(cluster_, client::RemoteCluster::Create({.transport = transport_.get(), .objectd = objectd_, .clock = &RealClock::Get()},
+                                                         {.objectd_address = options_.objectd}));
+  client::BlobIoDeps io{.cluster = cluster_.get(), .shard_pool = pools_.shards.get(), .slabs = slabs_, .metrics = registry_.get(),
+                        .clock = &RealClock::Get(), .node = node_};
+  blobs_ = client::BlobReader::Create(io);
+  peers_ = std::make_unique<RpcPeers>(transport_.get(), objectd_);
+  EngineDeps deps{.disk = disk_.get(), .clock = &RealClock::Get(), .work = pools_.work.get(), .fill = pools_.fill.get(),
+                  .flush = pools_.flush.get(), .poll = pools_.feed.get(), .index = index_.get(), .meta = meta_.get(),
+                  .blobs = blobs_.get(),
+                  .make_writer = [io](client::BlobWriter::Options o) { return client::BlobWriter::Create(io, std::move(o)); },
+                  .peers = peers_.get(), .metrics = registry_.get()};
+  EngineOptions options{.store_dir = options_.store, .node = node_, .boot_id = boot_,
+                        .budget = {.budget_bytes = options_.budget, .reserve_bytes = options_.reserve},
+                        .flush = {.linger = options_.flush_linger, .in_flight_max = static_cast<uint32_t>(options_.flush_parallel)}};
+  PERIGEE_ASSIGN(engine_, Engine::Create(deps, options));
+  PERIGEE_ASSIGN(auto inline_max, index_->GetValue(kInlineMaxName));
+  if (inline_max && inline_max->size() == 8) engine_->core().inline_bytes_max = GetBe64(*inline_max);
+  return Status::Ok();
+}
+
+Status Server::Listen() {
+  auto router = std::make_shared<rdma::Router>();
+  service_ = std::make_unique<BurstService>(
+      *engine_, slabs_, ServicePools{.client = pools_.client.get(), .slow = pools_.slow.get(), .peer = pools_.peer.get(), .watch = pools_.watch.get()});
+  service_->Register(router.get(), [this](wire::BufferdStatusReply* s) { CompleteStatus(s); });
+  forward_ = std::make_unique<Forward>(*engine_, *meta_);
+  forward_->Register(router.get(), pools_.client.get());
+  router->AddRaw(wire::Method::kPing, rdma::Access::kAnyone, nullptr,
+                 [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
+  // Before serving, when objectd is there: the inline limit is its to tell.
+  RegisterNode();
+  PERIGEE_TRY(engine_->Start());
+  PERIGEE_ASSIGN(listener_, transport_->Listen("local:" + options_.run_dir + "/bufferd.sock", router));
+  KeepRegistered();
+  return Status::Ok();
+}
+
+Status Server::StartAdmin() {
+  if (options_.admin_listen.empty()) return Status::Ok();
+  auto* used = registry_->GetGauge("perigee_bufferd_used_bytes", "bytes of burst files");
+  auto* budget = registry_->GetGauge("perigee_bufferd_budget_bytes", "bytes of burst files to keep");
+  auto* oldest = registry_->GetGauge("perigee_bufferd_oldest_unflushed_seconds", "age of the oldest content not in the object tier");
+  auto* risk = registry_->GetGauge("perigee_bufferd_at_risk_bytes", "bytes that only this node holds");
+  auto* handles = registry_->GetGauge("perigee_bufferd_open_handles", "opens of local clients");
+  registry_->OnCollect([=, this] {
+    wire::BufferdStatusReply s;
+    engine_->FillStatus(&s);
+    used->Set(static_cast<double>(s.used_bytes));
+    budget->Set(static_cast<double>(s.budget_bytes));
+    oldest->Set(static_cast<double>(s.oldest_unflushed_s));
+    uint64_t bytes = 0;
+    for (const auto& row : s.at_risk) bytes += row.bytes;
+    risk->Set(static_cast<double>(bytes));
+    handles->Set(static_cast<double>(service_->open_handles()));
+  });
+  PERIGEE_ASSIGN(admin_, AdminServer::Start(options_.admin_listen, registry_.get(), [this]() -> Status {
+    if (!registered_) return Status(Code::kUnavailable, "objectd is away");
+    return Status::Ok();
+  }));
+  return Status::Ok();
+}
+
+bool Server::RegisterNode() {
+  wire::RegisterNodeRequest q{.node = node_, .address = "local:" + options_.run_dir + "/bufferd.sock", .name = options_.node_name};
+  auto reply = meta_->RegisterNode(q);
+  if (!reply.ok()) {
+    if (registered_.exchange(false)) log::Warn("objectd_away", {{"error", reply.status()}});
+    return false;
+  }
+  if (!registered_.exchange(true)) log::Info("registered", {{"objectd", objectd_->Describe()}});
+  if (reply->inline_bytes_max != engine_->core().inline_bytes_max) {
+    engine_->core().inline_bytes_max = reply->inline_bytes_max;
+    std::string value;
+    AppendBe64(&value, reply->inline_bytes_max);
+    if (Status s = index_->PutValue(kInlineMaxName, value, Durable::kNo); !s.ok()) log::Error("inline_limit_not_saved", {{"error", s}});
+  }
+  return true;
+}
+
+void Server::KeepRegistered() {
+  auto again = [this] {
+    if (engine_->core().stopping) return;
+    // objectd forgets nothing, but one that was replaced or restored has to learn the address again.
+    if (!registered_ || !objectd_->Healthy()) {
+      bool before = registered_;
+      if (RegisterNode() && !before) {
+        engine_->recovery().ReconcileAll();
+        engine_->publisher().RegisterLater();
+      }
+    }
+    KeepRegistered();
+  };
+  (void)pools_.work->PostAfter(registered_ ? kRegisterEvery : kSecond, again);
+}
+
+std::vector<wire::PreflightItem> Server::Preflight() const {
+  std::vector<wire::PreflightItem> items;
+  auto add = [&](const char* name, bool ok, std::string good, std::string bad) {
+    items.push_back({name, ok ? "ok" : "degraded", ok ? std::move(good) : std::move(bad)});
+  };
+  add("leases", engine_->store().leases(), "the kernel tells when a file is no longer written",
+      "no file leases on " + options_.store + ": files are sealed after 10 s without a change; use a local file system");
+  add("timestamps", engine_->store().fine_timestamps(), "every change moves a file's times",
+      "coarse file times: each close publishes again; kernel 6.13 or newer has fine ones");
+  add("disk", true, "file I/O by " + disk_->engine(), "");
+  rlimit files{};
+  bool enough = ::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur >= 16384;
+  add("open_files", enough, std::to_string(files.rlim_cur), "limit of open files is " + std::to_string(files.rlim_cur) + ": raise LimitNOFILE to 65536");
+  bool room = !engine_->budget().Low();
+  add("free_space", room, "enough", "the store is below its reserve: writers are slowed until files were flushed and evicted");
+  add("secret", !options_.secret_file.empty(), "given", "no --secret-file: only clients of this machine are served");
+  return items;
+}
+
+void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
+  if (admin_) status->admin_address = admin_->address();
+  status->objectd_transport = objectd_->Describe() + (objectd_->Healthy() && registered_ ? ", connected" : ", away");
+  status->preflight = preflight_;
+}
+
+void Server::Stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  if (listener_) listener_->Stop();
+  if (admin_) admin_->Stop();
+  if (engine_) engine_->Stop();
+  if (peers_) peers_->Close();
+  if (objectd_) objectd_->Close();
+  for (Scheduler* pool : pools_.All()) {
+    if (pool) pool->Stop();
+  }
+  if (index_) {
+    if (Status s = index_->Sync(); !s.ok()) log::Error("burst_index_not_synced", {{"error", s}});
+  }
+}
+
+}  // namespace perigee::bufferd

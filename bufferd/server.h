@@ -1,0 +1,69 @@
+#pragma once
+// Server: the burst buffer daemon, assembled: transport, pools, index, engine, services, admin door. Start returns once
+// local clients are served; objectd may be away then (it is asked again until it answers). Stop ends everything.
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/admin_server.h"
+#include "base/daemon.h"
+#include "bufferd/burst_service.h"
+#include "bufferd/engine.h"
+#include "bufferd/forward.h"
+#include "bufferd/options.h"
+#include "bufferd/peers.h"
+#include "client/blob/remote_cluster.h"
+
+namespace perigee::bufferd {
+
+class Server {
+ public:
+  static Result<std::unique_ptr<Server>> Start(const BufferdOptions& options);
+  ~Server();
+  void Stop();
+  std::string address() const { return listener_->address(); }
+
+ private:
+  struct Pools {
+    std::unique_ptr<Scheduler> client, slow, peer, watch, feed, work, fill, flush, shards;
+    std::vector<Scheduler*> All() const;
+  };
+  explicit Server(BufferdOptions options) : options_(std::move(options)) {}
+  Status OpenStore();
+  Status Connect();
+  Status BuildEngine();
+  Status Listen();
+  Status StartAdmin();
+  void KeepRegistered();
+  bool RegisterNode();
+  std::vector<wire::PreflightItem> Preflight() const;
+  void CompleteStatus(wire::BufferdStatusReply* status) const;
+
+  const BufferdOptions options_;
+  wire::NodeId node_ = 0;
+  std::string boot_;
+  bool stopped_ = false;
+  std::unique_ptr<Disk> disk_;
+  std::unique_ptr<PidLock> lock_;
+  std::unique_ptr<metrics::Registry> registry_;
+  Pools pools_;
+  std::shared_ptr<rdma::SlabPool> slabs_;
+  std::unique_ptr<rdma::Transport> transport_;
+  std::shared_ptr<rdma::Channel> objectd_;
+  std::unique_ptr<client::MetaClient> meta_;
+  std::unique_ptr<client::RemoteCluster> cluster_;
+  std::unique_ptr<client::BlobReader> blobs_;
+  std::unique_ptr<RpcPeers> peers_;
+  std::unique_ptr<BurstIndex> index_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<BurstService> service_;
+  std::unique_ptr<Forward> forward_;
+  std::unique_ptr<rdma::Listener> listener_;
+  std::unique_ptr<AdminServer> admin_;
+  std::vector<wire::PreflightItem> preflight_;
+  std::atomic<bool> registered_{false};
+};
+
+}  // namespace perigee::bufferd

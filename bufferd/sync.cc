@@ -1,0 +1,138 @@
+#include "bufferd/sync.h"
+
+#include "base/failpoint.h"
+#include "base/log.h"
+
+namespace perigee::bufferd {
+
+using wire::BurstState;
+using wire::Durability;
+
+void Syncer::Add(const FilePtr& file) {
+  if (core_.stopping) return;
+  {
+    std::lock_guard lock(file->mu);
+    if (file->sync_queued || file->gone) return;
+    file->sync_queued = true;
+  }
+  std::lock_guard lock(mu_);
+  queue_.push_back(file);
+  if (running_ < kRunningMax) Arm(0);
+}
+
+size_t Syncer::waiting() const {
+  std::lock_guard lock(mu_);
+  return queue_.size();
+}
+
+// With mu_ held.
+void Syncer::Arm(Nanos delay) {
+  ++running_;
+  bool posted = delay == 0 ? core_.work->Post([this] { RunBatch(); }).ok() : core_.work->PostAfter(delay, [this] { RunBatch(); }) != 0;
+  if (!posted) --running_;
+}
+
+void Syncer::SyncData(Item* item) {
+  auto open = core_.store->Open(item->file->dir, item->file->burst, OpenMode::kRead);
+  Status s = open.ok() ? (*open)->SyncData() : open.status();
+  if (s.ok()) s = core_.store->SyncName(item->file->dir);
+  item->synced = s.ok();
+  if (s.ok()) {
+    core_.stats->syncs->Add();
+    return;
+  }
+  std::lock_guard lock(item->file->mu);
+  if (item->file->gone) return;
+  item->file->sync_failed = true;
+  core_.Report(Core::NameOf(*item->file) + ": background sync failed, stays unsynced: " + s.ToString());
+}
+
+// With the file's new class in its record. False when it was replaced meanwhile.
+bool Syncer::Settle(const Item& item) {
+  std::lock_guard lock(item.file->mu);
+  BurstRecord& rec = item.file->rec;
+  if (item.file->gone || rec.generation != item.generation || rec.home != item.home) return false;
+  if (item.home == Home::kBurst) {
+    rec.durability = std::max(rec.durability, Durability::kLocal);
+    rec.synced_generation = std::max(rec.synced_generation, item.generation);
+  } else if (item.home == Home::kInline && rec.registered) {
+    rec.durability = Durability::kObject;
+  } else {
+    rec.resident_synced = true;
+  }
+  if (rec.state == BurstState::kSealed) rec.state = item.file->Settled();
+  item.file->changed.NotifyAll();
+  return true;
+}
+
+void Syncer::RunBatch() {
+  std::vector<Item> batch;
+  {
+    std::lock_guard lock(mu_);
+    while (!queue_.empty() && batch.size() < kBatchMax) {
+      batch.push_back({queue_.front()});
+      queue_.pop_front();
+    }
+  }
+  bool inline_any = false;
+  for (Item& item : batch) {
+    std::lock_guard lock(item.file->mu);
+    item.file->sync_queued = false;
+    item.generation = item.file->rec.generation;
+    item.home = item.file->rec.home;
+    if (item.file->gone || item.file->orphan || item.file->sync_failed) item.home = Home::kNone;
+    if (item.home == Home::kInline && item.file->rec.durability != Durability::kObject) inline_any = true;
+  }
+  Status namespace_synced;
+  if (inline_any && !core_.stopping) namespace_synced = core_.meta->Sync();
+  for (Item& item : batch) {
+    if (item.home == Home::kNone || core_.stopping) continue;
+    if (item.home == Home::kInline) item.synced = namespace_synced.ok();
+    else SyncData(&item);
+  }
+  PERIGEE_FAILPOINT(burst_sync_after_data);
+  bool stored = true;
+  for (const Item& item : batch) {
+    if (!item.synced || !Settle(item)) continue;
+    if (Status s = core_.Save(item.file); !s.ok()) { stored = false; log::Error("burst_record_not_saved", {{"error", s}}); }
+  }
+  if (!batch.empty() && stored && !core_.stopping) {
+    Status s = core_.index->Sync();
+    if (!s.ok()) { stored = false; log::Error("burst_index_not_synced", {{"error", s}}); }
+  }
+  PERIGEE_FAILPOINT(burst_sync_after_index);
+  bool again = false;
+  for (const Item& item : batch) {
+    if (core_.stopping) break;
+    if (item.home == Home::kInline && !item.synced) again = true;
+    if (item.synced && stored && item.home == Home::kBurst) {
+      wire::SetDurabilityRequest q{.node = core_.node, .burst = item.file->burst, .generation = item.generation};
+      {
+        std::lock_guard lock(item.file->mu);
+        q.id = item.file->rec.id;
+        if (!item.file->rec.registered || item.file->orphan) q.id = 0;
+      }
+      // Not told now is told by the publish, by the flush, or at the next start.
+      if (q.id != 0) core_.meta->SetDurability(q).status().Ignore();
+      PERIGEE_FAILPOINT(burst_sync_after_commit);
+    }
+    if (item.synced) on_settled_(item.file);
+    core_.RetireIfUnneeded(item.file);
+  }
+  if (again) {
+    for (const Item& item : batch) {
+      if (item.home != Home::kInline || item.synced) continue;
+      std::lock_guard file_lock(item.file->mu);
+      if (item.file->sync_queued || item.file->gone) continue;
+      item.file->sync_queued = true;
+      std::lock_guard lock(mu_);
+      queue_.push_back(item.file);
+    }
+  }
+  core_.table->NotifyProgress();
+  std::lock_guard lock(mu_);
+  --running_;
+  if (!queue_.empty() && running_ < kRunningMax && !core_.stopping) Arm(again ? kSecond : 0);
+}
+
+}  // namespace perigee::bufferd
