@@ -1,11 +1,11 @@
 #pragma once
 // BlobBuffer: a blob on its way to the drives, in memory the way its shards are stored.
 //
-// Piece i of the transfer pool is shard i: byte b of stripe s, chunk i is handed out where it will be
-// sent from, so nothing is copied between reading a file and sending its shards. crc32c and parity
-// of a chunk and a stripe are computed the moment they are full, while the bytes are in the cache.
-// Memory is taken for the blob's expected length and grows with it. Belongs to one thread until sealed;
-// then immutable, but for Release.
+// Piece i of the transfer pool is shard i: byte b of stripe s, chunk i is handed out where it will
+// be sent from, so nothing is copied between reading a file and sending its shards. crc32c and
+// parity of a chunk and a stripe are computed the moment they are full, while the bytes are in the
+// cache. Memory is taken for the blob's expected length and grows with it. Belongs to one thread
+// until sealed; then immutable, but for Release.
 
 #include <memory>
 #include <vector>
@@ -50,8 +50,8 @@ class BlobBuffer {
   void ShapeLastStripe();
 
   std::shared_ptr<const ErasureCode> code_;
-  std::vector<rdma::Piece> pieces_;           // k data, m parity; k = 1: only one
-  std::vector<std::vector<uint32_t>> crcs_;   // by piece
+  std::vector<rdma::Piece> pieces_;          // k data, m parity; k = 1: only one
+  std::vector<std::vector<uint32_t>> crcs_;  // by piece
   uint64_t bytes_ = 0;
   uint64_t capacity_ = 0;
   Geometry geometry_;  // once sealed

@@ -18,10 +18,14 @@ int Rank(const VolumeMap& map, uint64_t drive_id) {
   const wire::DriveInfo* drive = map.FindDrive(drive_id);
   if (!drive) return 2;
   switch (drive->state) {
-    case wire::DriveState::kOnline: return 0;
-    case wire::DriveState::kRepairing: return 1;
-    case wire::DriveState::kOffline: return 2;
-    case wire::DriveState::kLost: break;
+    case wire::DriveState::kOnline:
+      return 0;
+    case wire::DriveState::kRepairing:
+      return 1;
+    case wire::DriveState::kOffline:
+      return 2;
+    case wire::DriveState::kLost:
+      break;
   }
   return 3;
 }
@@ -139,14 +143,17 @@ void BlobFetch::ReadShard(uint32_t index) {
   request.blob = blob_;
   request.index = index;
   request.offset = geometry_.ChunkOffset(shard.first);
-  request.length = geometry_.ChunkOffset(shard.last) + geometry_.ChunkBytes(shard.last) - request.offset;
+  request.length =
+      geometry_.ChunkOffset(shard.last) + geometry_.ChunkBytes(shard.last) - request.offset;
   auto data = RetryBusy([&] { return deps_.cluster->ReadShard(request); });
   if (!data.ok()) {
     GiveUpShard(index, std::move(data).TakeStatus());
   } else {
     Status sane = CheckReply(index, *data, request.length);
-    if (sane.ok()) TakeChunks(index, std::move(data->bytes), data->header.chunk_crcs);
-    else GiveUpShard(index, std::move(sane));
+    if (sane.ok())
+      TakeChunks(index, std::move(data->bytes), data->header.chunk_crcs);
+    else
+      GiveUpShard(index, std::move(sane));
   }
   ReadEnded();
 }
@@ -161,8 +168,8 @@ Status BlobFetch::CheckReply(uint32_t index, const ShardData& data, uint64_t byt
   return Status::Ok();
 }
 
-// Checks the chunks read and hands out what is wanted of them. Only this task touches this shard and
-// its chunks until the round ends.
+// Checks the chunks read and hands out what is wanted of them. Only this task touches this shard
+// and its chunks until the round ends.
 void BlobFetch::TakeChunks(uint32_t index, rdma::Piece piece, const std::vector<uint32_t>& crcs) {
   Shard& shard = shards_[index];
   const uint64_t begin = geometry_.ChunkOffset(shard.first);
@@ -182,8 +189,10 @@ void BlobFetch::TakeChunks(uint32_t index, rdma::Piece piece, const std::vector<
     chunk.data = data;
     if (chunk.wanted()) std::memcpy(chunk.to, data + chunk.begin, chunk.end - chunk.begin);
     // What went out whole can be used from there, so that the piece is free again at once.
-    if (chunk.wanted() && chunk.begin == 0 && chunk.end == bytes) chunk.data = chunk.to;
-    else keep = true;
+    if (chunk.wanted() && chunk.begin == 0 && chunk.end == bytes)
+      chunk.data = chunk.to;
+    else
+      keep = true;
   }
   if (bad > 0) {
     deps_.metrics->BadChunks(bad);

@@ -1,13 +1,13 @@
 #pragma once
 // BlobFetch: the chunks of one blob that somebody wants, however they can be had.
 //
-// Wanted chunks are read from their own shards while those drives are online; where one is missing or
-// bad, as many others of its stripe as the code needs are read, online drives first, and the chunk is
-// computed. Reads of one shard are one call. Every chunk's crc32c and every header's geometry is
-// checked before a byte goes out.
+// Wanted chunks are read from their own shards while those drives are online; where one is missing
+// or bad, as many others of its stripe as the code needs are read, online drives first, and the
+// chunk is computed. Reads of one shard are one call. Every chunk's crc32c and every header's
+// geometry is checked before a byte goes out.
 //
-// One caller drives it: Advance, wait for `idle`, Advance, … The reads run on the pool. Must outlive
-// them: wait for `idle` before destroying.
+// One caller drives it: Advance, wait for `idle`, Advance, … The reads run on the pool. Must
+// outlive them: wait for `idle` before destroying.
 
 #include <atomic>
 #include <functional>
@@ -69,11 +69,11 @@ class BlobFetch {
     bool wanted() const { return to != nullptr; }
   };
   struct Shard {
-    bool usable = true;   // may be asked
-    bool online = false;  // by the map
-    uint32_t first = 0, last = 0;  // stripes of the read under way
-    Status status;        // of the last read
-    bool bad = false;     // to be reported
+    bool usable = true;               // may be asked
+    bool online = false;              // by the map
+    uint32_t first = 0, last = 0;     // stripes of the read under way
+    Status status;                    // of the last read
+    bool bad = false;                 // to be reported
     std::vector<rdma::Piece> pieces;  // hold chunk data
   };
 
@@ -96,7 +96,7 @@ class BlobFetch {
   const std::shared_ptr<const ErasureCode> code_;
   std::vector<uint32_t> preference_;  // shard indices, best first
   std::vector<Shard> shards_;
-  std::vector<Chunk> chunks_;         // by stripe, then shard
+  std::vector<Chunk> chunks_;                      // by stripe, then shard
   uint32_t first_stripe_ = ~0u, last_stripe_ = 0;  // wanted
   const uint64_t map_epoch_;
   std::atomic<uint32_t> pending_ = 0;

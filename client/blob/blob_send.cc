@@ -43,13 +43,11 @@ BlobSend::~BlobSend() {
   for (Shard& s : shards_) s.status.Ignore();
 }
 
-uint32_t BlobSend::Needed() const {
-  return std::min(geometry_.k + geometry_.m, geometry_.k + 1);
-}
+uint32_t BlobSend::Needed() const { return std::min(geometry_.k + geometry_.m, geometry_.k + 1); }
 
 uint32_t BlobSend::Count(Fate fate) const {
-  return static_cast<uint32_t>(std::count_if(
-      shards_.begin(), shards_.end(), [&](const Shard& s) { return s.fate == fate; }));
+  return static_cast<uint32_t>(std::count_if(shards_.begin(), shards_.end(),
+                                             [&](const Shard& s) { return s.fate == fate; }));
 }
 
 // Decides which shards can be sent at all.

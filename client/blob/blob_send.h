@@ -1,6 +1,6 @@
 #pragma once
-// BlobSend: one sealed blob on its way to one place. All shards go out in parallel on the shard pool;
-// nobody waits there. Once `done`, Judge says whether the blob is safe.
+// BlobSend: one sealed blob on its way to one place. All shards go out in parallel on the shard
+// pool; nobody waits there. Once `done`, Judge says whether the blob is safe.
 //
 // Owned by one writer, whose lock guards `done`; the writer outlives the tasks.
 
@@ -21,9 +21,9 @@ class BlobSend {
 
   ~BlobSend();
 
-  // Sends the shards to drives that the map has not as gone. `finished` runs once, on the pool or in
-  // this call, after the last shard has its outcome; the memory is given back before when all are
-  // safe. `last_here` sends the last shard on the calling thread.
+  // Sends the shards to drives that the map has not as gone. `finished` runs once, on the pool or
+  // in this call, after the last shard has its outcome; the memory is given back before when all
+  // are safe. `last_here` sends the last shard on the calling thread.
   void Start(Scheduler& pool, bool last_here, std::function<void()> finished);
 
   // After `finished`: ok when the blob counts as written by the rule in blob_io.h, else why not.
@@ -60,7 +60,7 @@ class BlobSend {
   const uint64_t bytes_;
   const Geometry geometry_;
   std::vector<Shard> shards_;
-  Status planned_;           // why nothing could be sent
+  Status planned_;  // why nothing could be sent
   uint64_t map_epoch_ = 0;
   std::atomic<uint32_t> pending_ = 0;
   std::function<void()> finished_;

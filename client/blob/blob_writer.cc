@@ -1,6 +1,7 @@
-// BlobWriter. The caller's thread fills a BlobBuffer, which computes crcs and parity on the way; full
-// ones become a BlobSend. Everything that may wait or has to decide (leases, the judgement of a blob,
-// its next attempt) happens on the caller's thread, between blobs: the pool only sends shards.
+// BlobWriter. The caller's thread fills a BlobBuffer, which computes crcs and parity on the way;
+// full ones become a BlobSend. Everything that may wait or has to decide (leases, the judgement of
+// a blob, its next attempt) happens on the caller's thread, between blobs: the pool only sends
+// shards.
 
 #include <algorithm>
 #include <cstring>
@@ -21,7 +22,7 @@ namespace perigee::client {
 
 namespace {
 
-constexpr uint32_t kAttemptsMax = 5;                // places tried for one blob
+constexpr uint32_t kAttemptsMax = 5;                  // places tried for one blob
 constexpr Nanos kAttemptBackoff = 50 * kMillisecond;  // from the third on, doubling
 constexpr Nanos kMemoryTimeout = 30 * kSecond;
 constexpr size_t kExtentsPerCall = 256;
@@ -63,9 +64,9 @@ class Writer final : public BlobWriter {
   CodeCache codes_;
   Status failed_;
   bool finished_ = false;
-  uint64_t bytes_ = 0;      // committed by the caller
-  uint64_t reserved_ = 0;   // handed out by the last Reserve
-  BlobPlace place_;         // of current_
+  uint64_t bytes_ = 0;     // committed by the caller
+  uint64_t reserved_ = 0;  // handed out by the last Reserve
+  BlobPlace place_;        // of current_
   std::unique_ptr<BlobBuffer> current_;
   uint64_t current_offset_ = 0;
   std::vector<PlacedBlob> placed_;
@@ -269,7 +270,8 @@ Status Writer::TryElsewhere(std::unique_ptr<BlobSend> send, Status why) {
 }
 
 // The bytes of `old`, laid out anew for a volume of another profile: perhaps as several blobs.
-Status Writer::Relay(BlobSend& old, const BlobPlace& first, std::shared_ptr<const ErasureCode> code) {
+Status Writer::Relay(BlobSend& old, const BlobPlace& first,
+                     std::shared_ptr<const ErasureCode> code) {
   BlobPlace place = first;
   uint64_t done = 0;
   while (done < old.bytes()) {

@@ -1,5 +1,6 @@
 #pragma once
-// A bound that was reached for a moment (kBusy) is waited out here; everything else is the caller's.
+// A bound that was reached for a moment (kBusy) is waited out here; everything else is the
+// caller's.
 
 #include <algorithm>
 

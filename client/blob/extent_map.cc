@@ -40,7 +40,8 @@ std::vector<MergedExtent> MergeBlobs(std::vector<PlacedBlob> blobs) {
 namespace {
 
 bool Sane(const wire::Extent& e) {
-  if (e.length == 0 || e.count == 0 || e.blob_bytes == 0 || e.blob_bytes > kBlobBytesMax) return false;
+  if (e.length == 0 || e.count == 0 || e.blob_bytes == 0 || e.blob_bytes > kBlobBytesMax)
+    return false;
   if (e.offset + e.length < e.offset) return false;
   return (e.length - 1) / e.blob_bytes == e.count - 1;
 }

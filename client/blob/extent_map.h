@@ -1,6 +1,6 @@
 #pragma once
-// Extents and blobs: written blobs merged into extents, and the blobs that a range of an object needs.
-// Pure functions, but for the pages of long extent lists.
+// Extents and blobs: written blobs merged into extents, and the blobs that a range of an object
+// needs. Pure functions, but for the pages of long extent lists.
 
 #include <cstdint>
 #include <vector>
@@ -33,11 +33,11 @@ struct BlobPart {
   uint64_t blob_bytes = 0;
   uint64_t offset = 0;  // in the blob
   uint64_t length = 0;
-  uint64_t at = 0;      // in the range asked for
+  uint64_t at = 0;  // in the range asked for
 };
 
-// The parts, in order, that make up [offset, offset + length) of an object. kCorrupt: the extents do
-// not cover it or make no sense.
+// The parts, in order, that make up [offset, offset + length) of an object. kCorrupt: the extents
+// do not cover it or make no sense.
 Result<std::vector<BlobPart>> PartsOfRange(const std::vector<wire::Extent>& extents,
                                            uint64_t offset, uint64_t length);
 

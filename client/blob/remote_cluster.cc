@@ -11,12 +11,14 @@ Result<std::unique_ptr<RemoteCluster>> RemoteCluster::Create(Deps deps, Options 
   return std::unique_ptr<RemoteCluster>(new RemoteCluster(std::move(deps), std::move(options)));
 }
 
-RemoteCluster::RemoteCluster(Deps deps, Options options) : deps_(std::move(deps)), options_(std::move(options)) {}
+RemoteCluster::RemoteCluster(Deps deps, Options options)
+    : deps_(std::move(deps)), options_(std::move(options)) {}
 
 Result<std::shared_ptr<const VolumeMap>> RemoteCluster::FetchMap() {
-  PERIGEE_ASSIGN(wire::VolumeMapReply reply,
-                 rdma::Call<wire::VolumeMapReply>(*deps_.objectd, wire::Method::kVolumeMap, wire::Empty{}, {},
-                                                  {.timeout = options_.control_timeout}));
+  PERIGEE_ASSIGN(
+      wire::VolumeMapReply reply,
+      rdma::Call<wire::VolumeMapReply>(*deps_.objectd, wire::Method::kVolumeMap, wire::Empty{}, {},
+                                       {.timeout = options_.control_timeout}));
   auto map = std::make_shared<VolumeMap>();
   map->epoch = reply.epoch;
   map->volumes = std::move(reply.volumes);
@@ -32,7 +34,8 @@ Result<std::shared_ptr<const VolumeMap>> RemoteCluster::Map(uint64_t not_older_t
     bool new_enough = map_ && map_->epoch >= not_older_than;
     bool young = deps_.clock->Monotonic() - checked_at_ < options_.map_age_max;
     if (new_enough && (young || fetching_)) return map_;
-    if (map_ && last_ended_ >= mine) return map_;  // asked, and there is none newer (or objectd is away)
+    if (map_ && last_ended_ >= mine)
+      return map_;  // asked, and there is none newer (or objectd is away)
     if (!fetching_) break;
     fetched_.Wait(lock);
   }
@@ -56,15 +59,16 @@ Result<wire::LeaseReply> RemoteCluster::Lease(const wire::LeaseRequest& request)
 }
 
 Result<uint64_t> RemoteCluster::AddExtents(const wire::AddExtentsRequest& request) {
-  PERIGEE_ASSIGN(wire::AddExtentsReply reply,
-                 rdma::Call<wire::AddExtentsReply>(*deps_.objectd, wire::Method::kVolumeAddExtents, request, {},
-                                                   {.timeout = options_.control_timeout}));
+  PERIGEE_ASSIGN(
+      wire::AddExtentsReply reply,
+      rdma::Call<wire::AddExtentsReply>(*deps_.objectd, wire::Method::kVolumeAddExtents, request,
+                                        {}, {.timeout = options_.control_timeout}));
   return reply.list_id;
 }
 
 Result<wire::GetExtentsReply> RemoteCluster::GetExtents(const wire::GetExtentsRequest& request) {
-  return rdma::Call<wire::GetExtentsReply>(*deps_.objectd, wire::Method::kMetaGetExtents, request, {},
-                                           {.timeout = options_.control_timeout});
+  return rdma::Call<wire::GetExtentsReply>(*deps_.objectd, wire::Method::kMetaGetExtents, request,
+                                           {}, {.timeout = options_.control_timeout});
 }
 
 Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_id) {
@@ -73,7 +77,9 @@ Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_i
   if (!drive) {
     PERIGEE_ASSIGN(map, Map(map->epoch + 1));
     drive = map->FindDrive(drive_id);
-    if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(drive_id) + " is not in the volume map");
+    if (!drive)
+      return Status(Code::kUnavailable,
+                    "drive " + HexEncode64(drive_id) + " is not in the volume map");
   }
   if (drive->address.empty() || drive->address == options_.objectd_address) return deps_.objectd;
   std::lock_guard lock(mu_);
@@ -89,7 +95,8 @@ Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_i
   return channel;
 }
 
-Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) {
+Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
+                                 ConstBytes bytes) {
   PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(drive_id));
   wire::ShardWriteRequest request;
   request.drive_id = drive_id;
@@ -101,14 +108,16 @@ Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& hea
 
 Result<ShardData> RemoteCluster::ReadShard(const wire::ShardReadRequest& request) {
   PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(request.drive_id));
-  PERIGEE_ASSIGN(auto reply, rdma::CallFull<wire::ShardReadReply>(*channel, wire::Method::kShardRead, request, {},
-                                                                  {.timeout = options_.shard_timeout}));
+  PERIGEE_ASSIGN(auto reply,
+                 rdma::CallFull<wire::ShardReadReply>(*channel, wire::Method::kShardRead, request,
+                                                      {}, {.timeout = options_.shard_timeout}));
   return ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
 }
 
 void RemoteCluster::Report(const wire::VolumeReportRequest& request) {
   // Nobody waits for it, and the scrubber finds what a lost report would have told.
-  deps_.objectd->Call(wire::Method::kVolumeReport, wire::Encode(request), {}, {.timeout = options_.control_timeout},
+  deps_.objectd->Call(wire::Method::kVolumeReport, wire::Encode(request), {},
+                      {.timeout = options_.control_timeout},
                       [](Result<rdma::Payload> reply) { reply.status().Ignore(); });
 }
 

@@ -1,10 +1,12 @@
 #pragma once
-// RemoteCluster: the Cluster as seen over the network, from objectd's volume calls and from the drives' nodes.
+// RemoteCluster: the Cluster as seen over the network, from objectd's volume calls and from the
+// drives' nodes.
 //
-// The volume map is cached: one fetch at a time, again when older than map_age_max or when the caller asks for a newer
-// epoch; while objectd is away the last map is still served. Shards go to their drive's address, over objectd's own
-// channel where the address is empty or objectd's. A request's bulk inside the transport's slab pool is not copied.
-// Nothing is retried here: writer and reader decide. Thread-safe.
+// The volume map is cached: one fetch at a time, again when older than map_age_max or when the
+// caller asks for a newer epoch; while objectd is away the last map is still served. Shards go to
+// their drive's address, over objectd's own channel where the address is empty or objectd's. A
+// request's bulk inside the transport's slab pool is not copied. Nothing is retried here: writer
+// and reader decide. Thread-safe.
 
 #include <map>
 #include <memory>
@@ -27,8 +29,8 @@ class RemoteCluster final : public Cluster {
     Nanos shard_timeout = 30 * kSecond;
   };
   struct Deps {
-    rdma::Transport* transport = nullptr;       // connects to other nodes' drives
-    std::shared_ptr<rdma::Channel> objectd;     // null: connected from objectd_address
+    rdma::Transport* transport = nullptr;    // connects to other nodes' drives
+    std::shared_ptr<rdma::Channel> objectd;  // null: connected from objectd_address
     Clock* clock = nullptr;
   };
   static Result<std::unique_ptr<RemoteCluster>> Create(Deps deps, Options options);
@@ -51,10 +53,10 @@ class RemoteCluster final : public Cluster {
   std::mutex mu_;  // guards what follows
   CondVar fetched_;
   std::shared_ptr<const VolumeMap> map_;
-  Nanos checked_at_ = 0;        // when a fetch last ended, well or not
+  Nanos checked_at_ = 0;  // when a fetch last ended, well or not
   bool fetching_ = false;
   uint64_t fetches_begun_ = 0;
-  uint64_t last_ended_ = 0;     // number of the last fetch that ended
+  uint64_t last_ended_ = 0;  // number of the last fetch that ended
   std::map<std::string, std::shared_ptr<rdma::Channel>> channels_;  // by address
 };
 

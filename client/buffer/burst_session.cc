@@ -246,8 +246,8 @@ Status BurstSession::Ensure(uint64_t handle, uint64_t offset, uint64_t length) {
   request.handle = handle;
   request.offset = offset;
   request.length = length;
-  auto reply = WithHandle<wire::Empty>(Method::kBurstEnsure, std::move(request),
-                                       options_.wait_timeout);
+  auto reply =
+      WithHandle<wire::Empty>(Method::kBurstEnsure, std::move(request), options_.wait_timeout);
   return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
 }
 
@@ -313,8 +313,8 @@ Result<wire::BurstStatReply> BurstSession::Stat(const wire::BurstTarget& target)
 Result<wire::BurstBatchReply> BurstSession::Batch(Method method, const wire::BurstTarget& target) {
   Nanos timeout = options_.timeout;
   if (target.wait) {
-    timeout = target.timeout_ms == 0 ? options_.wait_timeout
-                                     : target.timeout_ms * kMillisecond + kSlack;
+    timeout =
+        target.timeout_ms == 0 ? options_.wait_timeout : target.timeout_ms * kMillisecond + kSlack;
   }
   return Repeat<wire::BurstBatchReply>(method, target, timeout);
 }

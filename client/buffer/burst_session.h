@@ -44,9 +44,10 @@ class BurstSession {
  public:
   using Options = BurstSessionOptions;
 
-  // `socket`: bufferd's, e.g. "/run/perigee/bufferd.sock". Brings a transport and a slab pool of its
-  // own; connects with the first call, as the user this process runs as.
-  static Result<std::unique_ptr<BurstSession>> Connect(const std::string& socket, Options options = {});
+  // `socket`: bufferd's, e.g. "/run/perigee/bufferd.sock". Brings a transport and a slab pool of
+  // its own; connects with the first call, as the user this process runs as.
+  static Result<std::unique_ptr<BurstSession>> Connect(const std::string& socket,
+                                                       Options options = {});
   // Over a channel that the caller has.
   static std::unique_ptr<BurstSession> Over(std::shared_ptr<rdma::Channel> channel,
                                             Options options = {});
@@ -81,8 +82,8 @@ class BurstSession {
 
  private:
   struct Handle {
-    uint64_t remote = 0;           // bufferd's number
-    uint64_t epoch = 0;            // of the connection that number belongs to
+    uint64_t remote = 0;  // bufferd's number
+    uint64_t epoch = 0;   // of the connection that number belongs to
     bool reopening = false;
     wire::BurstOpenRequest again;  // how to open it once more
   };
@@ -92,7 +93,8 @@ class BurstSession {
   template <class Reply, class Request>
   Result<Reply> Repeat(wire::Method method, const Request& request, Nanos timeout);
   template <class Reply, class Request>
-  Result<Reply> WithHandle(wire::Method method, Request request, Nanos timeout, ConstBytes bulk = {});
+  Result<Reply> WithHandle(wire::Method method, Request request, Nanos timeout,
+                           ConstBytes bulk = {});
   Result<wire::BurstBatchReply> Batch(wire::Method method, const wire::BurstTarget& target);
   Result<OpenedBurst> Opened(Result<rdma::TypedReply<wire::BurstOpenReply>> reply,
                              wire::BurstOpenRequest again);

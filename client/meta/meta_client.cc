@@ -15,7 +15,9 @@ wire::Caller StampCaller(const rdma::Peer& peer, const wire::Caller& claimed) {
   return caller;
 }
 
-Result<wire::RecordReply> MetaClient::Lookup(const wire::LookupRequest& q) { return AskRecord(Method::kMetaLookup, q); }
+Result<wire::RecordReply> MetaClient::Lookup(const wire::LookupRequest& q) {
+  return AskRecord(Method::kMetaLookup, q);
+}
 
 Result<wire::RecordReply> MetaClient::GetAttr(const wire::GetAttrRequest& q) {
   return AskRecord(Method::kMetaGetAttr, q);
@@ -25,19 +27,29 @@ Result<wire::ReadDirReply> MetaClient::ReadDir(const wire::ReadDirRequest& q) {
   return Ask<wire::ReadDirReply>(Method::kMetaReadDir, q, options_.timeout);
 }
 
-Result<wire::RecordReply> MetaClient::Mkdir(const wire::MakeRequest& q) { return AskRecord(Method::kMetaMkdir, q); }
+Result<wire::RecordReply> MetaClient::Mkdir(const wire::MakeRequest& q) {
+  return AskRecord(Method::kMetaMkdir, q);
+}
 
-Result<wire::RecordReply> MetaClient::Rmdir(const wire::RemoveRequest& q) { return AskRecord(Method::kMetaRmdir, q); }
+Result<wire::RecordReply> MetaClient::Rmdir(const wire::RemoveRequest& q) {
+  return AskRecord(Method::kMetaRmdir, q);
+}
 
-Result<wire::RecordReply> MetaClient::Unlink(const wire::RemoveRequest& q) { return AskRecord(Method::kMetaUnlink, q); }
+Result<wire::RecordReply> MetaClient::Unlink(const wire::RemoveRequest& q) {
+  return AskRecord(Method::kMetaUnlink, q);
+}
 
 Result<wire::RenameReply> MetaClient::Rename(const wire::RenameRequest& q) {
   return Ask<wire::RenameReply>(Method::kMetaRename, q, options_.timeout);
 }
 
-Result<wire::RecordReply> MetaClient::Symlink(const wire::MakeRequest& q) { return AskRecord(Method::kMetaSymlink, q); }
+Result<wire::RecordReply> MetaClient::Symlink(const wire::MakeRequest& q) {
+  return AskRecord(Method::kMetaSymlink, q);
+}
 
-Result<wire::RecordReply> MetaClient::Link(const wire::LinkRequest& q) { return AskRecord(Method::kMetaLink, q); }
+Result<wire::RecordReply> MetaClient::Link(const wire::LinkRequest& q) {
+  return AskRecord(Method::kMetaLink, q);
+}
 
 Result<wire::RecordReply> MetaClient::SetAttr(const wire::SetAttrRequest& q) {
   return AskRecord(Method::kMetaSetAttr, q);
@@ -51,13 +63,16 @@ Result<wire::RecordReply> MetaClient::RemoveXattr(const wire::XattrRequest& q) {
   return AskRecord(Method::kMetaRemoveXattr, q);
 }
 
-Result<wire::RecordReply> MetaClient::Create(const wire::MakeRequest& q) { return AskRecord(Method::kMetaCreate, q); }
+Result<wire::RecordReply> MetaClient::Create(const wire::MakeRequest& q) {
+  return AskRecord(Method::kMetaCreate, q);
+}
 
 Result<wire::RecordReply> MetaClient::OpenWrite(const wire::OpenWriteRequest& q) {
   return AskRecord(Method::kMetaOpenWrite, q);
 }
 
-Result<wire::RecordReply> MetaClient::Publish(const wire::PublishRequest& q, ConstBytes inline_bytes) {
+Result<wire::RecordReply> MetaClient::Publish(const wire::PublishRequest& q,
+                                              ConstBytes inline_bytes) {
   Nanos timeout = q.sync ? options_.durable_timeout : options_.timeout;
   return Ask<wire::RecordReply>(Method::kMetaPublish, q, timeout, inline_bytes);
 }
@@ -101,7 +116,9 @@ Result<wire::GetExtentsReply> MetaClient::GetExtents(const wire::GetExtentsReque
   return Ask<wire::GetExtentsReply>(Method::kMetaGetExtents, q, options_.timeout);
 }
 
-Result<wire::RecordReply> MetaClient::Mknod(const wire::MakeRequest& q) { return AskRecord(Method::kMetaMknod, q); }
+Result<wire::RecordReply> MetaClient::Mknod(const wire::MakeRequest& q) {
+  return AskRecord(Method::kMetaMknod, q);
+}
 
 Status MetaClient::Sync() {
   auto reply = Ask<wire::Empty>(Method::kMetaSync, wire::Empty{}, options_.durable_timeout);

@@ -1,9 +1,10 @@
 #pragma once
-// MetaClient: the namespace's calls (rdma/wire/meta.h, where each is specified), typed, over one channel: to objectd from
-// bufferd, and to bufferd, which forwards, from the mount, the CLI and Python.
+// MetaClient: the namespace's calls (rdma/wire/meta.h, where each is specified), typed, over one
+// channel: to objectd from bufferd, and to bufferd, which forwards, from the mount, the CLI and
+// Python.
 //
-// Every call has a deadline. Nothing is retried: after kUnavailable or kDeadlineExceeded a call that changes something may
-// have happened. Thread-safe; blocks (base/event.h).
+// Every call has a deadline. Nothing is retried: after kUnavailable or kDeadlineExceeded a call
+// that changes something may have happened. Thread-safe; blocks (base/event.h).
 
 #include <memory>
 #include <string>
@@ -14,9 +15,9 @@
 
 namespace perigee::client {
 
-// Who a request that arrived from `peer` may claim to act for. Nodes, root, and the user this process runs as speak for
-// others (the mount for its callers): their claim stands. Anybody else is himself, with permissions enforced and without
-// supplementary groups, whatever he claimed.
+// Who a request that arrived from `peer` may claim to act for. Nodes, root, and the user this
+// process runs as speak for others (the mount for its callers): their claim stands. Anybody else is
+// himself, with permissions enforced and without supplementary groups, whatever he claimed.
 wire::Caller StampCaller(const rdma::Peer& peer, const wire::Caller& claimed);
 
 class MetaClient {
@@ -25,7 +26,8 @@ class MetaClient {
     Nanos timeout = 30 * kSecond;
     Nanos durable_timeout = 60 * kSecond;  // of calls that wait for stable storage
   };
-  explicit MetaClient(std::shared_ptr<rdma::Channel> channel) : MetaClient(std::move(channel), Options()) {}
+  explicit MetaClient(std::shared_ptr<rdma::Channel> channel)
+      : MetaClient(std::move(channel), Options()) {}
   MetaClient(std::shared_ptr<rdma::Channel> channel, Options options)
       : channel_(std::move(channel)), options_(options) {}
 
@@ -58,7 +60,8 @@ class MetaClient {
   Result<wire::RecordReply> FallBack(const wire::FallBackRequest& q);
   Result<wire::RecordReply> CreateBucket(const wire::CreateBucketRequest& q);
 
-  // Sends on a request of a local client, with `caller` stamped from its credentials where the request has one.
+  // Sends on a request of a local client, with `caller` stamped from its credentials where the
+  // request has one.
   template <class Reply, class Request>
   Result<Reply> Forward(wire::Method method, Request request, const rdma::Peer& peer) {
     if constexpr (requires { request.caller; }) request.caller = StampCaller(peer, request.caller);
@@ -69,7 +72,8 @@ class MetaClient {
 
  private:
   template <class Reply, class Request>
-  Result<Reply> Ask(wire::Method method, const Request& request, Nanos timeout, ConstBytes bulk = {}) {
+  Result<Reply> Ask(wire::Method method, const Request& request, Nanos timeout,
+                    ConstBytes bulk = {}) {
     return rdma::Call<Reply>(*channel_, method, request, bulk, {.timeout = timeout});
   }
   template <class Request>

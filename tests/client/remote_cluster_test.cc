@@ -1,0 +1,179 @@
+#include "client/blob/remote_cluster.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "base/clock.h"
+#include "fake_channel.h"
+
+using namespace perigee;
+using namespace perigee::client;
+
+namespace {
+
+// objectd and a second storage node, by their addresses.
+struct Nodes final : public rdma::Transport {
+  Nodes() {
+    map.epoch = 5;
+    for (uint64_t id : {1, 2, 3}) {
+      wire::DriveInfo d;
+      d.drive_id = id;
+      d.address = id == 1 ? "" : id == 2 ? "local:/objectd" : "sim:other";
+      map.drives.push_back(d);
+    }
+    wire::VolumeInfo v;
+    v.volume = 9;
+    v.k = 1;
+    v.drives = {1};
+    map.volumes.push_back(v);
+    RemoteCluster::Options options;
+    options.objectd_address = "local:/objectd";
+    auto made = RemoteCluster::Create({this, nullptr, &clock}, options);
+    REQUIRE(made.ok());
+    cluster = std::move(*made);
+  }
+  Result<std::unique_ptr<rdma::Listener>> Listen(const std::string&,
+                                                 std::shared_ptr<rdma::Handler>) override {
+    return Status(Code::kUnimplemented, "a test");
+  }
+  Result<std::shared_ptr<rdma::Channel>> Connect(const std::string& address) override {
+    ++connects;
+    if (address == "sim:gone") return Status(Code::kInvalidArgument, "no such provider");
+    auto channel =
+        std::make_shared<FakeChannel>([this](const FakeChannel::Seen& s) { return Answer(s); });
+    channels[address] = channel;
+    return std::shared_ptr<rdma::Channel>(channel);
+  }
+  std::string name() const override { return "nodes"; }
+  bool passes_fds() const override { return false; }
+
+  Result<rdma::Payload> Answer(const FakeChannel::Seen& s) {
+    if (!failing.empty()) return Status(Code::kUnavailable, failing);
+    switch (s.method) {
+      case wire::Method::kVolumeMap:
+        ++map_calls;
+        return ReplyWith(map);
+      case wire::Method::kVolumeLease: {
+        wire::LeaseReply reply;
+        reply.count = wire::Decode<wire::LeaseRequest>(s.header)->count;
+        return ReplyWith(reply);
+      }
+      case wire::Method::kVolumeAddExtents: {
+        wire::AddExtentsReply reply;
+        reply.list_id = 77;
+        return ReplyWith(reply);
+      }
+      case wire::Method::kMetaGetExtents: {
+        wire::GetExtentsReply reply;
+        reply.end = true;
+        return ReplyWith(reply);
+      }
+      case wire::Method::kShardRead: {
+        wire::ShardReadReply reply;
+        reply.shard.index = 3;
+        return ReplyWith(reply);
+      }
+      default:
+        return ReplyWith(wire::Empty{});
+    }
+  }
+  size_t CallsTo(const std::string& address) { return channels[address]->seen.size(); }
+
+  ManualClock clock;
+  wire::VolumeMapReply map;
+  std::map<std::string, std::shared_ptr<FakeChannel>> channels;
+  int connects = 0, map_calls = 0;
+  std::string failing;
+  std::unique_ptr<RemoteCluster> cluster;
+};
+
+}  // namespace
+
+TEST_CASE("the map is fetched once and again when it is old or too old for the caller") {
+  Nodes n;
+  CHECK((*n.cluster->Map())->epoch == 5);
+  CHECK((*n.cluster->Map())->Find(9) != nullptr);
+  CHECK((*n.cluster->Map())->Find(8) == nullptr);
+  CHECK((*n.cluster->Map(5))->FindDrive(3)->address == "sim:other");
+  CHECK(n.map_calls == 1);
+  n.map.epoch = 6;
+  CHECK((*n.cluster->Map(6))->epoch == 6);
+  CHECK(n.map_calls == 2);
+  CHECK((*n.cluster->Map(7))->epoch == 6);  // there is none newer
+  CHECK(n.map_calls == 3);
+  n.clock.Advance(3 * kSecond);
+  n.map.epoch = 8;
+  CHECK((*n.cluster->Map())->epoch == 8);
+  CHECK(n.map_calls == 4);
+  n.map.epoch = 7;  // an answer that was overtaken
+  n.clock.Advance(3 * kSecond);
+  CHECK((*n.cluster->Map())->epoch == 8);
+}
+
+TEST_CASE("while objectd is away the last map serves, and is not asked for each time") {
+  Nodes n;
+  n.failing = "objectd is away";
+  CHECK(n.cluster->Map().code() == Code::kUnavailable);
+  n.failing.clear();
+  CHECK(n.cluster->Map().ok());
+  n.failing = "objectd is away";
+  n.clock.Advance(3 * kSecond);
+  CHECK((*n.cluster->Map())->epoch == 5);
+  size_t calls = n.CallsTo("local:/objectd");
+  CHECK(n.cluster->Map().ok());
+  CHECK(n.CallsTo("local:/objectd") == calls);
+}
+
+TEST_CASE("shards go to their drive's address, over one channel each") {
+  Nodes n;
+  wire::ShardHeader header;
+  header.index = 4;
+  for (uint64_t drive : {1, 2, 3, 3})
+    CHECK(n.cluster->WriteShard(drive, header, AsBytes("bytes")).ok());
+  CHECK(n.connects == 2);
+  CHECK(n.CallsTo("local:/objectd") == 3);  // the map and two shards
+  REQUIRE(n.CallsTo("sim:other") == 2);
+  const FakeChannel::Seen& call = n.channels["sim:other"]->seen[0];
+  CHECK(call.method == wire::Method::kShardWrite);
+  CHECK(call.bulk == "bytes");
+  auto request = wire::Decode<wire::ShardWriteRequest>(call.header);
+  REQUIRE(request.ok());
+  CHECK(request->drive_id == 3);
+  CHECK(request->shard.index == 4);
+  wire::ShardReadRequest read;
+  read.drive_id = 3;
+  auto data = n.cluster->ReadShard(read);
+  REQUIRE(data.ok());
+  CHECK(data->header.index == 3);
+}
+
+TEST_CASE("a drive nobody knows, or at an address nobody can reach, is an error of that drive") {
+  Nodes n;
+  CHECK(n.cluster->WriteShard(12, {}, {}).Is(Code::kUnavailable));
+  CHECK(n.map_calls == 2);  // it might have been new
+  n.map.epoch = 6;
+  n.map.drives[2].address = "sim:gone";
+  CHECK(n.cluster->Map(6).ok());
+  CHECK(!n.cluster->WriteShard(3, {}, {}).ok());
+}
+
+TEST_CASE("leases, lists and reports reach objectd") {
+  Nodes n;
+  wire::LeaseRequest lease;
+  lease.count = 12;
+  auto leased = n.cluster->Lease(lease);
+  REQUIRE(leased.ok());
+  CHECK(leased->count == 12);
+  auto list = n.cluster->AddExtents({});
+  REQUIRE(list.ok());
+  CHECK(*list == 77);
+  CHECK(n.cluster->GetExtents({})->end);
+  wire::VolumeReportRequest report;
+  report.bad_shards = {1, 2};
+  n.cluster->Report(report);
+  CHECK(n.channels["local:/objectd"]->seen.back().method == wire::Method::kVolumeReport);
+  n.failing = "away";
+  n.cluster->Report(report);  // best effort: nothing to see
+  CHECK(n.cluster->Lease(lease).code() == Code::kUnavailable);
+}
