@@ -225,6 +225,7 @@ Status ClientCore::Answered(ClientConnection& connection, Status status, Answer 
     std::lock_guard lock(mu_);
     auto it = connection.in_flight.find(answer.id);
     if (it == connection.in_flight.end()) {
+      status.Ignore();  // nobody asked, or nobody any more
       if (connection.broken) return Status::Ok();
       return Status(Code::kCorrupt, "an answer to a call that was not made");
     }
@@ -238,7 +239,8 @@ Status ClientCore::Answered(ClientConnection& connection, Status status, Answer 
       return Status::Ok();
     }
   }
-  Unwanted(&answer);  // the call's deadline has passed
+  status.Ignore();  // the call's deadline has passed
+  Unwanted(&answer);
   return Status::Ok();
 }
 
