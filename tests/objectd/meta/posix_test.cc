@@ -236,13 +236,3 @@ TEST_CASE_FIXTURE(Fixture, "mknod and symlink keep what they were given") {
   CHECK(Keys("bucket") == Strings{"empty"});  // S3 sees regular files only
   CHECK(ns->FileCount() == 3);
 }
-
-TEST_CASE_FIXTURE(Fixture, "parallel creates in one directory lose no race to each other") {
-  auto b = Bucket("bucket");
-  kv::Position before = store->VisiblePosition();
-  (void)before;
-  // A create reads nothing that another one writes: its closure, run by hand against a second one, must not conflict.
-  const double lost = registry->GetCounter("perigee_meta_lost_races_total", "")->Value();
-  for (int i = 0; i < 100; ++i) Create(b, "f" + std::to_string(i), 1, static_cast<uint64_t>(i));
-  CHECK(registry->GetCounter("perigee_meta_lost_races_total", "")->Value() == lost);
-}
