@@ -16,6 +16,10 @@
 #include "base/metrics.h"
 #include "objectd/kv/store.h"
 
+namespace rocksdb {
+class Env;
+}
+
 namespace perigee::objectd::kv {
 
 struct MirrorPlace {
@@ -23,7 +27,7 @@ struct MirrorPlace {
   std::string dir;  // <drive>/meta; made when absent
 };
 
-// Implemented by objectd/volume over the drives' superblocks.
+// Implemented by objectd/volume over the drives' superblocks. Called from threads of the store; must not call the store.
 class MirrorMembership {
  public:
   virtual ~MirrorMembership() = default;
@@ -34,13 +38,14 @@ class MirrorMembership {
 
 struct RocksStoreOptions {
   std::vector<MirrorPlace> mirrors;       // in sync as of the highest epoch; at least one
-  MirrorMembership* membership = nullptr;
+  MirrorMembership* membership = nullptr; // may be null with one mirror
   bool create = false;                    // a new cluster: the mirrors are empty
   uint64_t memory_bytes = 64 << 20;       // block cache and memtables, all mirrors together
   uint64_t feed_events_kept = 1'000'000;
   Nanos late_after = 10 * kSecond;
   Clock* clock = nullptr;
   metrics::Registry* metrics = nullptr;
+  rocksdb::Env* env = nullptr;            // tests inject faults here; null: the machine's
 };
 
 class RocksStore : public Store {

@@ -9,6 +9,7 @@ namespace perigee::objectd::kv::testing {
 namespace {
 
 struct MemFixture {
+  static constexpr int kModelSize = 60;
   std::unique_ptr<MemStore> store;
   Store& Open(uint64_t feed_events_kept) {
     store = MemStore::Create({.feed_events_kept = feed_events_kept});

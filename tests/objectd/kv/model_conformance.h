@@ -100,16 +100,22 @@ inline void showValue(const perigee::objectd::kv::testing::ModelOp& op, std::ost
 namespace perigee::objectd::kv::testing {
 
 TEST_CASE_TEMPLATE_DEFINE("random transactions leave what a sorted map has", F, conform_model) {
-  // Transactions of a few operations each; every third fails and must leave nothing, every seventh is a restart.
-  bool held = rc::check([](const std::vector<std::vector<ModelOp>>& transactions) {
-    F f;
-    Store* store = &f.Open(kFeedDefault);
+  // Transactions of a few operations each; every third fails and must leave nothing; now and then a restart.
+  F f;
+  Store* store = &f.Open(kFeedDefault);
+  int n = 0;
+  bool held = rc::check([&] {
+    const auto transactions = *rc::gen::resize(F::kModelSize, rc::gen::arbitrary<std::vector<std::vector<ModelOp>>>());
+    MustRun(*store, [](Transaction& txn) -> Status {
+      PERIGEE_ASSIGN(auto left, txn.Scan({"", ""}, kTransactionKeysMax, Direction::kForward, ReadMode::kConflict));
+      for (const auto& [key, value] : left) txn.Delete(key);
+      return Status::Ok();
+    });
     Model model;
-    int n = 0;
     for (const auto& ops : transactions) {
       if (++n % 7 == 0) {
         RC_ASSERT(store->WaitDurable(store->VisiblePosition()).ok());
-        if (n % 28 == 0) store = &f.Reopen();
+        if (n % 490 == 0) store = &f.Reopen();
       }
       Model after = model;
       bool fails = n % 3 == 0;

@@ -1,6 +1,7 @@
 #pragma once
 // The conformance suite of Store: what every engine must do. An engine's test file defines a fixture
 //   struct F {
+//     static constexpr int kModelSize;         // how long random histories get, 100 at most
 //     Store& Open(uint64_t feed_events_kept);  // a new, empty store
 //     Store& Reopen();                         // the same store after a crash or restart: durable commits are there
 //   };

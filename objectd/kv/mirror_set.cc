@@ -1,0 +1,346 @@
+#include "objectd/kv/mirror_set.h"
+
+#include <algorithm>
+
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "objectd/kv/membership_change.h"
+
+namespace perigee::objectd::kv {
+namespace {
+
+constexpr size_t kQueueBytesMax = 8 << 20;      // of one mirror; then commits wait for it
+constexpr size_t kHeldQueueBytesMax = 64 << 20;  // of one that is being copied to; then the copy fails
+constexpr size_t kDrainBatchesMax = 64;          // that one committer writes for others
+
+}  // namespace
+
+MirrorSet::MirrorSet(Options options, std::vector<std::shared_ptr<RocksMirror>> mirrors, Position position)
+    : options_(options), assigned_(position), visible_(position), durable_(position) {
+  for (auto& mirror : mirrors) {
+    auto member = std::make_shared<Member>();
+    member->mirror = std::move(mirror);
+    member->applied = member->synced = position;
+    members_.push_back(std::move(member));
+  }
+  primary_ = members_.front();
+  KvMetrics::Show(options_.metrics.in_sync, static_cast<double>(members_.size()));
+}
+
+Status MirrorSet::DeadLocked() const {
+  if (!dead_) return Status::Ok();
+  return Status(Code::kUnavailable, "the metadata store is down: " + dead_reason_);
+}
+
+void MirrorSet::Enqueue(BatchRef batch) {
+  std::lock_guard lock(mu_);
+  if (dead_) return;  // the committer finds out when it waits
+  PERIGEE_CHECK(batch->position > assigned_);
+  assigned_ = batch->position;
+  for (const MemberRef& m : members_) {
+    if (m->failed) continue;
+    m->queue.push_back(batch);
+    m->queue_bytes += batch->bytes.size();
+    if (m->state == Member::State::kHeld) {
+      if (m->queue_bytes > kHeldQueueBytesMax) FailLocked(m, "commits came faster than the copy could follow");
+    } else if (m != primary_) {
+      m->work.NotifyAll();
+    }
+  }
+  WakeKeeperLocked();
+}
+
+bool MirrorSet::DrainLocked(Lock& lock, const MemberRef& m, size_t batches_max) {
+  if (m->writing || m->queue.empty() || m->failed || m->retired) return false;
+  m->writing = true;
+  for (size_t n = 0; n < batches_max && !m->queue.empty() && !m->failed && !m->retired; ++n) {
+    BatchRef batch = std::move(m->queue.front());
+    m->queue.pop_front();
+    m->queue_bytes -= batch->bytes.size();
+    m->write_since = options_.clock->Monotonic();
+    lock.unlock();
+    Status st = m->mirror->Write(batch->bytes);
+    lock.lock();
+    if (!st.ok()) {
+      FailLocked(m, st.message());
+      break;
+    }
+    m->applied = batch->position;
+    if (m == primary_) AdvanceVisibleLocked(m->applied);
+    if (m->sync_wanted > m->synced) m->work.NotifyAll();
+    if (n % 8 == 7) commit_cv_.NotifyAll();
+  }
+  m->writing = false;
+  if (!m->queue.empty()) m->work.NotifyAll();  // whoever comes first
+  commit_cv_.NotifyAll();
+  return true;
+}
+
+void MirrorSet::AdvanceVisibleLocked(Position position) {
+  if (position <= visible_) return;
+  visible_ = position;
+  if (undurable_since_ == 0) undurable_since_ = options_.clock->Monotonic();
+  feed_cv_.NotifyAll();
+}
+
+Status MirrorSet::WaitVisible(Position position) {
+  Lock lock(mu_);
+  for (;;) {
+    PERIGEE_TRY(DeadLocked());
+    if (visible_ >= position) return Status::Ok();
+    MemberRef primary = primary_;
+    if (!DrainLocked(lock, primary, kDrainBatchesMax)) commit_cv_.Wait(lock);
+  }
+}
+
+Status MirrorSet::WaitRoom() {
+  Lock lock(mu_);
+  auto full = [](const MemberRef& m) {
+    return m->state != Member::State::kHeld && !m->failed && m->queue_bytes > kQueueBytesMax;
+  };
+  while (!dead_ && std::any_of(members_.begin(), members_.end(), full)) commit_cv_.Wait(lock);
+  return DeadLocked();
+}
+
+void MirrorSet::RequestSyncLocked(Position position) {
+  for (const MemberRef& m : members_) {
+    if (m->state == Member::State::kHeld || m->sync_wanted >= position) continue;
+    if (m->sync_wanted <= m->synced) m->sync_first = position;
+    m->sync_wanted = position;
+    m->work.NotifyAll();
+  }
+  WakeKeeperLocked();
+}
+
+Status MirrorSet::WaitDurable(Position position) {
+  Lock lock(mu_);
+  if (position > assigned_) return Status(Code::kInvalidArgument, "no commit has this position yet");
+  if (!dead_ && durable_ < position) RequestSyncLocked(position);
+  while (!dead_ && durable_ < position) durable_cv_.Wait(lock);
+  PERIGEE_TRY(DeadLocked());
+  lock.unlock();
+  PERIGEE_FAILPOINT(kv_durable_before_reply);
+  return Status::Ok();
+}
+
+void MirrorSet::UpdateDurableLocked() {
+  Position least = Position(-1);
+  for (const MemberRef& m : members_) {
+    // One that failed counts until its ejection is durable.
+    if (m->state != Member::State::kHeld) least = std::min(least, m->synced);
+  }
+  if (least == Position(-1) || least <= durable_) return;
+  durable_ = least;
+  undurable_since_ = visible_ > durable_ ? options_.clock->Monotonic() : 0;
+  durable_cv_.NotifyAll();
+  feed_cv_.NotifyAll();
+}
+
+void MirrorSet::WaitMoved(Position seen_visible, Position seen_durable, Nanos timeout) {
+  Lock lock(mu_);
+  feed_cv_.WaitFor(lock, timeout, [&] {
+    return visible_ > seen_visible || durable_ > seen_durable || dead_ || interrupted_;
+  });
+}
+
+Position MirrorSet::visible() {
+  std::lock_guard lock(mu_);
+  return visible_;
+}
+
+Position MirrorSet::durable() {
+  std::lock_guard lock(mu_);
+  return durable_;
+}
+
+Result<std::shared_ptr<RocksView>> MirrorSet::AcquireView() {
+  Lock lock(mu_);
+  for (;;) {
+    PERIGEE_TRY(DeadLocked());
+    if (view_ && view_->position() >= visible_) return view_;
+    MemberRef primary = primary_;
+    if (primary->applied < visible_) {  // it took over a moment ago, and catches up
+      if (!DrainLocked(lock, primary, kDrainBatchesMax)) commit_cv_.Wait(lock);
+      continue;
+    }
+    lock.unlock();
+    Result<std::shared_ptr<RocksView>> taken = RocksView::Take(primary->mirror);
+    lock.lock();
+    if (!taken.ok()) {
+      FailLocked(primary, taken.status().message());
+      continue;
+    }
+    std::shared_ptr<RocksView> view = std::move(*taken);
+    if (primary != primary_) {
+      trash_.push_back(std::move(view));
+      WakeKeeperLocked();
+      continue;
+    }
+    // It may hold a commit whose writer has not come back to say so.
+    AdvanceVisibleLocked(view->position());
+    std::shared_ptr<RocksView> old = view_;
+    if (!view_ || view_->position() < view->position()) view_ = view;
+    lock.unlock();
+    return view;
+  }
+}
+
+bool MirrorSet::ReadFailed(const RocksView& view) {
+  Lock lock(mu_);
+  for (const MemberRef& m : members_) {
+    if (m->mirror != view.mirror() || m->failed) continue;
+    // Of the last one, what can be read is better than nothing.
+    if (m->state != Member::State::kInSync || HealthyLocked() <= 1) return false;
+    FailLocked(m, view.failure().message());
+    return true;
+  }
+  return !dead_;  // it was ejected before: the next view is of another
+}
+
+size_t MirrorSet::HealthyLocked() const {
+  return std::count_if(members_.begin(), members_.end(), [](const MemberRef& m) {
+    return m->state == Member::State::kInSync && !m->failed;
+  });
+}
+
+void MirrorSet::PickPrimaryLocked() {
+  auto healthy = std::find_if(members_.begin(), members_.end(), [](const MemberRef& m) {
+    return m->state == Member::State::kInSync && !m->failed;
+  });
+  if (healthy == members_.end() || *healthy == primary_) return;
+  primary_ = *healthy;
+  if (view_) trash_.push_back(std::move(view_));
+  view_ = nullptr;
+  AdvanceVisibleLocked(primary_->applied);
+  primary_->work.NotifyAll();
+}
+
+void MirrorSet::FailLocked(const MemberRef& m, const std::string& reason) {
+  if (m->failed || m->retired) return;
+  m->failed = true;
+  m->failure = reason;
+  m->queue.clear();
+  m->queue_bytes = 0;
+  log::Warn("metadata_mirror_failed", {{"dir", m->mirror->place().dir}, {"reason", reason}});
+  if (HealthyLocked() == 0) return DieLocked(reason);
+  PickPrimaryLocked();
+  keeper_cv_.NotifyAll();
+  NotifyAllLocked();
+}
+
+void MirrorSet::DieLocked(const std::string& reason) {
+  if (dead_) return;
+  dead_ = true;
+  dead_reason_ = reason;
+  log::Error("metadata_store_down", {{"reason", reason}});
+  for (const MemberRef& m : members_) {
+    m->queue.clear();
+    m->queue_bytes = 0;
+  }
+  NotifyAllLocked();
+}
+
+void MirrorSet::RetireLocked(const MemberRef& m) {
+  m->retired = true;
+  m->queue.clear();
+  m->queue_bytes = 0;
+  m->work.NotifyAll();
+  retired_.push_back(m);
+  std::erase(members_, m);
+  KvMetrics::Show(options_.metrics.in_sync, static_cast<double>(HealthyLocked()));
+  UpdateDurableLocked();
+  NotifyAllLocked();
+  keeper_cv_.NotifyAll();
+}
+
+void MirrorSet::NotifyAllLocked() {
+  commit_cv_.NotifyAll();
+  durable_cv_.NotifyAll();
+  feed_cv_.NotifyAll();
+}
+
+void MirrorSet::WakeKeeperLocked() {
+  if (keeper_idle_) keeper_cv_.NotifyAll();
+}
+
+std::vector<uint64_t> MirrorSet::InSync() {
+  std::lock_guard lock(mu_);
+  std::vector<uint64_t> out;
+  for (const MemberRef& m : members_) {
+    if (m->state == Member::State::kInSync && !m->failed) out.push_back(m->mirror->place().drive_id);
+  }
+  return out;
+}
+
+bool MirrorSet::Has(uint64_t drive_id) {
+  std::lock_guard lock(mu_);
+  return std::any_of(members_.begin(), members_.end(),
+                     [&](const MemberRef& m) { return m->mirror->place().drive_id == drive_id; });
+}
+
+Status MirrorSet::Eject(uint64_t drive_id, const std::string& reason) {
+  Lock lock(mu_);
+  auto is_it = [&](const MemberRef& m) { return m->mirror->place().drive_id == drive_id; };
+  auto found = std::find_if(members_.begin(), members_.end(), is_it);
+  if (found == members_.end()) return DeadLocked();
+  FailLocked(MemberRef(*found), reason);
+  while (!dead_ && std::any_of(members_.begin(), members_.end(), is_it)) durable_cv_.Wait(lock);
+  return DeadLocked();
+}
+
+MirrorSet::MemberRef MirrorSet::Attach(std::shared_ptr<RocksMirror> mirror) {
+  std::lock_guard lock(mu_);
+  auto member = std::make_shared<Member>();
+  member->mirror = std::move(mirror);
+  member->state = Member::State::kHeld;
+  members_.push_back(member);
+  StartThreadsLocked(member);
+  return member;
+}
+
+Status MirrorSet::Join(const MemberRef& m, Position position) {
+  Lock lock(mu_);
+  Position goal = assigned_;  // not before what is durable now; and from now on durable waits for this mirror
+  m->applied = m->synced = position;
+  m->state = Member::State::kJoining;
+  if (goal > position) {
+    RequestSyncLocked(goal);
+    m->sync_first = m->sync_wanted = goal;  // the others may have been asked long ago
+  }
+  m->work.NotifyAll();
+  while (!dead_ && !interrupted_ && !m->failed && m->synced < goal) durable_cv_.Wait(lock);
+  PERIGEE_TRY(DeadLocked());
+  if (m->failed) return Status(Code::kIo, m->failure);
+  if (interrupted_) return Status(Code::kCancelled, "the store is stopping");
+  return Status::Ok();
+}
+
+Status MirrorSet::Admit(const MemberRef& m) {
+  Lock lock(mu_);
+  PERIGEE_TRY(DeadLocked());
+  if (m->failed || m->retired) return Status(Code::kIo, m->failure);
+  m->admitting = true;
+  lock.unlock();
+  Status st = AdmitDurably(options_.membership, m->mirror->place());
+  // Whether it took effect is not known then: only an ejection makes it certain.
+  Status undone = st.ok() ? Status::Ok() : EjectDurably(options_.membership, m->mirror->place(), st.message());
+  lock.lock();
+  m->admitting = false;
+  if (st.ok()) m->state = Member::State::kInSync;
+  if (!undone.ok()) DieLocked(undone.message());
+  // One that failed meanwhile is the keeper's now, which ejects it.
+  KvMetrics::Show(options_.metrics.in_sync, static_cast<double>(HealthyLocked()));
+  keeper_cv_.NotifyAll();
+  NotifyAllLocked();
+  PERIGEE_TRY(DeadLocked());
+  return st;
+}
+
+void MirrorSet::Drop(const MemberRef& m) {
+  std::lock_guard lock(mu_);
+  if (m->retired) return;
+  m->failed = true;
+  RetireLocked(m);
+}
+
+}  // namespace perigee::objectd::kv
