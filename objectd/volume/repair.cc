@@ -50,7 +50,8 @@ void Repair::Slice() {
   }
   std::vector<Item> items;
   Status outcome;
-  bool worked = TakeReports(&items);
+  bool worked = !(fill_ && reports_last_) && TakeReports(&items);
+  reports_last_ = worked;
   if (!worked && (fill_ || reconcile_ || PickJob())) {
     worked = true;
     if (fill_) outcome = fill_->pass_ended ? EndPass() : FillPage(&items);

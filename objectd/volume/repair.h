@@ -33,6 +33,7 @@ class Repair {
     uint32_t blobs_per_slice = 32;
     Nanos pause = 0;                   // between slices
     Nanos retry_after = 10 * kSecond;  // of what could not be rebuilt now
+    Nanos hopeless_for = 600 * kSecond;  // reports of a blob that cannot be rebuilt are not looked at again
     size_t reports_max = 4096;
   };
   struct Deps {
@@ -101,6 +102,7 @@ class Repair {
   Fate RebuildOne(const Item& item);
   bool ShardIsGood(const Item& item, const VolumeRecord& volume);
   bool Hopeless(const VolumeRecord& volume, uint32_t index, const Status& why);
+  void Deafen(const Item& item, Nanos time);
   void Postpone();
 
   const Options options_;
@@ -113,12 +115,15 @@ class Repair {
   std::set<std::pair<uint64_t, uint32_t>> filled_;        // (drive, volume), until the drive is online
   std::map<std::pair<uint64_t, uint32_t>, Nanos> later_;  // (drive, volume) -> not before
   std::map<uint32_t, uint32_t> verified_;                 // volume -> indices done
+  bool reports_last_ = false;                             // they take turns with the other work
 
   mutable std::mutex mu_;  // guards what follows
   bool running_ = false;
   bool kicked_ = false;    // while running: look once more before going idle
   std::deque<Item> reports_;
   std::set<Item> reported_;
+  std::map<std::pair<uint32_t, uint64_t>, Nanos> deaf_until_;  // (volume, seq): failed just now; a rebuild reports too
+  std::set<std::pair<uint32_t, uint64_t>> hopeless_;           // counted once each
   std::vector<Item> batch_;
   size_t next_ = 0;
   uint32_t workers_ = 0;

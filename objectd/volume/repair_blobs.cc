@@ -19,6 +19,8 @@ void Repair::Report(const wire::VolumeReportRequest& report) {
   bool added = false;
   {
     std::lock_guard lock(mu_);
+    auto deaf = deaf_until_.find({report.blob.volume, report.blob.seq});
+    if (deaf != deaf_until_.end() && deaf->second > deps_.background->clock().Monotonic()) return;
     for (uint32_t index : report.bad_shards) {
       if (index >= volume->drives.size() || reports_.size() >= options_.reports_max) continue;
       Item item{report.blob.volume, report.blob.seq, index, volume->drives[index], true};
@@ -96,6 +98,19 @@ void Repair::EndBatch() {
   PostSlice();
 }
 
+// A failed rebuild reports the shards it missed. Without this it would be its own next work, for ever.
+void Repair::Deafen(const Item& item, Nanos time) {
+  const Nanos now = deps_.background->clock().Monotonic();
+  std::lock_guard lock(mu_);
+  if (deaf_until_.size() >= options_.reports_max) {
+    std::erase_if(deaf_until_, [&](const auto& entry) { return entry.second <= now; });
+    if (deaf_until_.size() >= options_.reports_max) deaf_until_.erase(deaf_until_.begin());
+  }
+  deaf_until_[{item.volume, item.seq}] = now + time;
+  std::erase_if(reports_, [&](const Item& other) { return other.volume == item.volume && other.seq == item.seq; });
+  std::erase_if(reported_, [&](const Item& other) { return other.volume == item.volume && other.seq == item.seq; });
+}
+
 // True when the shard is there and every chunk passes its checksum.
 bool Repair::ShardIsGood(const Item& item, const VolumeRecord& volume) {
   wire::ShardReadRequest request;
@@ -150,7 +165,15 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
   if (!rebuilt.ok()) {
     auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
     if (referenced.ok() && !*referenced) return Fate::kNothing;
-    if (!referenced.ok() || !Hopeless(*volume, item.index, rebuilt.status())) return Fate::kRetry;
+    if (!referenced.ok() || !Hopeless(*volume, item.index, rebuilt.status())) {
+      Deafen(item, options_.retry_after);
+      return Fate::kRetry;
+    }
+    Deafen(item, options_.hopeless_for);
+    {
+      std::lock_guard lock(mu_);
+      if (hopeless_.size() >= options_.reports_max || !hopeless_.insert({item.volume, item.seq}).second) return Fate::kNothing;
+    }
     unrepairable_++;
     log::Error("blob_unrepairable", {{"blob", name}, {"cause", rebuilt.status()}});
     return Fate::kNothing;
