@@ -104,7 +104,7 @@ Status Serve(const Settings& s) {
 
   Event loop_ended;
   std::thread loop([&] {
-    fuse_loop_cfg* config = fuse_loop_cfg_create();
+    fuse_loop_config* config = fuse_loop_cfg_create();
     fuse_loop_cfg_set_clone_fd(config, 1);
     fuse_loop_cfg_set_max_threads(config, static_cast<unsigned>(s.threads));
     fuse_loop_cfg_set_idle_threads(config, static_cast<unsigned>(s.threads));
