@@ -12,6 +12,7 @@ namespace perigee::objectd {
 namespace {
 
 constexpr uint64_t kSequenceMax = uint64_t{1} << 62;
+constexpr size_t kExtentsPerCommit = 256;
 
 Status CheckExtent(const wire::Extent& e) {
   if (e.count == 0) return Status(Code::kInvalidArgument, "an extent names no blobs");
@@ -58,6 +59,18 @@ Result<std::optional<ListHead>> ReadHead(kv::Transaction& txn, uint64_t list_id)
   if (!value) return std::optional<ListHead>();
   PERIGEE_ASSIGN(ListHead head, DecodeListHead(*value));
   return std::optional<ListHead>(std::move(head));
+}
+
+// The first `blobs` blobs of an extent; the rest stays.
+wire::Extent CutFront(wire::Extent* extent, uint32_t blobs) {
+  wire::Extent front = *extent;
+  front.count = blobs;
+  front.length = blobs * extent->blob_bytes;
+  extent->offset += front.length;
+  extent->length -= front.length;
+  extent->first_seq += blobs;
+  extent->count -= blobs;
+  return front;
 }
 
 std::string ListGarbage(uint64_t list_id, int64_t time) {
@@ -119,6 +132,25 @@ Status AddListExtents(kv::Transaction& txn, uint64_t list_id, const std::vector<
   for (const auto& e : extents) txn.Put(ListExtentKey(list_id, e.offset), ListExtentValue(e));
   PutReferences(txn, ListOwner(list_id), extents);
   return Status::Ok();
+}
+
+std::vector<std::vector<wire::Extent>> SplitForCommits(const std::vector<wire::Extent>& extents) {
+  std::vector<std::vector<wire::Extent>> portions;
+  uint64_t room = 0;  // blobs that the last portion still takes
+  for (wire::Extent rest : extents) {
+    do {
+      if (room == 0 || portions.back().size() == kExtentsPerCommit) {
+        portions.emplace_back();
+        room = kBlobsPerCommitMax;
+      }
+      wire::Extent front = rest;
+      if (rest.count > room) front = CutFront(&rest, static_cast<uint32_t>(room));
+      else rest.count = 0;
+      room -= front.count;
+      portions.back().push_back(std::move(front));
+    } while (rest.count > 0);
+  }
+  return portions;
 }
 
 Result<std::vector<wire::Extent>> ReadListExtents(kv::Transaction& txn, uint64_t list_id, uint64_t offset, size_t limit) {

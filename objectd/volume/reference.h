@@ -38,6 +38,8 @@ Status ReleaseContent(kv::Transaction& txn, const ContentOwner& owner, const std
 // expire.
 Status AddListExtents(kv::Transaction& txn, uint64_t list_id, const std::vector<wire::Extent>& extents,
                       const std::vector<uint64_t>& intents, int64_t expires);
+// `extents` in portions that one AddListExtents each can take; one of very many blobs is cut between blobs.
+std::vector<std::vector<wire::Extent>> SplitForCommits(const std::vector<wire::Extent>& extents);
 Result<std::vector<wire::Extent>> ReadListExtents(kv::Transaction& txn, uint64_t list_id, uint64_t offset, size_t limit);
 
 }  // namespace perigee::objectd

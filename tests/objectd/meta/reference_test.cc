@@ -128,3 +128,31 @@ TEST_CASE_FIXTURE(References, "too many blobs for one commit, and extents withou
   CHECK(Run([&](auto& txn) { return AcquireContent(txn, {8, 1}, Extents(1, 0), 0, {}); }) == Code::kInvalidArgument);
   CHECK(Run([&](auto& txn) { return AddListExtents(txn, 1, Extents(~uint64_t{0}, 2), {}, 0); }) == Code::kInvalidArgument);
 }
+
+TEST_CASE("extents are split into what one commit takes, between blobs, and nothing is lost") {
+  std::vector<wire::Extent> extents;
+  uint64_t at = 0, blobs = 0;
+  for (uint32_t i = 0; i < 600; ++i) {
+    const uint32_t count = i == 5 ? 1300 : i == 6 ? 512 : 1 + i % 3;
+    extents.push_back({.offset = at, .length = count * 10ull - 3, .volume = i, .first_seq = 50, .count = count, .blob_bytes = 10});
+    at += extents.back().length;
+    blobs += count;
+  }
+  uint64_t offset = 0, seen = 0;
+  for (const auto& portion : SplitForCommits(extents)) {
+    uint64_t here = 0;
+    for (const auto& e : portion) {
+      CHECK(e.offset == offset);
+      CHECK((e.length - 1) / 10 + 1 == e.count);
+      offset += e.length;
+      here += e.count;
+    }
+    CHECK(here <= kBlobsPerCommitMax);
+    CHECK(portion.size() <= 256);
+    CHECK(here > 0);
+    seen += here;
+  }
+  CHECK(offset == at);
+  CHECK(seen == blobs);
+  CHECK(SplitForCommits({}).empty());
+}
