@@ -9,7 +9,8 @@
 //     static void Fields(auto& self, auto& v) { v(1, self.x); v(2, self.name); v.Rest(self.unknown); }
 //   };
 // Field types: bool, unsigned and signed integers, enums, std::string (bytes), messages, std::optional<message>, and
-// std::vector of these (integers packed). Zero values are not written. Fields this build does not know are kept in
+// std::vector of these (integers packed). Zero values are not written, and absent ones are read as zero: a default in the
+// struct is only what its maker starts from. Fields this build does not know are kept in
 // `unknown` and written back, so that an older process does not lose what a newer one stored. Never reuse a number.
 // Signed integers are zigzag (sint64). Decode refuses (kCorrupt) truncated or mistyped input; it never throws.
 // Source: https://protobuf.dev/programming-guides/encoding/. Thread rule: values.
@@ -166,11 +167,23 @@ class RestWriter {
   std::string_view field_;
 };
 
+// Proto3: a field that is absent is zero, whatever the struct's own default is.
+class Zero {
+ public:
+  template <class T>
+  void operator()(uint32_t, T& field) {
+    if constexpr (Scalar<T>) field = T{};
+  }
+  void Rest(Unknown&) {}
+};
+
 inline constexpr int kDepthMax = 16;
 
 template <class M>
 void ReadMessage(protozero::data_view data, M* m, int depth) {
   if (depth > kDepthMax) throw protozero::invalid_length_exception{};
+  Zero zero;
+  M::Fields(*m, zero);
   protozero::pbf_reader pbf{data};
   while (true) {
     const char* begin = data.data() + (data.size() - pbf.length());
