@@ -43,9 +43,10 @@ json StatJson(const std::string& path, const wire::BurstStatReply& s) {
             {"nlink", r.nlink}};
   if (r.committed) {
     const auto& v = *r.committed;
-    // The class is that of the safest copy; the burst buffer may know more than the last commit said.
+    // The burst buffer, where it holds this content, knows whether the commit itself is durable yet.
+    bool here = s.state != wire::BurstState::kAbsent && s.generation == v.generation;
     j["tier"] = v.size == 0 && v.layout.kind == wire::LayoutKind::kNone ? "inline" : Word(v.layout.kind);
-    j["class"] = Word(std::max(v.durability, s.generation == v.generation ? s.durability : wire::Durability::kUnsynced));
+    j["class"] = Word(here ? s.durability : v.durability);
     j["size"] = v.size;
     j["generation"] = v.generation;
     j["etag"] = v.etag;

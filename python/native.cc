@@ -144,8 +144,8 @@ class Session {
     t.path = path;
     auto s = Free(path, [&] { return session_->Stat(t); });
     py::dict d = Info(path, s.record);
-    if (s.record.committed && s.generation == s.record.committed->generation) {
-      d["class"] = Word(std::max(s.durability, s.record.committed->durability));
+    if (s.record.committed && s.state != wire::BurstState::kAbsent && s.generation == s.record.committed->generation) {
+      d["class"] = Word(s.durability);
     }
     d["resident_bytes"] = s.resident_bytes;
     d["dirty_bytes"] = s.dirty_bytes;

@@ -104,7 +104,8 @@ Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q, 
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
     wire::Record& r = node.record;
-    const Durability reached = q.has_inline && q.sync ? Durability::kObject : q.durability;
+    // Inline content is as durable as the commit that says so: both are there after a crash, or neither.
+    const Durability reached = q.has_inline ? Durability::kObject : q.durability;
     const wire::Record before = r;
     if (r.committed && r.committed->generation == q.generation) {
       // A repeated call, its first reply lost; or the same content again, now for sure.

@@ -220,6 +220,7 @@ class Quickstart:
         self.step("drive replace of both, repaired", seconds=round(time.monotonic() - begin, 2))
         others = [d["dir"] for d in self.stack.status()["objectd"]["drives"] if d["dir"] not in self.first]
         second = sorted(self.random.sample(others, 2))
+        self.stack.run("flush", "--wait", RUN)
         self.stack.json("evict", RUN)
         self.stack.kill_all()
         self.wipe(second)

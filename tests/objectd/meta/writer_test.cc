@@ -75,7 +75,7 @@ TEST_CASE_FIXTURE(Writers, "inline content is checked, read back by generation, 
   auto large = q;
   large.size = big.size();
   CHECK(ns->Publish(large, big).code() == Code::kTooLarge);
-  CHECK(Must(ns->Publish(q, "one")).record.committed->durability == Durability::kUnsynced);
+  CHECK(Must(ns->Publish(q, "one")).record.committed->durability == Durability::kObject);
   CHECK(Must(ns->ReadInline(f, 1)) == "one");
   q.generation = 2;
   q.sync = true;
@@ -159,6 +159,7 @@ TEST_CASE_FIXTURE(Writers, "an S3 put over a file being written releases the bur
 TEST_CASE_FIXTURE(Writers, "a flush moves exactly the version it read into blobs, once") {
   auto f = Create(b, "f", 1, 10);
   auto etag = Burst(f, 1, 10, 1, 2 << 20).committed->etag;
+  Must(ns->EndWrite({.id = f, .node = 1, .burst = 10}));
   auto flush = wire::CommitFlushRequest{.id = f, .node = 1, .burst = 10, .generation = 1, .extents = Blobs(50, 2).extents};
   auto wrong = flush;
   wrong.generation = 2;
@@ -182,12 +183,24 @@ TEST_CASE_FIXTURE(Writers, "a flush moves exactly the version it read into blobs
   store->Crash();
   CHECK(At(f).committed->layout.kind == LayoutKind::kBlobs);
   // Written again, in the same burst file: the blobs are what is kept.
-  Must(ns->EndWrite({.id = f, .node = 1, .burst = 10}));
   Open(f, 1, 1, 10);
   r = Burst(f, 1, 10, 2, 77);
   CHECK(r.previous->layout.kind == LayoutKind::kBlobs);
   r = Burst(f, 1, 10, 3, 78);
   CHECK(r.previous->generation == 1);
+}
+
+TEST_CASE_FIXTURE(Writers, "a flush releases neither the clean copy nor what is being written, but what came before") {
+  auto f = Create(b, "f", 1, 10);
+  Burst(f, 1, 10, 1, 5, Durability::kLocal);
+  Must(ns->EndWrite({.id = f, .node = 1, .burst = 10}));
+  Open(f, 1, 2, 20);
+  Burst(f, 2, 20, 2, 1 << 20);
+  Must(ns->EndWrite({.id = f, .node = 2, .burst = 20}));
+  Open(f, 2, 2, 21);
+  uint64_t start = Now();
+  Must(ns->CommitFlush({.id = f, .node = 2, .burst = 20, .generation = 2, .extents = Blobs(50, 1).extents}));
+  CHECK(Released(start) == Bursts{{1, 10}});
 }
 
 TEST_CASE_FIXTURE(Writers, "a long flush gets an extent list built ahead") {
