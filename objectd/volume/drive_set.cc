@@ -27,6 +27,12 @@ uint32_t DriveSet::mirrors_wanted() const {
   return std::min<uint32_t>(static_cast<uint32_t>(slots_.size()), profile_.m + 1);
 }
 
+uint32_t DriveSet::superblocks_needed() const {
+  std::lock_guard lock(mu_);
+  uint32_t n = static_cast<uint32_t>(slots_.size());
+  return std::max<uint32_t>(1, std::min(profile_.m + 1, n - profile_.m));
+}
+
 std::vector<kv::MirrorPlace> DriveSet::MirrorPlaces() const {
   std::lock_guard lock(mu_);
   std::vector<kv::MirrorPlace> places;
@@ -101,7 +107,7 @@ Status DriveSet::ChangeMirrors(uint64_t drive_id, bool in_sync) {
 // change_mu_ is held. Writes the new set to all drives that take it; durable when enough did.
 Status DriveSet::SpreadSuperblocks(uint64_t epoch, const std::vector<uint64_t>& mirrors) {
   std::vector<std::pair<std::shared_ptr<Drive>, Superblock>> writes;
-  uint32_t needed = mirrors_wanted();
+  const uint32_t needed = superblocks_needed();
   {
     std::lock_guard lock(mu_);
     // Grows even if this fails half-way: two different sets must never have one epoch.

@@ -10,7 +10,9 @@
 // than N - M superblocks or no in-sync mirror among the drives (kUnavailable).
 //
 // It is also the store's MirrorMembership: the mirror set lives in the superblocks, under an epoch that grows with each
-// change; a change is durable on at least min(N, M + 1) drives, or fails. Drives have slots, which outlive them: a
+// change; a change is durable on at least min(M + 1, N - M) drives, or fails: with M drives lost it still succeeds, and from
+// N = 2 M + 1 on every N - M drives that a start needs know of it. Open itself ejects mirrors whose drives are lost, before a
+// commit could pass them by. Drives have slots, which outlive them: a
 // replaced drive's successor has its slot. Thread-safe; blocks.
 
 #include <map>
@@ -67,6 +69,7 @@ class DriveSet final : public kv::MirrorMembership {
   std::vector<uint64_t> MirrorIds() const;  // the same set, lost drives included
   static kv::MirrorPlace PlaceOf(const Drive& drive) { return {drive.id(), drive.dir() + "/meta"}; }
   uint32_t mirrors_wanted() const;          // min(N, M + 1)
+  uint32_t superblocks_needed() const;      // for a change of the mirrors
   Status Eject(uint64_t drive_id, const std::string& reason) override;
   Status Admit(uint64_t drive_id) override;
 
@@ -86,6 +89,7 @@ class DriveSet final : public kv::MirrorMembership {
   Status Recover(const std::map<std::string, Superblock>& found);
   Status Match(const std::map<std::string, Superblock>& found);
   Status OpenAll();
+  Status EjectLost();
   Result<std::map<std::string, Superblock>> ReadSuperblocks() const;
   Superblock SuperblockOfLocked(const DriveSlot& slot) const;
   ClusterFile FileLocked() const;

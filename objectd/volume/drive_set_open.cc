@@ -230,7 +230,23 @@ Status DriveSet::OpenAll() {
       if (std::find(mirrors_.begin(), mirrors_.end(), slot.drive_id) != mirrors_.end()) dirs.push_back(slot.dir);
     return Status(Code::kUnavailable, "no in-sync mirror of the namespace is there; they are on " + Joined(dirs));
   }
-  return Status::Ok();
+  return EjectLost();
+}
+
+// Commits go on without the mirrors of lost drives. Said in the superblocks first, so that such a mirror is not taken for an
+// up-to-date one when its drive returns and the others are away.
+Status DriveSet::EjectLost() {
+  std::lock_guard change(change_mu_);
+  std::vector<uint64_t> mirrors;
+  for (const kv::MirrorPlace& place : MirrorPlaces()) mirrors.push_back(place.drive_id);
+  uint64_t epoch = 0;
+  {
+    std::lock_guard lock(mu_);
+    if (mirrors.size() == mirrors_.size()) return Status::Ok();
+    epoch = mirror_epoch_ + 1;
+  }
+  log::Warn("mirrors_ejected", {{"left", mirrors.size()}});
+  return SpreadSuperblocks(epoch, mirrors);
 }
 
 }  // namespace perigee::objectd

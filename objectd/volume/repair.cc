@@ -79,7 +79,7 @@ void Repair::Slice() {
 void Repair::Postpone() {
   const Nanos then = deps_.background->clock().Monotonic() + options_.retry_after;
   if (fill_) later_[{fill_->target, fill_->volume}] = then;
-  if (reconcile_) later_[{reconcile_->drive, 0}] = then;
+  if (reconcile_) later_[{reconcile_->drive, reconcile_->volume}] = then;
   fill_.reset();
   reconcile_.reset();
 }
@@ -136,7 +136,7 @@ bool Repair::PickJob() {
     if (PickFill(drive, &complete)) return true;
     auto later = later_.find({drive.drive_id, 0});
     if (!complete || (later != later_.end() && later->second > deps_.background->clock().Monotonic())) continue;
-    reconcile_ = Reconcile{drive.drive_id, {}};
+    reconcile_ = Reconcile{drive.drive_id, {}, 0};
     return true;
   }
   return PickVerify();
@@ -192,40 +192,44 @@ Status Repair::EndPass() {
     PERIGEE_TRY(deps_.table->SwapDrive(done.volume, done.replaces, done.target));
     log::Info("volume_repaired", {{"volume", done.volume}, {"index", done.index}, {"drive", HexEncode64(done.target)}});
   }
-  if (done.verify) {
-    auto volume = deps_.table->FindVolume(done.volume);
-    if (volume && ++verified_[done.volume] >= volume->drives.size()) {
-      verified_.erase(done.volume);
-      PERIGEE_TRY(deps_.table->SetVerify({done.volume}, 0));
-    }
-  } else {
-    filled_.insert({done.target, done.volume});
-  }
+  if (done.verify) reconcile_ = Reconcile{done.target, wire::BlobId{done.volume, 0}, done.volume};
+  else filled_.insert({done.target, done.volume});
   fill_.reset();
   return Status::Ok();
 }
 
-// Removes shards from a drive that came back which nothing refers to. Order of the looks: liveness.h.
+Status Repair::FinishVerify(uint32_t id) {
+  auto volume = deps_.table->FindVolume(id);
+  if (!volume || ++verified_[id] < volume->drives.size()) return Status::Ok();
+  verified_.erase(id);
+  return deps_.table->SetVerify({id}, 0);
+}
+
+// Order of the looks: liveness.h.
 Status Repair::ReconcilePage() {
   auto drive = deps_.drives->Find(reconcile_->drive);
   if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(reconcile_->drive) + " is away");
   PERIGEE_ASSIGN(auto shards, drive->ListShards(reconcile_->cursor, kShardsPerPage));
   PERIGEE_ASSIGN(LeasedRanges leased, LeasedRanges::Read(*deps_.store));
+  const uint32_t only = reconcile_->volume;
+  bool past = false;
   for (const auto& [blob, index] : shards) {
+    past = only != 0 && blob.volume != only;
+    if (past) break;
     if (leased.Covers(blob.volume, blob.seq)) continue;
     PERIGEE_ASSIGN(bool referenced, IsReferenced(*deps_.store, blob.volume, blob.seq));
     if (referenced) continue;
     PERIGEE_TRY(drive->DeleteShard(blob, index));
     garbage_removed_++;
   }
-  if (shards.size() == kShardsPerPage) {
+  if (!past && shards.size() == kShardsPerPage) {
     // The last blob's other shards may be on the next page: looked at again, which is harmless.
     const wire::BlobId last = shards.back().first;
     const bool stuck = last == reconcile_->cursor;
     reconcile_->cursor = stuck ? wire::BlobId{last.volume, last.seq + 1} : last;
     return Status::Ok();
   }
-  PERIGEE_TRY(FinishDrive(reconcile_->drive));
+  PERIGEE_TRY(only != 0 ? FinishVerify(only) : FinishDrive(reconcile_->drive));
   reconcile_.reset();
   return Status::Ok();
 }

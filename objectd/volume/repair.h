@@ -5,8 +5,8 @@
 //             not have is rebuilt onto it, until a pass finds none missing. A replaced drive then takes its predecessor's
 //             place in the volume, in one commit. When all volumes are done, shards that nothing refers to are removed, and
 //             the drive is online.
-//   verify    a volume whose verify_after has passed: the same passes over all its drives. That finds what blobs lack that were
-//             written under leases from before a drive came back.
+//   verify    a volume whose verify_after has passed: the same passes over all its drives, and garbage removed from them. That
+//             finds what blobs lack that were written under leases from before a drive came back, and what those covered.
 //   reports   single shards that readers and writers found missing or bad, on drives that are online. Bounded; checked first.
 // A rebuilt shard is kept only if its blob is still referenced afterwards. Progress is what lies on the drives, so that a
 // restart goes on where it was. Work is in slices that post each other; nothing waits for a pool that it runs on, but the
@@ -81,9 +81,11 @@ class Repair {
     bool pass_ended = false;
     uint64_t rebuilt = 0, retries = 0;  // in this pass
   };
+  // Removes what nothing refers to from a drive: all of it, or after a verification one volume's.
   struct Reconcile {
     uint64_t drive = 0;
     wire::BlobId cursor;
+    uint32_t volume = 0;  // 0: all
   };
 
   void Slice();
@@ -96,6 +98,7 @@ class Repair {
   Status EndPass();
   Status ReconcilePage();
   Status FinishDrive(uint64_t drive_id);
+  Status FinishVerify(uint32_t volume);
   void StartBatch(std::vector<Item> items);
   void Work();
   void EndBatch();

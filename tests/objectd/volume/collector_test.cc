@@ -101,6 +101,8 @@ TEST_CASE("a commit just before the collector keeps its blobs, whatever the cloc
 
 TEST_CASE("an extent list that is released, or never used, is taken apart with its blobs") {
   TestVolumes v;
+  v.options.table.list_lease = 60 * kMinute;
+  v.Restart();
   auto used = v.WriteOnly(2'000'000), unused = v.WriteOnly(2'000'000);
   REQUIRE(used.ok());
   REQUIRE(unused.ok());
@@ -117,10 +119,10 @@ TEST_CASE("an extent list that is released, or never used, is taken apart with i
   REQUIRE(v.Commit(holder).ok());
   TestObject late = *unused;
   late.written.extents.clear();
-  v.scheduler().RunFor(23 * 60 * kMinute);
+  v.scheduler().RunFor(55 * kMinute);
   CHECK(v.Reads(holder));
   CHECK(v.ShardCount(*unused) > 0);
-  v.scheduler().RunFor(62 * kMinute);
+  v.scheduler().RunFor(8 * kMinute);
   CHECK(v.Reads(holder));
   CHECK(v.ShardCount(*unused) == 0);
   late.written.intents.clear();

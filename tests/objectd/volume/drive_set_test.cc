@@ -194,6 +194,31 @@ TEST_CASE("the mirror set is what the highest epoch says, also when the ejected 
   CHECK(std::count(mirrors.begin(), mirrors.end(), fourth) == 1);
 }
 
+TEST_CASE("a mirror that was away while the others went on is not taken for in sync when it returns alone") {
+  Set s;
+  s.Open();
+  s.set.reset();
+  REQUIRE(s.disk->Rename("/d1", "/away").ok());
+  s.Open();  // from here on commits pass /d1 by
+  CHECK(s.set->MirrorIds().size() == 2);
+  s.set.reset();
+  REQUIRE(s.disk->Rename("/away", "/d1").ok());
+  for (const char* dir : {"/d2", "/d3"}) REQUIRE(ClearTree(*s.disk, dir).ok());
+  CHECK(s.OpenFails().Is(Code::kUnavailable));
+}
+
+TEST_CASE("a cluster of two copies changes its mirrors with one drive left") {
+  Set s(2);
+  s.Open();
+  CHECK(s.set->k() == 1);
+  CHECK(s.set->m() == 1);
+  s.set.reset();
+  REQUIRE(ClearTree(*s.disk, "/d2").ok());
+  s.Open();
+  CHECK(s.set->MirrorPlaces().size() == 1);
+  CHECK(s.set->MirrorIds().size() == 1);
+}
+
 TEST_CASE("a mirror change that reaches too few drives fails") {
   Set s;
   s.Open();

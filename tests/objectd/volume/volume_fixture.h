@@ -165,7 +165,11 @@ class TestVolumes {
     return n;
   }
   bool RunUntilAllOnline(size_t n) {
-    return scheduler().RunUntil([&] { return DrivesOnline() == n && table().Drives().size() == n; });
+    if (!scheduler().RunUntil([&] { return DrivesOnline() == n && table().Drives().size() == n; })) return false;
+    // What a mirror keeper does; a MemStore has no mirrors to keep.
+    auto slots = drives->Slots();
+    for (size_t i = 0; i < drives->mirrors_wanted(); i++) REQUIRE(drives->Admit(slots[i].drive_id).ok());
+    return true;
   }
   void Hide(size_t drive) { REQUIRE(disk->Rename(Dir(drive), "/hidden" + std::to_string(drive)).ok()); }
   void Unhide(size_t drive) { REQUIRE(disk->Rename("/hidden" + std::to_string(drive), Dir(drive)).ok()); }
