@@ -119,8 +119,8 @@ Result<HelloPeer> HelloServer::Verify(std::string_view message) {
   if (secret_.empty()) {
     return Status(Code::kUnauthenticated, "this server has no cluster secret");
   }
-  std::string expected = HelloProof(secret_, HelloSide::kClient, client_nonce_, nonce_,
-                                    client_.role, client_.node_id);
+  std::string expected =
+      HelloProof(secret_, HelloSide::kClient, client_nonce_, nonce_, client_.role, client_.node_id);
   if (!ConstantTimeEqual(answer.proof, expected)) {
     return Status(Code::kUnauthenticated, "wrong cluster secret");
   }

@@ -8,8 +8,9 @@ namespace perigee::rdma {
 
 namespace {
 
-// A control socket is 0600: whoever the kernel says is this daemon's own user, or root, owns the daemon anyway and
-// needs no cluster secret. Only `local` has credentials that the kernel vouches for.
+// A control socket is 0600: whoever the kernel says is this daemon's own user, or root, owns the
+// daemon anyway and needs no cluster secret. Only `local` has credentials that the kernel vouches
+// for.
 bool Allowed(Access access, const Peer& peer) {
   if (access == Access::kAnyone || peer.role == Role::kNode) return true;
   return peer.provider == "local" && (peer.uid == 0 || peer.uid == geteuid());

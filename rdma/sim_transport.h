@@ -1,16 +1,18 @@
 #pragma once
-// SimNetwork: the `sim` provider. Hosts of one process exchange calls over a network whose delays and faults are drawn
-// from a seed, on a Scheduler. Under a ManualScheduler the same seed gives the same run.
+// SimNetwork: the `sim` provider. Hosts of one process exchange calls over a network whose delays
+// and faults are drawn from a seed, on a Scheduler. Under a ManualScheduler the same seed gives the
+// same run.
 //
-// What it may do to a message (a request or an answer): delay it, so that calls of one connection overtake each other;
-// lose it, so that the caller meets its deadline (the call may have been executed); deliver a request twice, so that it
-// is executed twice and the first answer counts; or break the connection under it, which fails that connection's calls
-// with kUnavailable and tells the server's handler OnDisconnect. A partition loses everything between two hosts, both
-// ways, connecting included. Bulk is copied between the two pools, and waits for buffers as on a real transport.
-// Descriptors do not travel: passes_fds() is false, and those in a reply are closed.
+// What it may do to a message (a request or an answer): delay it, so that calls of one connection
+// overtake each other; lose it, so that the caller meets its deadline (the call may have been
+// executed); deliver a request twice, so that it is executed twice and the first answer counts; or
+// break the connection under it, which fails that connection's calls with kUnavailable and tells
+// the server's handler OnDisconnect. A partition loses everything between two hosts, both ways,
+// connecting included. Bulk is copied between the two pools, and waits for buffers as on a real
+// transport. Descriptors do not travel: passes_fds() is false, and those in a reply are closed.
 //
-// Callbacks run as tasks of the scheduler. Addresses are "sim:NAME", each with at most one listener.
-// Thread rule: thread-safe. The scheduler must outlive the network and its transports.
+// Callbacks run as tasks of the scheduler. Addresses are "sim:NAME", each with at most one
+// listener. Thread rule: thread-safe. The scheduler must outlive the network and its transports.
 
 #include <cstdint>
 #include <memory>

@@ -44,8 +44,7 @@ Result<std::shared_ptr<LeaseTable>> LeaseTable::Create() {
   if (fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return Status::FromErrno(errno, "sealing the lease table");
   }
-  void* base =
-      mmap(nullptr, kLeaseTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  void* base = mmap(nullptr, kLeaseTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) return Status::FromErrno(errno, "mmap of the lease table");
   std::string self = "/proc/self/fd/" + std::to_string(fd.get());
   int readable = open(self.c_str(), O_RDONLY | O_CLOEXEC);
@@ -78,7 +77,8 @@ Lease LeaseTable::Take() {
 
 void LeaseTable::Withdraw(uint32_t slot) {
   words_[slot].store(0, std::memory_order_seq_cst);
-  // The caller writes to the payload's memory next; a receiver that sees that must see the cleared word.
+  // The caller writes to the payload's memory next; a receiver that sees that must see the cleared
+  // word.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   std::lock_guard lock(mu_);
   free_.push_back(slot);
@@ -122,11 +122,12 @@ Status RemoteSlabs::Announce(uint32_t id, uint64_t bytes, OwnedFd fd) {
   if (fstatfs(fd.get(), &fs) != 0) return Status::FromErrno(errno, "fstatfs of the peer's slab");
   int seals = fcntl(fd.get(), F_GET_SEALS);
   // A plain shmem file, so that reading it cannot block on someone's file system.
-  bool plain = S_ISREG(st.st_mode) && fs.f_type == TMPFS_MAGIC && seals >= 0 &&
-               (seals & F_SEAL_SHRINK) != 0;
+  bool plain =
+      S_ISREG(st.st_mode) && fs.f_type == TMPFS_MAGIC && seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
   if (!plain || bytes == 0 || bytes > kSlabBytes || static_cast<uint64_t>(st.st_size) < bytes) {
-    return Status(Code::kCorrupt, "slab " + std::to_string(id) + " is not a sealed memfd of the "
-                                  "size announced");
+    return Status(Code::kCorrupt, "slab " + std::to_string(id) +
+                                      " is not a sealed memfd of the "
+                                      "size announced");
   }
   slabs_.emplace(id, std::make_shared<RemoteSlab>(RemoteSlab{std::move(fd), bytes}));
   return Status::Ok();

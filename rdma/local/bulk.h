@@ -1,12 +1,14 @@
 #pragma once
-// Bulk payloads by reference between two processes of one machine: the receiver reads them out of the sender's sealed
-// memfd. It uses pread, not a mapping: a hostile or dying sender can then cost it an error but never a SIGBUS, pages it
-// did not ask for, or an address range to look after (measured: 7 against 8.5 GB/s for 1 MiB).
+// Bulk payloads by reference between two processes of one machine: the receiver reads them out of
+// the sender's sealed memfd. It uses pread, not a mapping: a hostile or dying sender can then cost
+// it an error but never a SIGBUS, pages it did not ask for, or an address range to look after
+// (measured: 7 against 8.5 GB/s for 1 MiB).
 //
-// A sender may have to take memory back while a slow receiver still reads it (deadline, lost connection). So each
-// reference names a lease: a word in the sender's lease table that holds `value` for as long as the bytes stand. The
-// receiver copies, then looks at the word; if it changed, what was copied is not the payload. The sender clears the
-// word before it touches the memory. Thread rule: LeaseTable is thread-safe; RemoteSlabs belongs to the reading side.
+// A sender may have to take memory back while a slow receiver still reads it (deadline, lost
+// connection). So each reference names a lease: a word in the sender's lease table that holds
+// `value` for as long as the bytes stand. The receiver copies, then looks at the word; if it
+// changed, what was copied is not the payload. The sender clears the word before it touches the
+// memory. Thread rule: LeaseTable is thread-safe; RemoteSlabs belongs to the reading side.
 
 #include <atomic>
 #include <cstdint>
@@ -21,8 +23,9 @@
 
 namespace perigee::rdma::local {
 
-inline constexpr uint32_t kLeaseSlab = 0;           // the lease table's name on a connection; pools start at 1
-inline constexpr size_t kLeaseSlots = 8192;         // payloads by reference in flight in one process
+inline constexpr uint32_t kLeaseSlab =
+    0;  // the lease table's name on a connection; pools start at 1
+inline constexpr size_t kLeaseSlots = 8192;  // payloads by reference in flight in one process
 inline constexpr size_t kLeaseTableBytes = kLeaseSlots * 8;
 inline constexpr size_t kSlabsPerConnectionMax = 128;
 
@@ -71,11 +74,13 @@ struct RemoteSlab {
   uint64_t bytes = 0;
 };
 
-// A payload that lies with the peer; stays readable however long it takes, and then is valid or known not to be.
+// A payload that lies with the peer; stays readable however long it takes, and then is valid or
+// known not to be.
 class BulkSource {
  public:
   size_t bytes() const { return bytes_; }
-  // kUnavailable: the sender took it back meanwhile. kCorrupt: the slab does not hold what was announced.
+  // kUnavailable: the sender took it back meanwhile. kCorrupt: the slab does not hold what was
+  // announced.
   Status CopyTo(uint8_t* out) const;
 
  private:

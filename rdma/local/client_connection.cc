@@ -45,7 +45,13 @@ Status ClientConnection::Begin() {
   stream_.set_on_backlog([weak = weak_from_this()] {
     if (auto self = weak.lock()) self->watch_.Add(EPOLLOUT);
   });
-  PERIGEE_TRY(SendControl(FrameKind::kHelloStart, hello_->Start()));
+  std::string start = hello_->Start();
+  FrameHeader head;
+  head.kind = FrameKind::kHelloStart;
+  head.header_len = static_cast<uint32_t>(start.size());
+  // Without the write mutex, which comes before the owner's that is held here: nobody else knows
+  // this connection yet.
+  PERIGEE_TRY(stream_.Send(head, start, {}, {}));
   return watch_.Begin(loop_, stream_.fd(), EPOLLIN | EPOLLRDHUP, shared_from_this());
 }
 
@@ -79,6 +85,7 @@ Status ClientConnection::SendRequest(const ClientCall& call) {
   if (call.bulk_kind == BulkKind::kSlab) {
     PERIGEE_TRY(stream_.Announce(owner_->core().pool(), call.at.slab, *owner_->core().leases()));
     head.ref = {call.at.slab, call.at.offset, call.lease.slot(), call.lease.value()};
+    owner_->core().NoteBulkOut(call.bulk.size());
   }
   PERIGEE_FAILPOINT(rdma_local_before_call);
   Status st = stream_.Send(head, call.header, inline_bulk, {});

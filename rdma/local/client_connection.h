@@ -1,8 +1,10 @@
 #pragma once
-// ClientConnection: the client's end of one connection: hello, sending, and turning frames into answers. It knows calls
-// by id only while they are in flight; queues, waiting threads and reconnecting belong to ClientCore.
+// ClientConnection: the client's end of one connection: hello, sending, and turning frames into
+// answers. It knows calls by id only while they are in flight; queues, waiting threads and
+// reconnecting belong to ClientCore.
 //
-// Thread rule: sending under stream().write_mutex(); Receive and Dispatch by the holder of the reader's role.
+// Thread rule: sending under stream().write_mutex(); Receive and Dispatch by the holder of the
+// reader's role.
 
 #include <memory>
 #include <optional>
@@ -24,7 +26,7 @@ class ClientConnection : public Watcher, public std::enable_shared_from_this<Cli
                                                         std::shared_ptr<EventLoop> loop,
                                                         const std::string& path);
 
-  // Registers with the loop and sends the first hello.
+  // Registers with the loop and sends the first hello. Before anyone else knows the connection.
   Status Begin();
   void OnReady(uint32_t events) override;
   // With write_mutex held.
@@ -43,12 +45,13 @@ class ClientConnection : public Watcher, public std::enable_shared_from_this<Cli
   enum class Reader { kNobody, kCaller, kLoop };
   Reader reader = Reader::kLoop;  // hello is the loop's
   bool ready = false;
-  bool ended = false;   // the loop saw the end while a caller was reading
+  bool ended = false;  // the loop saw the end while a caller was reading
   bool broken = false;
   uint32_t credits = 0;
   uint64_t next_id = 0;
   size_t async_in_flight = 0;
-  // By id; null for a call that its caller has given up: it holds its credit until the server answers.
+  // By id; null for a call that its caller has given up: it holds its credit until the server
+  // answers.
   std::unordered_map<uint64_t, std::shared_ptr<ClientCall>> in_flight;
   EventLoop::TimerId hello_timer = 0;
 

@@ -20,7 +20,6 @@ void ClientCore::ConnectLocked() {
   Status st;
   if (opened.ok()) {
     connection_ = *opened;
-    // Takes the connection's write mutex below mu_: allowed here only, nobody else knows the connection yet.
     st = connection_->Begin();
   } else if (opened.status().Is(Code::kBusy)) {
     if (std::exchange(retry_armed_, true)) return;
@@ -71,7 +70,7 @@ void ClientCore::Ready(const ConnectionPtr& connection, uint32_t credits) {
 }
 
 void ClientCore::Break(const ConnectionPtr& connection, const Status& why) {
-  why.Ignore();  // it may have no calls to fail, or be broken already
+  why.Ignore();                               // it may have no calls to fail, or be broken already
   decltype(connection->in_flight) in_flight;  // destroyed without the lock
   {
     std::lock_guard lock(mu_);
@@ -84,12 +83,14 @@ void ClientCore::Break(const ConnectionPtr& connection, const Status& why) {
       if (!call) continue;
       call->connection.reset();
       call->lease.Release();
-      FinishLocked(call, Status(Code::kUnavailable, "lost the connection to " + path_ + ": " + why.message()),
-                   {});
+      FinishLocked(
+          call,
+          Status(Code::kUnavailable, "lost the connection to " + path_ + ": " + why.message()), {});
     }
     if (connection_ == connection) {
       connection_.reset();
-      // Calls that have not been sent may try again, but not at a server that does not get as far as hello.
+      // Calls that have not been sent may try again, but not at a server that does not get as far
+      // as hello.
       if (!connection->ready) {
         FailWaitingLocked(why.With(path_));
       } else if (!closed_ && !waiting_.empty()) {
@@ -144,8 +145,8 @@ void ClientCore::Close() {
 
 // ---------------------------------------------------------------- calls
 
-// Finished calls are told where they wait: a thread by its CondVar (unless it is the one that reads), a callback on the
-// loop.
+// Finished calls are told where they wait: a thread by its CondVar (unless it is the one that
+// reads), a callback on the loop.
 void ClientCore::FinishLocked(const CallPtr& call, Status status, Answer answer) {
   call->finished = true;
   call->status = std::move(status);
@@ -254,7 +255,9 @@ void ClientCore::Expire(const CallPtr& call) {
       std::erase(waiting_, call);
       std::erase(parked_, call);
       call->lease.Release();
-      FinishLocked(call, Status(Code::kDeadlineExceeded, "no answer from " + path_ + " in time (not sent)"), {});
+      FinishLocked(
+          call, Status(Code::kDeadlineExceeded, "no answer from " + path_ + " in time (not sent)"),
+          {});
       return;
     }
   }
@@ -282,12 +285,14 @@ void ClientCore::CallAsync(CallPtr call) {
   }
   {
     std::lock_guard lock(mu_);
-    // The caller's memory is not copied from while this may fire (RetryParked runs on the same loop).
-    call->timer = loop_->At(call->deadline, [weak = weak_from_this(), weak_call = std::weak_ptr(call)] {
-      auto self = weak.lock();
-      auto late = weak_call.lock();
-      if (self && late) self->Expire(late);
-    });
+    // The caller's memory is not copied from while this may fire (RetryParked runs on the same
+    // loop).
+    call->timer =
+        loop_->At(call->deadline, [weak = weak_from_this(), weak_call = std::weak_ptr(call)] {
+          auto self = weak.lock();
+          auto late = weak_call.lock();
+          if (self && late) self->Expire(late);
+        });
   }
   if (park) return Park(call);
   st = Lend(call.get());
@@ -311,7 +316,8 @@ Result<Payload> ClientCore::CallAndWait(CallPtr call) {
       continue;
     }
     ConnectionPtr connection = connection_;
-    if (connection && connection->ready && connection->reader == ClientConnection::Reader::kNobody) {
+    if (connection && connection->ready &&
+        connection->reader == ClientConnection::Reader::kNobody) {
       connection->reader = ClientConnection::Reader::kCaller;
       lock.unlock();
       Lead(connection, call.get());
@@ -374,7 +380,8 @@ bool ClientCore::LoopMayRead(const ConnectionPtr& connection, bool ended) {
   if (connection->reader == ClientConnection::Reader::kLoop) return true;
   if (!ended) return false;
   if (connection->reader == ClientConnection::Reader::kCaller) {
-    // It will come to the end by itself, or leave and have us look again. Until then the loop is not to be told.
+    // It will come to the end by itself, or leave and have us look again. Until then the loop is
+    // not to be told.
     connection->ended = true;
     connection->watch().End();
     return false;

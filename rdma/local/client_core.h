@@ -1,14 +1,15 @@
 #pragma once
 // ClientCore: a `local` channel's queue of calls, its connection, and who reads it.
 //
-// Calls leave in the order they came, while the connection has credits. A thread that waits for its answer reads the
-// socket itself when nobody does (the leader), hands out what it reads to the other waiting threads (followers), and
-// passes the role on when it leaves: a call then costs no thread switch on the client. The loop reads during hello,
-// while asynchronous calls are in flight and nobody waits, and to learn of the connection's end.
+// Calls leave in the order they came, while the connection has credits. A thread that waits for its
+// answer reads the socket itself when nobody does (the leader), hands out what it reads to the
+// other waiting threads (followers), and passes the role on when it leaves: a call then costs no
+// thread switch on the client. The loop reads during hello, while asynchronous calls are in flight
+// and nobody waits, and to learn of the connection's end.
 //
-// Invariant: while a connection has calls in flight, someone holds the reader's role or is about to take it: a caller
-// on its way into Wait, a follower that was woken, or the loop.
-// Locks: the connection's write mutex, then mu_; the loop's own last.
+// Invariant: while a connection has calls in flight, someone holds the reader's role or is about to
+// take it: a caller on its way into Wait, a follower that was woken, or the loop. Locks: the
+// connection's write mutex, then mu_; the loop's own last.
 
 #include <deque>
 #include <list>
@@ -33,14 +34,15 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   bool Healthy() const;
   void Close();
   const std::string& path() const { return path_; }
-  const Core& core() const { return *core_; }
+  Core& core() const { return *core_; }
 
   // ---- for ClientConnection ----
   void Ready(const std::shared_ptr<ClientConnection>& connection, uint32_t credits);
   Status Answered(ClientConnection& connection, Status status, Answer answer);
   void Pump(const std::shared_ptr<ClientConnection>& connection);
   void Break(const std::shared_ptr<ClientConnection>& connection, const Status& why);
-  // Whether the loop reads now. `ended`: the connection is at its end, so look in any case unless a caller reads.
+  // Whether the loop reads now. `ended`: the connection is at its end, so look in any case unless a
+  // caller reads.
   bool LoopMayRead(const std::shared_ptr<ClientConnection>& connection, bool ended);
   void LoopHasRead(const std::shared_ptr<ClientConnection>& connection);
 
@@ -61,7 +63,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
 
   // Collecting: the answer's bulk into a buffer of ours. client_staging.cc.
   Result<Payload> Collect(ClientCall* call);
-  static Status Pull(Answer* answer, Piece* piece);
+  Status Pull(Answer* answer, Piece* piece);
   static void Unwanted(Answer* answer);
   void Deliver(const CallPtr& call);
   Piece CollectingPiece(const CallPtr& call, size_t bytes);
@@ -83,12 +85,12 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   bool healthy_ = true;
   bool retry_armed_ = false;
   ConnectionPtr connection_;
-  std::deque<CallPtr> waiting_;      // for the connection or a credit
-  std::deque<CallPtr> parked_;       // asynchronous, for a buffer to copy their bulk into
+  std::deque<CallPtr> waiting_;  // for the connection or a credit
+  std::deque<CallPtr> parked_;   // asynchronous, for a buffer to copy their bulk into
   bool watching_pool_ = false;
   std::list<ClientCall*> followers_;
-  size_t arriving_ = 0;              // callers that have submitted and are about to look who reads
-  std::list<CallPtr> collecting_;    // asynchronous, answered, for a buffer to pull the bulk into
+  size_t arriving_ = 0;            // callers that have submitted and are about to look who reads
+  std::list<CallPtr> collecting_;  // asynchronous, answered, for a buffer to pull the bulk into
 };
 
 class LocalChannel final : public Channel {

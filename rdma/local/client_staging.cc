@@ -1,4 +1,5 @@
-// ClientCore's handling of bulk: what goes with a call before it is sent, and into a buffer before it is handed over.
+// ClientCore's handling of bulk: what goes with a call before it is sent, and into a buffer before
+// it is handed over.
 
 #include <algorithm>
 #include <cstring>
@@ -27,7 +28,7 @@ Status ClientCore::Check(const ClientCall& call) const {
 
 // Decides how the bulk travels; true when it has to be copied into the pool first.
 bool ClientCore::NeedsCopy(ClientCall* call) const {
-  call->bulk_kind = call->bulk.empty()                     ? BulkKind::kNone
+  call->bulk_kind = call->bulk.empty()                    ? BulkKind::kNone
                     : call->bulk.size() <= kInlineBulkMax ? BulkKind::kInline
                                                           : BulkKind::kSlab;
   return call->bulk_kind == BulkKind::kSlab &&
@@ -78,7 +79,8 @@ void ClientCore::Park(const CallPtr& call) {
     if (call->finished) return;
     if (closed_) {
       refused = Status(Code::kCancelled, "the channel to " + path_ + " was closed");
-    } else if (waiting_.size() + parked_.size() >= std::max<size_t>(core_->options().waiting_max, 1)) {
+    } else if (waiting_.size() + parked_.size() >=
+               std::max<size_t>(core_->options().waiting_max, 1)) {
       refused = Status(Code::kBusy, "too many calls wait for " + path_);
     } else {
       parked_.push_back(call);
@@ -143,6 +145,7 @@ Status ClientCore::Pull(Answer* answer, Piece* piece) {
     return Status::Ok();
   }
   Status st = answer->source->CopyTo(piece->data());
+  core_->NoteBulkIn(answer->source->bytes());
   Unwanted(answer);
   return st;
 }
@@ -173,7 +176,8 @@ Result<Payload> ClientCore::Collect(ClientCall* call) {
   return payload;
 }
 
-// A buffer for an asynchronous call's answer, now or when the pool has one again (then Deliver runs anew).
+// A buffer for an asynchronous call's answer, now or when the pool has one again (then Deliver runs
+// anew).
 Piece ClientCore::CollectingPiece(const CallPtr& call, size_t bytes) {
   Piece piece = core_->pool().TryAllocate(bytes);
   if (piece) return piece;
@@ -181,18 +185,20 @@ Piece ClientCore::CollectingPiece(const CallPtr& call, size_t bytes) {
     call->collecting = true;
     std::lock_guard lock(mu_);
     collecting_.push_back(call);
-    call->timer = loop_->At(call->deadline, [self = shared_from_this(), call] { self->Deliver(call); });
+    call->timer =
+        loop_->At(call->deadline, [self = shared_from_this(), call] { self->Deliver(call); });
   }
   if (std::exchange(call->watching_pool, true)) return piece;
-  core_->pool().OnNextFree([loop = loop_, weak = weak_from_this(), weak_call = std::weak_ptr(call)] {
-    (void)loop->Post([weak, weak_call] {
-      auto self = weak.lock();
-      auto woken = weak_call.lock();
-      if (!self || !woken) return;
-      woken->watching_pool = false;
-      self->Deliver(woken);
-    });
-  });
+  core_->pool().OnNextFree(
+      [loop = loop_, weak = weak_from_this(), weak_call = std::weak_ptr(call)] {
+        (void)loop->Post([weak, weak_call] {
+          auto self = weak.lock();
+          auto woken = weak_call.lock();
+          if (!self || !woken) return;
+          woken->watching_pool = false;
+          self->Deliver(woken);
+        });
+      });
   return core_->pool().TryAllocate(bytes);
 }
 
@@ -253,7 +259,8 @@ LocalChannel::~LocalChannel() {
   if (core_->core().OwnProcess()) {
     core_->Close();
   } else {
-    // The socket is the parent's too, and its locks may be held by threads that this process does not have.
+    // The socket is the parent's too, and its locks may be held by threads that this process does
+    // not have.
     new std::shared_ptr<ClientCore>(core_);
   }
 }

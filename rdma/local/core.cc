@@ -12,6 +12,10 @@
 
 namespace perigee::rdma::local {
 
+namespace {
+constexpr Nanos kTrimPeriod = 10 * kSecond;
+}
+
 Result<std::shared_ptr<Core>> Core::Create(TransportOptions options, LocalOptions local) {
   if (options.role == Role::kNode && options.cluster_secret.empty()) {
     return Status(Code::kInvalidArgument, "a node needs the cluster secret");
@@ -26,7 +30,7 @@ Result<std::shared_ptr<Core>> Core::Create(TransportOptions options, LocalOption
     auto counter = [&](const char* name, const char* help, const char* direction) {
       return registry->GetCounter(name, help, {{"provider", "local"}, {"direction", direction}});
     };
-    const char* bytes_help = "Bytes through the transport's connections, bulk by reference excepted.";
+    const char* bytes_help = "Bytes through the transport's connections.";
     const char* calls_help = "Calls made (out) and served (in).";
     core->bytes_.sent = counter("perigee_rdma_bytes_total", bytes_help, "out");
     core->bytes_.received = counter("perigee_rdma_bytes_total", bytes_help, "in");
@@ -50,6 +54,30 @@ Result<std::shared_ptr<EventLoop>> Core::NextLoop() {
     PERIGEE_ASSIGN(loops_[index], EventLoop::Start("rdma-" + std::to_string(index)));
   }
   return loops_[index];
+}
+
+void Core::NoteBulk(metrics::Counter* counter, size_t bytes) {
+  if (counter != nullptr) counter->Add(static_cast<double>(bytes));
+  if (!trim_armed_.load(std::memory_order_relaxed) && !trim_armed_.exchange(true)) ArmTrim();
+}
+
+// Ticks only while the pool has slabs: an idle process sleeps.
+void Core::ArmTrim() {
+  std::shared_ptr<EventLoop> loop;
+  {
+    std::lock_guard lock(mu_);
+    for (auto& candidate : loops_) {
+      if (!loop) loop = candidate;
+    }
+  }
+  if (!loop) return;
+  loop->At(RealClock::Get().Monotonic() + kTrimPeriod, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (!self) return;
+    self->pool().Trim();
+    if (self->pool().BytesMapped() > 0) return self->ArmTrim();
+    self->trim_armed_ = false;
+  });
 }
 
 void Core::StopLoops() {

@@ -17,7 +17,7 @@ namespace perigee::rdma::local {
 
 inline constexpr Nanos kHelloTimeout = 10 * kSecond;
 
-class Core {
+class Core : public std::enable_shared_from_this<Core> {
  public:
   static Result<std::shared_ptr<Core>> Create(TransportOptions options, LocalOptions local);
 
@@ -26,10 +26,20 @@ class Core {
   SlabPool& pool() const { return *options_.pool; }
   const std::shared_ptr<LeaseTable>& leases() const { return leases_; }
   ByteCounters byte_counters() const { return bytes_; }
-  void CountCallOut() const { if (calls_out_ != nullptr) calls_out_->Add(); }
-  void CountCallIn() const { if (calls_in_ != nullptr) calls_in_->Add(); }
+  void CountCallOut() const {
+    if (calls_out_ != nullptr) calls_out_->Add();
+  }
+  void CountCallIn() const {
+    if (calls_in_ != nullptr) calls_in_->Add();
+  }
 
-  // The loop for a new channel or connection: one after the other, each started when first asked for.
+  // Bulk went by reference: counts it, and sees to it that slabs which then stay idle are given
+  // back.
+  void NoteBulkOut(size_t bytes) { NoteBulk(bytes_.sent, bytes); }
+  void NoteBulkIn(size_t bytes) { NoteBulk(bytes_.received, bytes); }
+
+  // The loop for a new channel or connection: one after the other, each started when first asked
+  // for.
   Result<std::shared_ptr<EventLoop>> NextLoop();
   void StopLoops();
   // A place among connections_max for an accepted connection; false when all are taken.
@@ -40,6 +50,8 @@ class Core {
 
  private:
   Core() = default;
+  void NoteBulk(metrics::Counter* counter, size_t bytes);
+  void ArmTrim();
   TransportOptions options_;
   LocalOptions local_;
   std::shared_ptr<LeaseTable> leases_;
@@ -47,6 +59,7 @@ class Core {
   metrics::Counter* calls_out_ = nullptr;
   metrics::Counter* calls_in_ = nullptr;
   std::atomic<uint32_t> connections_{0};
+  std::atomic<bool> trim_armed_{false};
   int32_t owner_ = 0;
   std::mutex mu_;  // guards what follows
   std::vector<std::shared_ptr<EventLoop>> loops_;
@@ -54,7 +67,8 @@ class Core {
   bool stopped_ = false;
 };
 
-// A Unix socket address, also for paths longer than sun_path holds (through a descriptor of the directory).
+// A Unix socket address, also for paths longer than sun_path holds (through a descriptor of the
+// directory).
 class SocketPath {
  public:
   static Result<SocketPath> Of(const std::string& path);

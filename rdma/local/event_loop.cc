@@ -93,8 +93,8 @@ std::vector<std::function<void()>> EventLoop::TakeDue(Nanos now, int* wait_ms, b
     *wait_ms = -1;
   } else {
     Nanos left = timers_.begin()->first - now;
-    *wait_ms = static_cast<int>(
-        std::min<Nanos>((left + kMillisecond - 1) / kMillisecond, 3600 * 1000));
+    *wait_ms =
+        static_cast<int>(std::min<Nanos>((left + kMillisecond - 1) / kMillisecond, 3600 * 1000));
   }
   return due;
 }
@@ -185,7 +185,8 @@ void Watch::Change(uint32_t add, uint32_t drop) {
   epoll_event event{};
   event.events = wanted;
   event.data.u64 = token_;
-  // A registered descriptor can always be modified; were it not, the connection's deadlines would end its calls.
+  // A registered descriptor can always be modified; were it not, the connection's deadlines would
+  // end its calls.
   if (epoll_ctl(loop_->epoll_.get(), EPOLL_CTL_MOD, fd_, &event) == 0) events_ = wanted;
 }
 

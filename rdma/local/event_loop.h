@@ -1,9 +1,9 @@
 #pragma once
-// EventLoop: one thread that waits for descriptors (epoll), timers and posted functions; the provider's thread of
-// `local`. It sleeps when there is nothing to do.
+// EventLoop: one thread that waits for descriptors (epoll), timers and posted functions; the
+// provider's thread of `local`. It sleeps when there is nothing to do.
 //
-// Thread rule: thread-safe, but Stop and the destructor not from the loop's own thread. Functions and watchers run on
-// the loop's thread, with none of its locks held.
+// Thread rule: thread-safe, but Stop and the destructor not from the loop's own thread. Functions
+// and watchers run on the loop's thread, with none of its locks held.
 
 #include <atomic>
 #include <cstdint>
@@ -66,11 +66,12 @@ class EventLoop : public std::enable_shared_from_this<EventLoop> {
   uint64_t next_token_ = 1;                                          // 0 is wake_
 };
 
-// A descriptor's registration. The loop keeps the watcher alive until End; an OnReady that is running meanwhile ends
-// afterwards. Thread-safe.
+// A descriptor's registration. The loop keeps the watcher alive until End; an OnReady that is
+// running meanwhile ends afterwards. Thread-safe.
 class Watch {
  public:
-  Status Begin(std::shared_ptr<EventLoop> loop, int fd, uint32_t events, std::shared_ptr<Watcher> watcher);
+  Status Begin(std::shared_ptr<EventLoop> loop, int fd, uint32_t events,
+               std::shared_ptr<Watcher> watcher);
   void Add(uint32_t events) { Change(events, 0); }
   void Drop(uint32_t events) { Change(0, events); }
   void End();

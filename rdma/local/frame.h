@@ -1,6 +1,7 @@
 #pragma once
-// The frames of the `local` provider: a fixed header, then the encoded message, then a small inline bulk payload.
-// The byte grammar is in frame.cc and docs/formats/local-frame.md. Thread rule: values.
+// The frames of the `local` provider: a fixed header, then the encoded message, then a small inline
+// bulk payload. The byte grammar is in frame.cc and docs/formats/local-frame.md. Thread rule:
+// values.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +12,8 @@
 namespace perigee::rdma::local {
 
 inline constexpr size_t kFrameBytes = 64;
-inline constexpr size_t kInlineBulkMax = 16 << 10;  // larger bulk goes by reference wherever the peer may see slabs
+inline constexpr size_t kInlineBulkMax =
+    16 << 10;  // larger bulk goes by reference wherever the peer may see slabs
 
 enum class FrameKind : uint8_t {
   kHelloStart = 1,      // client, first
@@ -20,14 +22,15 @@ enum class FrameKind : uint8_t {
   kHelloVerdict = 4,    // server
   kRequest = 5,         // client
   kResponse = 6,        // server
-  kSlab = 7,            // either: one descriptor, `slab` is its name on this connection, `offset` its bytes
-  kForgetSlab = 8,      // either: `slab` will not be named again
-  kPulled = 9,          // client: the bulk of response `id` was copied, or is not wanted
+  kSlab = 7,  // either: one descriptor, `slab` is its name on this connection, `offset` its bytes
+  kForgetSlab = 8,  // either: `slab` will not be named again
+  kPulled = 9,      // client: the bulk of response `id` was copied, or is not wanted
 };
 
 enum class BulkKind : uint8_t { kNone = 0, kInline = 1, kSlab = 2 };
 
-// Where a payload lies in a slab that the peer was given, and the lease that says whether it still lies there.
+// Where a payload lies in a slab that the peer was given, and the lease that says whether it still
+// lies there.
 struct BulkRef {
   uint32_t slab = 0;
   uint64_t offset = 0;
@@ -39,7 +42,7 @@ struct FrameHeader {
   FrameKind kind = FrameKind::kRequest;
   BulkKind bulk = BulkKind::kNone;
   uint8_t fds = 0;
-  uint16_t method = 0;      // kRequest: wire::Method; kResponse: Code
+  uint16_t method = 0;  // kRequest: wire::Method; kResponse: Code
   uint32_t header_len = 0;
   uint32_t bulk_len = 0;
   uint64_t id = 0;          // of the call; grows on a connection

@@ -32,7 +32,8 @@ Status CheckFree(const std::string& path) {
   PERIGEE_ASSIGN(SocketPath address, SocketPath::Of(path));
   OwnedFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (probe.get() < 0) return Status::FromErrno(errno, "socket");
-  if (connect(probe.get(), static_cast<const sockaddr*>(address.address()), address.length()) == 0 ||
+  if (connect(probe.get(), static_cast<const sockaddr*>(address.address()), address.length()) ==
+          0 ||
       errno == EAGAIN) {
     return Status(Code::kAlreadyExists, "another process listens on " + path);
   }
@@ -47,7 +48,8 @@ Acceptor::Acceptor(std::shared_ptr<Core> core, std::string path, std::shared_ptr
 
 Acceptor::~Acceptor() = default;
 
-Result<std::shared_ptr<Acceptor>> Acceptor::Start(std::shared_ptr<Core> core, const std::string& path,
+Result<std::shared_ptr<Acceptor>> Acceptor::Start(std::shared_ptr<Core> core,
+                                                  const std::string& path,
                                                   std::shared_ptr<Handler> handler) {
   std::shared_ptr<Acceptor> acceptor(new Acceptor(std::move(core), path, std::move(handler)));
   PERIGEE_ASSIGN(acceptor->loop_, acceptor->core_->NextLoop());
@@ -60,7 +62,8 @@ Result<std::shared_ptr<Acceptor>> Acceptor::Start(std::shared_ptr<Core> core, co
   return acceptor;
 }
 
-// Under a name of this process first, so that the path never leads to a socket with the wrong mode or nobody behind it.
+// Under a name of this process first, so that the path never leads to a socket with the wrong mode
+// or nobody behind it.
 Status Acceptor::Bind() {
   PERIGEE_TRY(CheckFree(path_));
   std::string temporary = path_ + "." + std::to_string(getpid());
@@ -112,7 +115,8 @@ void Acceptor::OnReady(uint32_t) {
       continue;
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      log::Warn("rdma_accept_paused", {{"path", path_}, {"why", Status::FromErrno(errno, "accept")}});
+      log::Warn("rdma_accept_paused",
+                {{"path", path_}, {"why", Status::FromErrno(errno, "accept")}});
       watch_.Drop(EPOLLIN);
       loop_->At(RealClock::Get().Monotonic() + kAcceptPause, [weak = weak_from_this()] {
         if (auto self = weak.lock()) self->watch_.Add(EPOLLIN);
@@ -127,8 +131,9 @@ void Acceptor::AcceptOne(OwnedFd fd) {
   socklen_t length = sizeof credentials;
   if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return;
   if (!core_->TakePlace()) {
-    log::Warn("rdma_connection_refused",
-              {{"why", "connections_max reached"}, {"pid", credentials.pid}, {"uid", credentials.uid}});
+    log::Warn(
+        "rdma_connection_refused",
+        {{"why", "connections_max reached"}, {"pid", credentials.pid}, {"uid", credentials.uid}});
     return;
   }
   auto loop = core_->NextLoop();
@@ -177,7 +182,8 @@ void Acceptor::Stop() {
     accepted_last.Set();
   });
   if (posted) accepted_last.Wait();
-  (void)shutdown(socket_.get(), SHUT_RDWR);  // those in the backlog are refused now, not when this object goes
+  (void)shutdown(socket_.get(),
+                 SHUT_RDWR);  // those in the backlog are refused now, not when this object goes
 
   std::vector<std::shared_ptr<ServerConnection>> connections;
   {

@@ -1,8 +1,9 @@
 #pragma once
 // The listening side of `local`: one socket file, its acceptor and its connections.
 //
-// Start: a socket file that nobody answers is removed; one that somebody answers, or a file that is no socket, is
-// kAlreadyExists. The file gets its mode and group before it has its name. Stop removes it if it is still ours.
+// Start: a socket file that nobody answers is removed; one that somebody answers, or a file that is
+// no socket, is kAlreadyExists. The file gets its mode and group before it has its name. Stop
+// removes it if it is still ours.
 
 #include <memory>
 #include <mutex>
@@ -16,7 +17,8 @@ namespace perigee::rdma::local {
 
 class Acceptor : public Watcher, public std::enable_shared_from_this<Acceptor> {
  public:
-  static Result<std::shared_ptr<Acceptor>> Start(std::shared_ptr<Core> core, const std::string& path,
+  static Result<std::shared_ptr<Acceptor>> Start(std::shared_ptr<Core> core,
+                                                 const std::string& path,
                                                  std::shared_ptr<Handler> handler);
   ~Acceptor() override;
   // From no thread of the transport. Returns when no callback runs any more.

@@ -29,7 +29,8 @@ class LocalTransport final : public Transport {
 
   ~LocalTransport() override {
     if (!core_->OwnProcess()) {
-      new std::shared_ptr<Core>(core_);  // its threads are the parent's: nothing here can be stopped
+      new std::shared_ptr<Core>(
+          core_);  // its threads are the parent's: nothing here can be stopped
       return;
     }
     std::vector<std::weak_ptr<ClientCore>> channels;
@@ -85,7 +86,8 @@ class LocalTransport final : public Transport {
 }  // namespace
 }  // namespace local
 
-Result<std::unique_ptr<Transport>> CreateLocalTransport(TransportOptions options, LocalOptions local) {
+Result<std::unique_ptr<Transport>> CreateLocalTransport(TransportOptions options,
+                                                        LocalOptions local) {
   PERIGEE_ASSIGN(auto core, local::Core::Create(std::move(options), local));
   return std::unique_ptr<Transport>(std::make_unique<local::LocalTransport>(std::move(core)));
 }

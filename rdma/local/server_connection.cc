@@ -7,57 +7,17 @@
 #include <cstring>
 #include <utility>
 
-#include "base/failpoint.h"
 #include "base/log.h"
+#include "rdma/local/server_call.h"
 
 namespace perigee::rdma::local {
 
 namespace {
-constexpr size_t kUserHeaderMax = 256 << 10;   // of peers that are neither nodes nor this user
-constexpr size_t kBacklogMax = 8 << 20;        // replies not taken: then no more requests are read
-constexpr Nanos kPullGrace = 5 * kSecond;      // after a call's deadline, for its bulk to be pulled
-constexpr Nanos kDeadlineMax = 600 * kSecond;  // a peer cannot hold our memory longer by asking for more time
+constexpr size_t kUserHeaderMax = 256 << 10;  // of peers that are neither nodes nor this user
+constexpr size_t kBacklogMax = 8 << 20;       // replies not taken: then no more requests are read
+constexpr Nanos kDeadlineMax =
+    600 * kSecond;  // a peer cannot hold our memory longer by asking for more time
 }  // namespace
-
-// One request. Lives until answered; keeps the connection's memory, not its socket, alive.
-class LocalServerCall final : public ServerCall {
- public:
-  LocalServerCall(std::shared_ptr<ServerConnection> connection, wire::Method method, uint64_t id,
-                  Nanos deadline, std::string_view header)
-      : connection_(std::move(connection)),
-        method_(method),
-        id_(id),
-        deadline_(deadline),
-        header_(header) {}
-  ~LocalServerCall() override {
-    if (!answered_) Fail(Status(Code::kInternal, "the handler dropped the call"));
-  }
-
-  wire::Method method() const override { return method_; }
-  const Peer& peer() const override { return connection_->peer(); }
-  std::string_view header() const override { return header_; }
-  Piece& bulk() override { return bulk_; }
-  Nanos deadline() const override { return deadline_; }
-  void Reply(Payload payload) override { Finish(Status::Ok(), std::move(payload)); }
-  void Fail(const Status& status) override { Finish(status, {}); }
-
- private:
-  void Finish(const Status& status, Payload payload) {
-    PERIGEE_CHECK(!answered_);
-    answered_ = true;
-    PERIGEE_FAILPOINT(rdma_local_before_reply);
-    connection_->SendReply(id_, deadline_, status, std::move(payload));
-    PERIGEE_FAILPOINT(rdma_local_after_reply);
-  }
-
-  const std::shared_ptr<ServerConnection> connection_;
-  const wire::Method method_;
-  const uint64_t id_;
-  const Nanos deadline_;
-  const std::string header_;
-  Piece bulk_;
-  bool answered_ = false;
-};
 
 ServerConnection::ServerConnection(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop,
                                    OwnedFd fd, Peer peer, std::shared_ptr<Handler> handler,
@@ -179,8 +139,9 @@ void ServerConnection::HandleBuffered() {
     if (next.ok() && !*next) return;
     Status st = next.ok() ? Handle(frame) : std::move(next).TakeStatus();
     if (!st.ok()) {
-      log::Warn("rdma_peer_violation",
-                {{"why", st}, {"pid", peer_.pid}, {"uid", peer_.uid}, {"connection", peer_.connection}});
+      log::Warn(
+          "rdma_peer_violation",
+          {{"why", st}, {"pid", peer_.pid}, {"uid", peer_.uid}, {"connection", peer_.connection}});
       return Close();
     }
   }
@@ -265,9 +226,9 @@ Status ServerConnection::HandleRequest(Frame& frame) {
   in_flight_.fetch_add(1);
   core_->CountCallIn();
   Nanos left = std::min<Nanos>(Nanos{head.timeout_us} * kMicrosecond, kDeadlineMax);
-  auto call = std::make_unique<LocalServerCall>(
-      shared_from_this(), static_cast<wire::Method>(head.method), head.id,
-      RealClock::Get().Monotonic() + left, frame.message);
+  auto call = std::make_unique<LocalServerCall>(shared_from_this(),
+                                                static_cast<wire::Method>(head.method), head.id,
+                                                RealClock::Get().Monotonic() + left, frame.message);
   if (head.bulk == BulkKind::kNone) {
     Deliver(std::move(call));
     return Status::Ok();
@@ -297,6 +258,7 @@ Status ServerConnection::HandleRequest(Frame& frame) {
 Status ServerConnection::FillBulk(Stalled& request, Piece piece) {
   if (request.source) {
     Status st = request.source->CopyTo(piece.data());
+    core_->NoteBulkIn(request.source->bytes());
     if (st.Is(Code::kCorrupt)) {
       request.call->Fail(st);
       return st;
@@ -355,104 +317,6 @@ void ServerConnection::RetryStalled() {
   }
   watch_.Add(EPOLLIN);
   HandleBuffered();
-}
-
-// ---------------------------------------------------------------- replies
-
-void ServerConnection::SendReply(uint64_t id, Nanos deadline, const Status& status,
-                                 Payload payload) {
-  std::string failure;
-  Code code = status.code();
-  if (status.ok() &&
-      (payload.header.size() > kHeaderBytesMax || payload.fds.size() > kFdsMax)) {
-    code = Code::kInternal;
-    failure = "the handler's reply exceeds what a frame carries";
-    payload = {};
-  } else if (!status.ok()) {
-    failure = status.message().substr(0, 64 << 10);
-  }
-  const std::string& message = code == Code::kOk ? payload.header : failure;
-  FrameHeader head;
-  head.kind = FrameKind::kResponse;
-  head.id = id;
-  head.method = static_cast<uint16_t>(code);
-  head.header_len = static_cast<uint32_t>(message.size());
-  head.fds = static_cast<uint8_t>(payload.fds.size());
-  head.bulk_len = static_cast<uint32_t>(payload.bulk.size());
-  Lease lease;
-  SlabPool::Location at{};
-  if (head.bulk_len > 0) {
-    head.bulk = BulkKind::kInline;
-    if (head.bulk_len > kInlineBulkMax && trusted_ &&
-        core_->pool().Locate(payload.bulk.data(), payload.bulk.size(), &at)) {
-      lease = core_->leases()->Take();
-    }
-    if (lease) {
-      head.bulk = BulkKind::kSlab;
-      head.ref = {at.slab, at.offset, lease.slot(), lease.value()};
-    }
-  }
-  int fds[kFdsMax];
-  for (size_t i = 0; i < payload.fds.size(); ++i) fds[i] = payload.fds[i].get();
-
-  Nanos until = deadline + kPullGrace;
-  bool held_first = false;
-  Status st;
-  {
-    std::lock_guard lock(stream_.write_mutex());
-    in_flight_.fetch_sub(1);  // before the client can know
-    if (closed_) return;
-    ConstBytes inline_bulk = lease ? ConstBytes() : payload.bulk.span();
-    if (lease) {
-      st = stream_.Announce(core_->pool(), at.slab, *core_->leases());
-      held_first = held_.empty();
-      held_.emplace(id, Held{std::move(payload.bulk), std::move(lease), until});
-    }
-    if (st.ok()) {
-      st = stream_.Send(head, message, inline_bulk, std::span(fds, payload.fds.size()));
-    }
-  }
-  // The loop sees the end of the connection and closes it.
-  if (!st.ok()) stream_.Shutdown();
-  if (held_first) ArmSweep(until);
-}
-
-Status ServerConnection::HandlePulled(uint64_t id) {
-  Held held;
-  std::lock_guard lock(stream_.write_mutex());
-  auto it = held_.find(id);
-  if (it == held_.end()) return Status(Code::kCorrupt, "a payload was pulled that was not sent");
-  held = std::move(it->second);
-  held_.erase(it);
-  return Status::Ok();
-}
-
-void ServerConnection::ArmSweep(Nanos at) {
-  (void)loop_->Post([weak = weak_from_this(), at] {
-    auto self = weak.lock();
-    if (!self || self->phase_ == Phase::kClosed) return;
-    self->loop_->Cancel(self->sweep_timer_);
-    self->sweep_timer_ = self->loop_->At(at, [weak] {
-      if (auto s = weak.lock()) s->SweepHeld();
-    });
-  });
-}
-
-// A client that never says it has pulled keeps our memory: it loses the connection instead.
-void ServerConnection::SweepHeld() {
-  if (phase_ == Phase::kClosed) return;
-  Nanos now = RealClock::Get().Monotonic();
-  Nanos next = 0;
-  {
-    std::lock_guard lock(stream_.write_mutex());
-    for (const auto& [id, held] : held_) {
-      next = next == 0 ? held.until : std::min(next, held.until);
-    }
-  }
-  if (next == 0) return;
-  if (next > now) return ArmSweep(next);
-  log::Warn("rdma_peer_violation", {{"why", "a payload was never pulled"}, {"pid", peer_.pid}});
-  Close();
 }
 
 }  // namespace perigee::rdma::local

@@ -1,10 +1,11 @@
 #pragma once
 // ServerConnection: one accepted peer of a `local` listener.
 //
-// Requests are read, checked and handed to the handler on the connection's loop; replies are written by whoever
-// answers. A request whose bulk finds no buffer in the pool stops the reading of its connection until one comes free or
-// its deadline passes: that is the back-pressure. Whatever breaks the rules ends this connection and no other.
-// Thread rule: loop-bound, but for SendReply and PostClose.
+// Requests are read, checked and handed to the handler on the connection's loop; replies are
+// written by whoever answers. A request whose bulk finds no buffer in the pool stops the reading of
+// its connection until one comes free or its deadline passes: that is the back-pressure. Whatever
+// breaks the rules ends this connection and no other. Thread rule: loop-bound, but for SendReply
+// and PostClose.
 
 #include <functional>
 #include <map>
@@ -22,8 +23,9 @@ class LocalServerCall;
 class ServerConnection : public Watcher, public std::enable_shared_from_this<ServerConnection> {
  public:
   // `on_closed` runs on the loop, last.
-  ServerConnection(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop, OwnedFd fd, Peer peer,
-                   std::shared_ptr<Handler> handler, std::function<void(ServerConnection*)> on_closed);
+  ServerConnection(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop, OwnedFd fd,
+                   Peer peer, std::shared_ptr<Handler> handler,
+                   std::function<void(ServerConnection*)> on_closed);
   ~ServerConnection() override;
 
   void PostOpen();

@@ -246,8 +246,8 @@ Status Stream::Announce(const SlabPool& pool, uint32_t slab, const LeaseTable& l
   if (!announced_.contains(kLeaseSlab)) {
     PERIGEE_TRY(announce(kLeaseSlab, kLeaseTableBytes, leases.fd()));
   }
-  // Slabs that the pool gave back since the last new one; and when a pool is larger than a peer may be shown at once,
-  // another one (it is announced anew when next used).
+  // Slabs that the pool gave back since the last new one; and when a pool is larger than a peer may
+  // be shown at once, another one (it is announced anew when next used).
   for (auto it = announced_.begin(); it != announced_.end();) {
     bool full = announced_.size() >= kSlabsPerConnectionMax;
     if (*it == kLeaseSlab || (!full && pool.GetSlab(*it).ok())) {

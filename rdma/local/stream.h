@@ -1,9 +1,10 @@
 #pragma once
 // Stream: frames over one connected Unix socket, with the descriptors beside them.
 //
-// The reading side is used by one thread at a time (its owner decides which); the writing side under write_mutex().
-// A write never blocks: what the socket does not take is queued, and `on_backlog` is called once so that the owner has
-// Flush called when the socket takes more. Memory grows with what actually arrived, not with what a header claims.
+// The reading side is used by one thread at a time (its owner decides which); the writing side
+// under write_mutex(). A write never blocks: what the socket does not take is queued, and
+// `on_backlog` is called once so that the owner has Flush called when the socket takes more. Memory
+// grows with what actually arrived, not with what a header claims.
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -48,7 +49,8 @@ class Stream {
   enum class Got { kBytes, kNothing, kEnd };
   // Waits up to about `timeout` for bytes (0: not at all; may return kNothing earlier).
   Result<Got> Receive(Nanos timeout);
-  // False when no whole frame has arrived. A failure means that the peer breaks the rules: end the connection.
+  // False when no whole frame has arrived. A failure means that the peer breaks the rules: end the
+  // connection.
   Result<bool> Next(const FrameLimits& limits, Frame* frame);
 
   // ---- writing side ----
@@ -57,13 +59,15 @@ class Stream {
   // With write_mutex held. kUnavailable: the connection is gone.
   Status Send(const FrameHeader& head, std::string_view message, ConstBytes inline_bulk,
               std::span<const int> fds);
-  // With write_mutex held: makes sure that the peer knows the slab of this pool, and the lease table.
+  // With write_mutex held: makes sure that the peer knows the slab of this pool, and the lease
+  // table.
   Status Announce(const SlabPool& pool, uint32_t slab, const LeaseTable& leases);
   // With write_mutex held. True when nothing is queued any more.
   Result<bool> Flush();
   size_t backlog() const { return backlog_.load(std::memory_order_relaxed); }
 
-  // Ends both directions; a thread in Receive returns. Thread-safe. The descriptor is closed by the destructor.
+  // Ends both directions; a thread in Receive returns. Thread-safe. The descriptor is closed by the
+  // destructor.
   void Shutdown();
   int fd() const { return fd_.get(); }
 
@@ -87,7 +91,7 @@ class Stream {
   size_t wanted_ = kFrameBytes;  // bytes of the frame that is arriving
   bool filled_ = false;          // the last Receive filled the buffer
   std::deque<OwnedFd> fds_;
-  Nanos receive_timeout_ = 0;    // as set on the socket; 0: none
+  Nanos receive_timeout_ = 0;  // as set on the socket; 0: none
 
   // Writing side.
   std::mutex write_mu_;  // guards what follows

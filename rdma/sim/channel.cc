@@ -13,7 +13,8 @@ constexpr Nanos kConnectTimeout = 1 * kSecond;
 // A result is handed over in a task of its own; after the scheduler's end, here and now.
 void ClientCore::Run(Channel::Done done, Result<Payload> result) {
   result.status().Ignore();  // the scheduler may drop the task
-  auto shared = std::make_shared<std::pair<Channel::Done, Result<Payload>>>(std::move(done), std::move(result));
+  auto shared = std::make_shared<std::pair<Channel::Done, Result<Payload>>>(std::move(done),
+                                                                            std::move(result));
   shared->second.status().Ignore();
   auto run = [shared] {
     if (auto fn = std::exchange(shared->first, nullptr)) fn(std::move(shared->second));
@@ -24,7 +25,8 @@ void ClientCore::Run(Channel::Done done, Result<Payload> result) {
 void ClientCore::Call(wire::Method method, std::string header, ConstBytes bulk, CallOptions options,
                       Channel::Done done) {
   if (header.size() > kHeaderBytesMax || bulk.size() > kPieceBytesMax) {
-    return Run(std::move(done), Status(Code::kTooLarge, "a message or bulk payload larger than a call carries"));
+    return Run(std::move(done),
+               Status(Code::kTooLarge, "a message or bulk payload larger than a call carries"));
   }
   if (host_->calls_out != nullptr) host_->calls_out->Add();
   if (host_->bytes_out != nullptr) host_->bytes_out->Add(static_cast<double>(bulk.size()));
@@ -50,7 +52,8 @@ void ClientCore::Call(wire::Method method, std::string header, ConstBytes bulk, 
       pending.done = std::move(done);
       pending.timer = host_->fabric->scheduler().PostAfter(timeout, [weak = weak_from_this(), id] {
         if (auto self = weak.lock()) {
-          self->Finish(id, Status(Code::kDeadlineExceeded, "no answer from sim:" + self->name_ + " in time"));
+          self->Finish(id, Status(Code::kDeadlineExceeded,
+                                  "no answer from sim:" + self->name_ + " in time"));
         }
       });
       if (pending.timer == 0) {
@@ -76,11 +79,13 @@ void ClientCore::Connect() {
     if (closed_ || connecting_ || link_) return;
     connecting_ = true;
     attempt = ++attempt_;
-    connect_timer_ = host_->fabric->scheduler().PostAfter(kConnectTimeout, [weak = weak_from_this(), attempt] {
-      if (auto self = weak.lock()) {
-        self->ConnectFailed(attempt, Status(Code::kUnavailable, "no answer to hello from sim:" + self->name_));
-      }
-    });
+    connect_timer_ =
+        host_->fabric->scheduler().PostAfter(kConnectTimeout, [weak = weak_from_this(), attempt] {
+          if (auto self = weak.lock()) {
+            self->ConnectFailed(
+                attempt, Status(Code::kUnavailable, "no answer to hello from sim:" + self->name_));
+          }
+        });
   }
   auto server = host_->fabric->FindServer(name_);
   // Where nobody listens the refusal still takes its time.
@@ -89,7 +94,9 @@ void ClientCore::Connect() {
   (void)host_->fabric->After(fate.delay, [weak = weak_from_this(), attempt, reset = fate.reset] {
     auto self = weak.lock();
     if (!self) return;
-    if (reset) return self->ConnectFailed(attempt, Status(Code::kUnavailable, "connection reset during hello"));
+    if (reset)
+      return self->ConnectFailed(attempt,
+                                 Status(Code::kUnavailable, "connection reset during hello"));
     self->Connecting(attempt);
   });
 }
@@ -105,18 +112,20 @@ void ClientCore::Connecting(uint64_t attempt) {
   std::shared_ptr<Link> link = *accepted;
   Fate fate = host_->fabric->Draw(server->host().name, host_->name);
   if (fate.lost || fate.reset) {
-    // The client gives up at its timeout; the server then sees the end of a connection without calls.
+    // The client gives up at its timeout; the server then sees the end of a connection without
+    // calls.
     (void)host_->fabric->After(fate.reset ? fate.delay : kConnectTimeout,
                                [link] { link->Break("connection lost during hello"); });
     return;
   }
-  bool posted = host_->fabric->After(fate.delay, [weak = weak_from_this(), attempt, link, credits = seen.credits] {
-    if (auto self = weak.lock()) {
-      self->Connected(attempt, link, credits);
-    } else {
-      link->Break("the channel is gone");
-    }
-  });
+  bool posted = host_->fabric->After(
+      fate.delay, [weak = weak_from_this(), attempt, link, credits = seen.credits] {
+        if (auto self = weak.lock()) {
+          self->Connected(attempt, link, credits);
+        } else {
+          link->Break("the channel is gone");
+        }
+      });
   if (!posted) link->Break("the scheduler has stopped");
 }
 
@@ -175,7 +184,8 @@ void ClientCore::Pump() {
   }
 }
 
-void ClientCore::Send(const std::shared_ptr<Link>& link, const std::shared_ptr<const Request>& request) {
+void ClientCore::Send(const std::shared_ptr<Link>& link,
+                      const std::shared_ptr<const Request>& request) {
   Fate fate = host_->fabric->Draw(host_->name, link->server_host());
   if (fate.reset) return link->Break("the simulated network reset the connection");
   if (fate.lost) return;
@@ -185,16 +195,19 @@ void ClientCore::Send(const std::shared_ptr<Link>& link, const std::shared_ptr<c
   }
 }
 
-void ClientCore::Answered(const std::shared_ptr<Link>& link, const std::shared_ptr<const Response>& response) {
+void ClientCore::Answered(const std::shared_ptr<Link>& link,
+                          const std::shared_ptr<const Response>& response) {
   Nanos deadline;
   {
     std::lock_guard lock(mu_);
     auto it = calls_.find(response->id);
-    if (link_ != link || it == calls_.end() || it->second.answered) return;  // late, or the second of two
+    if (link_ != link || it == calls_.end() || it->second.answered)
+      return;  // late, or the second of two
     it->second.answered = true;
     deadline = it->second.request->deadline;
   }
-  if (response->code != Code::kOk) return Finish(response->id, Status(response->code, response->text));
+  if (response->code != Code::kOk)
+    return Finish(response->id, Status(response->code, response->text));
   if (!response->bulk) {
     Payload payload;
     payload.header = response->text;

@@ -14,9 +14,11 @@ namespace perigee::rdma::sim {
 
 class ClientCore : public std::enable_shared_from_this<ClientCore> {
  public:
-  ClientCore(std::shared_ptr<Host> host, std::string name) : host_(std::move(host)), name_(std::move(name)) {}
+  ClientCore(std::shared_ptr<Host> host, std::string name)
+      : host_(std::move(host)), name_(std::move(name)) {}
 
-  void Call(wire::Method method, std::string header, ConstBytes bulk, CallOptions options, Channel::Done done);
+  void Call(wire::Method method, std::string header, ConstBytes bulk, CallOptions options,
+            Channel::Done done);
   bool Healthy() const;
   void Close();
   const std::string& name() const { return name_; }
@@ -64,7 +66,8 @@ class SimChannel final : public Channel {
  public:
   explicit SimChannel(std::shared_ptr<ClientCore> core) : core_(std::move(core)) {}
   ~SimChannel() override { core_->Close(); }
-  void Call(wire::Method method, std::string header, ConstBytes bulk, CallOptions options, Done done) override {
+  void Call(wire::Method method, std::string header, ConstBytes bulk, CallOptions options,
+            Done done) override {
     core_->Call(method, std::move(header), bulk, options, std::move(done));
   }
   bool Healthy() const override { return core_->Healthy(); }

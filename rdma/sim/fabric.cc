@@ -6,7 +6,8 @@
 
 namespace perigee::rdma::sim {
 
-// Always the same number of draws for a message, so that turning one fault on leaves the others' dice as they were.
+// Always the same number of draws for a message, so that turning one fault on leaves the others'
+// dice as they were.
 Fate Fabric::Draw(const std::string& from, const std::string& to) {
   std::lock_guard lock(mu_);
   auto own = faults_between_.find(Between(from, to));

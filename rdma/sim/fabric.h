@@ -1,6 +1,6 @@
 #pragma once
-// Fabric: what the simulated hosts share: the dice, the clock and tasks, and who listens where. Thread-safe; it calls
-// nobody with its lock held.
+// Fabric: what the simulated hosts share: the dice, the clock and tasks, and who listens where.
+// Thread-safe; it calls nobody with its lock held.
 
 #include <functional>
 #include <map>
@@ -38,9 +38,10 @@ class Fabric : public std::enable_shared_from_this<Fabric> {
   bool After(Nanos delay, Task task) { return scheduler_->PostAfter(delay, std::move(task)) != 0; }
   Scheduler& scheduler() { return *scheduler_; }
   Nanos Now() { return scheduler_->clock().Monotonic(); }
-  // Copies `bytes` into a piece of `pool` once it has one, then runs `then` as a task; empty at the deadline.
-  void FillPiece(std::shared_ptr<SlabPool> pool, std::shared_ptr<const std::string> bytes, Nanos deadline,
-                 std::function<void(Piece)> then);
+  // Copies `bytes` into a piece of `pool` once it has one, then runs `then` as a task; empty at the
+  // deadline.
+  void FillPiece(std::shared_ptr<SlabPool> pool, std::shared_ptr<const std::string> bytes,
+                 Nanos deadline, std::function<void(Piece)> then);
 
   Status AddServer(const std::string& name, const std::shared_ptr<Server>& server);
   void RemoveServer(const std::string& name, const Server* server);
@@ -56,7 +57,9 @@ class Fabric : public std::enable_shared_from_this<Fabric> {
 
  private:
   using Pair = std::pair<std::string, std::string>;
-  static Pair Between(const std::string& a, const std::string& b) { return a < b ? Pair{a, b} : Pair{b, a}; }
+  static Pair Between(const std::string& a, const std::string& b) {
+    return a < b ? Pair{a, b} : Pair{b, a};
+  }
 
   Scheduler* const scheduler_;
   mutable std::mutex mu_;  // guards what follows

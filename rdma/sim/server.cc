@@ -36,7 +36,8 @@ class SimServerCall final : public ServerCall {
       response->text = "the handler's reply exceeds what a frame carries";
     } else {
       response->text = std::move(payload.header);
-      if (payload.bulk) response->bulk = std::make_shared<const std::string>(AsView(payload.bulk.span()));
+      if (payload.bulk)
+        response->bulk = std::make_shared<const std::string>(AsView(payload.bulk.span()));
     }
     Send(std::move(response));
   }
@@ -68,7 +69,8 @@ class SimServerCall final : public ServerCall {
 
 }  // namespace
 
-Link::Link(std::shared_ptr<Server> server, std::weak_ptr<ClientCore> client, std::string client_host, Peer peer)
+Link::Link(std::shared_ptr<Server> server, std::weak_ptr<ClientCore> client,
+           std::string client_host, Peer peer)
     : server_(std::move(server)),
       client_(std::move(client)),
       client_host_(std::move(client_host)),
@@ -121,7 +123,8 @@ void Link::Arrive(std::shared_ptr<const Request> request) {
 
 void Link::Serve(const Request& request, Piece bulk) {
   if (!Enter()) return;
-  server_->handler().OnCall(std::make_unique<SimServerCall>(shared_from_this(), request, std::move(bulk)));
+  server_->handler().OnCall(
+      std::make_unique<SimServerCall>(shared_from_this(), request, std::move(bulk)));
   Leave();
 }
 
@@ -148,7 +151,8 @@ Result<std::shared_ptr<Link>> Server::Accept(const Host& client, std::weak_ptr<C
   PERIGEE_ASSIGN(std::string challenge, ours.Challenge(theirs.Start()));
   PERIGEE_ASSIGN(std::string answer, theirs.Answer(challenge));
   auto verified = ours.Verify(answer);
-  PERIGEE_ASSIGN(*seen, theirs.Finish(verified.ok() ? ours.Welcome() : HelloServer::Refusal(verified.status())));
+  PERIGEE_ASSIGN(*seen, theirs.Finish(verified.ok() ? ours.Welcome()
+                                                    : HelloServer::Refusal(verified.status())));
   Peer peer;
   peer.role = verified->role;
   peer.node_id = verified->node_id;
@@ -157,7 +161,8 @@ Result<std::shared_ptr<Link>> Server::Accept(const Host& client, std::weak_ptr<C
   peer.pid = client.identity.pid;
   peer.provider = "sim";
   peer.connection = NextConnectionId();
-  auto link = std::make_shared<Link>(shared_from_this(), std::move(channel), client.name, std::move(peer));
+  auto link =
+      std::make_shared<Link>(shared_from_this(), std::move(channel), client.name, std::move(peer));
   {
     std::lock_guard lock(mu_);
     if (stopped_) return Status(Code::kUnavailable, "nobody listens on sim:" + name_);

@@ -1,5 +1,6 @@
 #pragma once
-// The serving side of `sim`: a Server listens under a name; a Link is one connection to it. Thread-safe.
+// The serving side of `sim`: a Server listens under a name; a Link is one connection to it.
+// Thread-safe.
 
 #include <atomic>
 #include <memory>
@@ -46,7 +47,8 @@ struct Host {
 
 class Link : public std::enable_shared_from_this<Link> {
  public:
-  Link(std::shared_ptr<Server> server, std::weak_ptr<ClientCore> client, std::string client_host, Peer peer);
+  Link(std::shared_ptr<Server> server, std::weak_ptr<ClientCore> client, std::string client_host,
+       Peer peer);
 
   const Peer& peer() const { return peer_; }
   const std::string& client_host() const { return client_host_; }
@@ -81,7 +83,8 @@ class Server : public std::enable_shared_from_this<Server> {
   const std::string& name() const { return name_; }
   Handler& handler() { return *handler_; }
   // The hello of a client and, if it is welcome, its connection.
-  Result<std::shared_ptr<Link>> Accept(const Host& client, std::weak_ptr<ClientCore> channel, HelloPeer* seen);
+  Result<std::shared_ptr<Link>> Accept(const Host& client, std::weak_ptr<ClientCore> channel,
+                                       HelloPeer* seen);
   void Stop();
 
  private:

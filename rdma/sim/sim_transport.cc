@@ -87,9 +87,11 @@ class SimTransport final : public Transport {
 
 class Network final : public SimNetwork {
  public:
-  Network(uint64_t seed, Scheduler* scheduler) : fabric_(std::make_shared<Fabric>(seed, scheduler)) {}
+  Network(uint64_t seed, Scheduler* scheduler)
+      : fabric_(std::make_shared<Fabric>(seed, scheduler)) {}
 
-  Result<std::unique_ptr<Transport>> CreateTransport(const std::string& host, TransportOptions options,
+  Result<std::unique_ptr<Transport>> CreateTransport(const std::string& host,
+                                                     TransportOptions options,
                                                      SimIdentity identity) override {
     if (options.role == Role::kNode && options.cluster_secret.empty()) {
       return Status(Code::kInvalidArgument, "a node needs the cluster secret");
@@ -105,10 +107,14 @@ class Network final : public SimNetwork {
       auto counter = [&](const char* name, const char* help, const char* direction) {
         return registry->GetCounter(name, help, {{"provider", "sim"}, {"direction", direction}});
       };
-      made->bytes_out = counter("perigee_rdma_bytes_total", "Bytes through the transport's connections.", "out");
-      made->bytes_in = counter("perigee_rdma_bytes_total", "Bytes through the transport's connections.", "in");
-      made->calls_out = counter("perigee_rdma_calls_total", "Calls made (out) and served (in).", "out");
-      made->calls_in = counter("perigee_rdma_calls_total", "Calls made (out) and served (in).", "in");
+      made->bytes_out =
+          counter("perigee_rdma_bytes_total", "Bytes through the transport's connections.", "out");
+      made->bytes_in =
+          counter("perigee_rdma_bytes_total", "Bytes through the transport's connections.", "in");
+      made->calls_out =
+          counter("perigee_rdma_calls_total", "Calls made (out) and served (in).", "out");
+      made->calls_in =
+          counter("perigee_rdma_calls_total", "Calls made (out) and served (in).", "in");
     }
     made->options = std::move(options);
     return std::unique_ptr<Transport>(std::make_unique<SimTransport>(std::move(made)));
@@ -118,8 +124,12 @@ class Network final : public SimNetwork {
   void SetFaultsBetween(const std::string& a, const std::string& b, SimFaults faults) override {
     fabric_->SetFaultsBetween(a, b, faults);
   }
-  void Partition(const std::string& a, const std::string& b) override { fabric_->Partition(a, b, true); }
-  void Heal(const std::string& a, const std::string& b) override { fabric_->Partition(a, b, false); }
+  void Partition(const std::string& a, const std::string& b) override {
+    fabric_->Partition(a, b, true);
+  }
+  void Heal(const std::string& a, const std::string& b) override {
+    fabric_->Partition(a, b, false);
+  }
   void HealAll() override { fabric_->HealAll(); }
   void ResetHost(const std::string& host) override {
     for (auto& link : fabric_->LinksOf(host)) link->Break("the host was reset");

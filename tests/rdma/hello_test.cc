@@ -34,23 +34,28 @@ static Seen Meet(const TransportOptions& client_options, const TransportOptions&
     return seen;
   }
   seen.server = server.Verify(*answer);
-  seen.client = client.Finish(seen.server.ok() ? server.Welcome() : HelloServer::Refusal(seen.server.status()));
+  seen.client = client.Finish(seen.server.ok() ? server.Welcome()
+                                               : HelloServer::Refusal(seen.server.status()));
   return seen;
 }
 
 TEST_CASE("hello: proofs have their golden values") {
   std::string client_nonce(32, '\x11'), server_nonce(32, '\x22');
-  CHECK(HexEncode(HelloProof("secret", HelloSide::kClient, client_nonce, server_nonce, Role::kNode, 7)) ==
+  CHECK(HexEncode(
+            HelloProof("secret", HelloSide::kClient, client_nonce, server_nonce, Role::kNode, 7)) ==
         "67381645678f195e865fde1f880a96d5ca9f59f4e7a4011e5a7576ca9504523e");
-  CHECK(HexEncode(HelloProof("secret", HelloSide::kServer, client_nonce, server_nonce, Role::kNode, 7)) ==
+  CHECK(HexEncode(
+            HelloProof("secret", HelloSide::kServer, client_nonce, server_nonce, Role::kNode, 7)) ==
         "85825b922a1db6040d0ee6c63e41f7fbee7becd3b5d94c5d3451ef0df66aab46");
 }
 
 TEST_CASE("hello: messages have their golden bytes") {
   CHECK(HexEncode(wire::Encode(HelloStart{1, Role::kNode, 7, "nn", {}})) == "08011001180722026e6e");
-  CHECK(HexEncode(wire::Encode(HelloChallenge{1, Role::kNode, 7, "nn", "pp", {}})) == "08011001180722026e6e2a027070");
+  CHECK(HexEncode(wire::Encode(HelloChallenge{1, Role::kNode, 7, "nn", "pp", {}})) ==
+        "08011001180722026e6e2a027070");
   CHECK(HexEncode(wire::Encode(HelloAnswer{"pp", {}})) == "0a027070");
-  CHECK(HexEncode(wire::Encode(HelloVerdict{Code::kUnauthenticated, "no", 5, {}})) == "080512026e6f1805");
+  CHECK(HexEncode(wire::Encode(HelloVerdict{Code::kUnauthenticated, "no", 5, {}})) ==
+        "080512026e6f1805");
 }
 
 TEST_CASE("hello: two nodes with one secret know each other") {
@@ -64,8 +69,10 @@ TEST_CASE("hello: two nodes with one secret know each other") {
 }
 
 TEST_CASE("hello: nobody gets past another secret, none, or a role without proof") {
-  CHECK(Meet(Side(Role::kNode, 2, "other"), Side(Role::kNode, 1, "s")).client.code() == Code::kUnauthenticated);
-  CHECK(Meet(Side(Role::kNode, 2, "s"), Side(Role::kUser, 1, "")).client.code() == Code::kUnauthenticated);
+  CHECK(Meet(Side(Role::kNode, 2, "other"), Side(Role::kNode, 1, "s")).client.code() ==
+        Code::kUnauthenticated);
+  CHECK(Meet(Side(Role::kNode, 2, "s"), Side(Role::kUser, 1, "")).client.code() ==
+        Code::kUnauthenticated);
   Seen claims = Meet(Side(Role::kNode, 2, ""), Side(Role::kNode, 1, "s"));
   CHECK(claims.server.code() == Code::kUnauthenticated);
   CHECK(claims.client.code() == Code::kUnauthenticated);
@@ -80,7 +87,8 @@ TEST_CASE("hello: a server's proof sent back is not a client's proof") {
   HelloStart start{kHelloVersion, Role::kNode, 1, std::string(32, 'n'), {}};
   auto challenge = wire::Decode<HelloChallenge>(*server.Challenge(wire::Encode(start)));
   REQUIRE(challenge.ok());
-  CHECK(server.Verify(wire::Encode(HelloAnswer{challenge->proof, {}})).code() == Code::kUnauthenticated);
+  CHECK(server.Verify(wire::Encode(HelloAnswer{challenge->proof, {}})).code() ==
+        Code::kUnauthenticated);
 }
 
 TEST_CASE("hello: a proof does not serve another node id") {
@@ -98,10 +106,12 @@ TEST_CASE("hello: malformed, foreign and oversized messages are refused") {
   std::string nonce(32, 'n');
   CHECK(server.Challenge("\xff\xff").code() == Code::kCorrupt);
   CHECK(server.Challenge(std::string(kHelloBytesMax + 1, 'x')).code() == Code::kTooLarge);
-  CHECK(server.Challenge(wire::Encode(HelloStart{2, Role::kNode, 1, nonce, {}})).code() == Code::kUnimplemented);
+  CHECK(server.Challenge(wire::Encode(HelloStart{2, Role::kNode, 1, nonce, {}})).code() ==
+        Code::kUnimplemented);
   CHECK(server.Challenge(wire::Encode(HelloStart{1, static_cast<Role>(9), 1, nonce, {}})).code() ==
         Code::kInvalidArgument);
-  CHECK(server.Challenge(wire::Encode(HelloStart{1, Role::kNode, 1, "short", {}})).code() == Code::kInvalidArgument);
+  CHECK(server.Challenge(wire::Encode(HelloStart{1, Role::kNode, 1, "short", {}})).code() ==
+        Code::kInvalidArgument);
   HelloClient client(Side(Role::kUser, 0, ""));
   CHECK(client.Answer("\xff").code() == Code::kCorrupt);
   CHECK(client.Finish(wire::Encode(HelloVerdict{})).code() == Code::kCorrupt);

@@ -1,10 +1,9 @@
-#include "rdma/local/frame.h"
-
 #include <doctest/doctest.h>
 
 #include <cstring>
 
 #include "base/checksum.h"
+#include "rdma/local/frame.h"
 #include "rdma/transport.h"
 
 using namespace perigee;

@@ -1,4 +1,5 @@
-// A `local` server against peers that break the rules: each loses its connection, and nobody else notices.
+// A `local` server against peers that break the rules: each loses its connection, and nobody else
+// notices.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -28,7 +29,8 @@ namespace {
 // Speaks frames by hand.
 class RawClient {
  public:
-  explicit RawClient(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit RawClient(const std::string& path)
+      : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
@@ -59,7 +61,8 @@ class RawClient {
     EncodeFrame(head, bytes);
     SendBytes(std::string(AsView(bytes)) + std::string(message), std::move(fds));
   }
-  // The next frame, or nothing when the server has ended the connection (or is silent for ten seconds).
+  // The next frame, or nothing when the server has ended the connection (or is silent for ten
+  // seconds).
   std::optional<FrameHeader> Receive(std::string* message = nullptr) {
     uint8_t bytes[kFrameBytes];
     if (!ReadFully(bytes, sizeof bytes)) return std::nullopt;
@@ -170,7 +173,9 @@ TEST_CASE("local server: nothing is served before hello") {
     RawClient raw(victim.path());
     SUBCASE("garbage") { raw.SendBytes(std::string(500, 'g')); }
     SUBCASE("a call") { raw.Send(Request(1), "x"); }
-    SUBCASE("a large message") { raw.Send({.kind = FrameKind::kHelloStart}, std::string(kHelloBytesMax + 1, 'x')); }
+    SUBCASE("a large message") {
+      raw.Send({.kind = FrameKind::kHelloStart}, std::string(kHelloBytesMax + 1, 'x'));
+    }
     SUBCASE("a malformed hello") { raw.Send({.kind = FrameKind::kHelloStart}, "\xff\xff"); }
     SUBCASE("an answer before the challenge") { raw.Send({.kind = FrameKind::kHelloAnswer}, ""); }
     SUBCASE("a server's frame") { raw.Send({.kind = FrameKind::kHelloVerdict}, ""); }
@@ -266,10 +271,15 @@ TEST_CASE("local server: a peer that breaks the rules loses its connection") {
   }
   SUBCASE("slabs without end") {
     OwnedFd fd = Memfd(4096, F_SEAL_SHRINK);
-    for (uint32_t id = 1; id < kSlabsPerConnectionMax + 5; ++id) raw.Send(SlabFrame(id, 4096), {}, {fd.get()});
+    for (uint32_t id = 1; id < kSlabsPerConnectionMax + 5; ++id)
+      raw.Send(SlabFrame(id, 4096), {}, {fd.get()});
   }
-  SUBCASE("a slab forgotten that was never announced") { raw.Send({.kind = FrameKind::kForgetSlab, .ref = {.slab = 5}}); }
-  SUBCASE("a payload pulled that was never sent") { raw.Send({.kind = FrameKind::kPulled, .id = 1}); }
+  SUBCASE("a slab forgotten that was never announced") {
+    raw.Send({.kind = FrameKind::kForgetSlab, .ref = {.slab = 5}});
+  }
+  SUBCASE("a payload pulled that was never sent") {
+    raw.Send({.kind = FrameKind::kPulled, .id = 1});
+  }
   SUBCASE("bulk outside the rules") {
     OwnedFd leases = Memfd(kLeaseTableBytes, F_SEAL_SHRINK);
     OwnedFd slab = Memfd(1 << 20, F_SEAL_SHRINK);

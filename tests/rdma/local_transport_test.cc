@@ -15,6 +15,7 @@
 
 #include "base/disk.h"
 #include "base/failpoint.h"
+#include "base/metrics.h"
 #include "base/random.h"
 #include "rdma/rpc.h"
 #include "tests/rdma/local_world.h"
@@ -79,16 +80,18 @@ TEST_CASE("local: descriptors travel with a reply and are the caller's own") {
       CHECK((fcntl(fd.get(), F_GETFD) & FD_CLOEXEC) != 0);
     }
   }
-  CHECK(channel->CallAndWait(kMethod, std::string(kFdsMax + 1, 'x'), {}, {}).code() == Code::kInternal);
+  CHECK(channel->CallAndWait(kMethod, std::string(kFdsMax + 1, 'x'), {}, {}).code() ==
+        Code::kInternal);
 }
 
 TEST_CASE("local: the kernel says who calls, and the server's own user may do what nodes may") {
   LocalWorld world;
   auto router = std::make_shared<Router>();
-  router->AddRaw(kMethod, Access::kNodesOnly, nullptr, [](Context& ctx, std::string_view) -> Result<std::string> {
-    return std::to_string(ctx.peer.uid) + "/" + std::to_string(ctx.peer.pid) + "/" +
-           std::to_string(static_cast<int>(ctx.peer.role));
-  });
+  router->AddRaw(kMethod, Access::kNodesOnly, nullptr,
+                 [](Context& ctx, std::string_view) -> Result<std::string> {
+                   return std::to_string(ctx.peer.uid) + "/" + std::to_string(ctx.peer.pid) + "/" +
+                          std::to_string(static_cast<int>(ctx.peer.role));
+                 });
   auto server = Node(1);
   auto listener = server->Listen(world.Address("s"), router);
   REQUIRE(listener.ok());
@@ -106,10 +109,11 @@ TEST_CASE("local: a foreign user gets in where the mode lets it, and not to what
   local.socket_mode = 0666;
   auto router = std::make_shared<Router>();
   std::string data(200'000, 'd');
-  router->AddRaw(kMethod, Access::kAnyone, nullptr, [](Context& ctx, std::string_view) -> Result<std::string> {
-    ctx.reply_bulk = std::move(ctx.bulk);
-    return std::to_string(ctx.peer.uid);
-  });
+  router->AddRaw(kMethod, Access::kAnyone, nullptr,
+                 [](Context& ctx, std::string_view) -> Result<std::string> {
+                   ctx.reply_bulk = std::move(ctx.bulk);
+                   return std::to_string(ctx.peer.uid);
+                 });
   router->AddRaw(wire::Method::kMetaMkdir, Access::kNodesOnly, nullptr,
                  [](Context&, std::string_view) -> Result<std::string> { return std::string(); });
   auto server = Node(1, local);
@@ -126,7 +130,9 @@ TEST_CASE("local: a foreign user gets in where the mode lets it, and not to what
     auto reply = channel->CallAndWait(kMethod, "", AsBytes(data), {});
     if (!reply.ok() || reply->header != "65534") _exit(12);
     if (AsView(reply->bulk.span()) != data) _exit(13);
-    if (channel->CallAndWait(wire::Method::kMetaMkdir, "", {}, {}).code() != Code::kPermissionDenied) _exit(14);
+    if (channel->CallAndWait(wire::Method::kMetaMkdir, "", {}, {}).code() !=
+        Code::kPermissionDenied)
+      _exit(14);
     _exit(0);
   }
   int status = 0;
@@ -216,7 +222,8 @@ TEST_CASE("local: a large answer to a slow reader is queued and arrives whole") 
     large[0] = static_cast<char>(i);
     channel->Call(kMethod, large, {}, {}, [&, i](Result<Payload> result) {
       std::lock_guard lock(mu);
-      bool ok = result.ok() && result->header.size() == 1 << 20 && result->header[0] == static_cast<char>(i);
+      bool ok = result.ok() && result->header.size() == 1 << 20 &&
+                result->header[0] == static_cast<char>(i);
       ++(ok ? whole : other);
       changed.NotifyAll();
     });
@@ -226,7 +233,44 @@ TEST_CASE("local: a large answer to a slow reader is queued and arrives whole") 
   CHECK(whole == 60);
 }
 
-TEST_CASE("local: waiting threads and callbacks share a connection, with deadlines passing among them") {
+TEST_CASE("local: slabs come and go on one connection without end") {
+  LocalWorld world;
+  SlabPool::Options pool_options;
+  pool_options.idle_release = 0;
+  auto pool = SlabPool::Create(pool_options);
+  REQUIRE(pool.ok());
+  TransportOptions options = NodeOptions(2);
+  options.pool = *pool;
+  auto registry = metrics::Registry::Create();
+  options.metrics = registry.get();
+  auto server = Node(1);
+  auto client = world.NewTransport("client", options);
+  auto listener = server->Listen(world.Address("s"), Echo());
+  REQUIRE(listener.ok());
+  auto channel = *client->Connect(world.Address("s"));
+  std::string data(100'000, 'd');
+  // More than a connection may know at once, so that forgetting is part of it.
+  const int rounds = 200;
+  for (int i = 0; i < rounds; ++i) {
+    data[0] = static_cast<char>(i);
+    auto reply = channel->CallAndWait(kMethod, "", AsBytes(data), {});
+    REQUIRE(reply.ok());
+    CHECK(AsView(reply->bulk.span()) == data);
+    reply->bulk.Release();
+    (*pool)->Trim();
+    CHECK((*pool)->BytesMapped() == 0);
+  }
+  for (const char* direction : {"in", "out"}) {
+    auto* bytes = registry->GetCounter("perigee_rdma_bytes_total", "",
+                                       {{"provider", "local"}, {"direction", direction}});
+    CHECK(bytes->Value() > rounds * 100'000);
+  }
+  channel.reset();
+  client.reset();
+}
+
+TEST_CASE(
+    "local: waiting threads and callbacks share a connection, with deadlines passing among them") {
   LocalWorld world;
   const uint64_t seed = 5;
   INFO("seed ", seed);
@@ -249,34 +293,39 @@ TEST_CASE("local: waiting threads and callbacks share a connection, with deadlin
   std::atomic<int> wrong{0}, callbacks{0}, expected{0}, left{6};
   Event done;
   for (int t = 0; t < 6; ++t) {
-    REQUIRE(world.scheduler().Post([&, t] {
-      Random random(seed * 100 + static_cast<uint64_t>(t));
-      for (int i = 0; i < 150; ++i) {
-        std::string header = "f" + std::to_string(t) + "/" + std::to_string(i);
-        if (random.OneIn(12)) {
-          auto late = channel->CallAndWait(kMethod, "s", {}, {static_cast<Nanos>(random.Below(3)) * kMillisecond});
-          // kInternal: another thread emptied the shelf in time.
-          if (late.code() != Code::kDeadlineExceeded && late.code() != Code::kInternal) ++wrong;
-        } else if (random.OneIn(3)) {
-          ++expected;
-          channel->Call(kMethod, header, {}, {}, [&, header](Result<Payload> result) {
-            if (!result.ok() || result->header != header) ++wrong;
-            ++callbacks;
-          });
-        } else {
-          auto reply = channel->CallAndWait(kMethod, header, {}, {});
-          if (!reply.ok() || reply->header != header) ++wrong;
-        }
-        if (random.OneIn(20)) {
-          std::lock_guard lock(mu);
-          shelf.clear();  // late answers
-        }
-      }
-      if (--left == 0) done.Set();
-    }).ok());
+    REQUIRE(world.scheduler()
+                .Post([&, t] {
+                  Random random(seed * 100 + static_cast<uint64_t>(t));
+                  for (int i = 0; i < 150; ++i) {
+                    std::string header = "f" + std::to_string(t) + "/" + std::to_string(i);
+                    if (random.OneIn(12)) {
+                      auto late = channel->CallAndWait(
+                          kMethod, "s", {}, {static_cast<Nanos>(random.Below(3)) * kMillisecond});
+                      // kInternal: another thread emptied the shelf in time.
+                      if (late.code() != Code::kDeadlineExceeded && late.code() != Code::kInternal)
+                        ++wrong;
+                    } else if (random.OneIn(3)) {
+                      ++expected;
+                      channel->Call(kMethod, header, {}, {}, [&, header](Result<Payload> result) {
+                        if (!result.ok() || result->header != header) ++wrong;
+                        ++callbacks;
+                      });
+                    } else {
+                      auto reply = channel->CallAndWait(kMethod, header, {}, {});
+                      if (!reply.ok() || reply->header != header) ++wrong;
+                    }
+                    if (random.OneIn(20)) {
+                      std::lock_guard lock(mu);
+                      shelf.clear();  // late answers
+                    }
+                  }
+                  if (--left == 0) done.Set();
+                })
+                .ok());
   }
   REQUIRE(done.WaitFor(60 * kSecond));
-  // Whatever order they were sent in, all callbacks precede the end of this one's wait for credits; ask until they do.
+  // Whatever order they were sent in, all callbacks precede the end of this one's wait for credits;
+  // ask until they do.
   for (int i = 0; i < 10'000 && callbacks < expected; ++i) {
     CHECK(channel->CallAndWait(kMethod, "f", {}, {}).ok());
   }
@@ -321,9 +370,8 @@ TEST_CASE("local: the server's death fails the call under way") {
   if (child == 0) {
     auto server = CreateLocalTransport(NodeOptions(1));
     if (!server.ok()) _exit(1);
-    auto listener = (*server)->Listen(address, std::make_shared<FunctionHandler>([](std::unique_ptr<ServerCall>) {
-      _exit(0);
-    }));
+    auto listener = (*server)->Listen(
+        address, std::make_shared<FunctionHandler>([](std::unique_ptr<ServerCall>) { _exit(0); }));
     if (!listener.ok() || write(ready[1], "r", 1) != 1) _exit(2);
     pause();
   }

@@ -18,8 +18,10 @@ namespace {
 class SimWorld final : public TransportWorld {
  public:
   explicit SimWorld(uint64_t seed)
-      : scheduler_(ManualScheduler::Create(seed)), network_(SimNetwork::Create(seed, scheduler_.get())) {}
-  std::unique_ptr<Transport> NewTransport(const std::string& host, TransportOptions options) override {
+      : scheduler_(ManualScheduler::Create(seed)),
+        network_(SimNetwork::Create(seed, scheduler_.get())) {}
+  std::unique_ptr<Transport> NewTransport(const std::string& host,
+                                          TransportOptions options) override {
     auto transport = network_->CreateTransport(host, std::move(options));
     REQUIRE(transport.ok());
     return std::move(*transport);
@@ -84,7 +86,8 @@ TEST_CASE("sim: a partition loses what is sent, and heals") {
   CHECK(fresh->CallAndWait(wire::Method::kPing, "", {}, {}).ok());
 }
 
-TEST_CASE("sim: a reset fails the calls under way, tells the server, and the next call reconnects") {
+TEST_CASE(
+    "sim: a reset fails the calls under way, tells the server, and the next call reconnects") {
   Cluster cluster(2);
   REQUIRE(cluster.Call() == Code::kOk);
   cluster.world.network().ResetHost("a");
@@ -129,8 +132,10 @@ TEST_CASE("sim: the same seed gives the same run, another seed another one") {
   std::string first = run(42);
   CHECK(first == run(42));
   CHECK(first != run(43));
-  CHECK(first.find(std::to_string(static_cast<int>(Code::kDeadlineExceeded)) + "@") != std::string::npos);
-  CHECK(first.find(std::to_string(static_cast<int>(Code::kUnavailable)) + "@") != std::string::npos);
+  CHECK(first.find(std::to_string(static_cast<int>(Code::kDeadlineExceeded)) + "@") !=
+        std::string::npos);
+  CHECK(first.find(std::to_string(static_cast<int>(Code::kUnavailable)) + "@") !=
+        std::string::npos);
 }
 
 TEST_CASE("sim: calls of one connection overtake each other") {

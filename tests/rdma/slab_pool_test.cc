@@ -39,7 +39,8 @@ TEST_CASE("pieces of all sizes never overlap and all memory comes back") {
     if (!held.empty() && random.OneIn(2)) {
       size_t i = random.Below(held.size());
       auto& [piece, fill] = held[i];
-      CHECK(std::all_of(piece.data(), piece.data() + piece.size(), [f = fill](uint8_t b) { return b == f; }));
+      CHECK(std::all_of(piece.data(), piece.data() + piece.size(),
+                        [f = fill](uint8_t b) { return b == f; }));
       std::swap(held[i], held.back());
       held.pop_back();
       continue;
@@ -86,22 +87,28 @@ TEST_CASE("waiting allocations are served in order, and none is passed by a late
   Piece second = pool->TryAllocate(512 << 10);
   std::vector<int> served;
   Event large_waits;
-  REQUIRE(scheduler->Post([&] {
-    large_waits.Set();
-    auto large = pool->Allocate(1 << 20, kSecond);
-    served.push_back(large.ok() ? 1 : -1);
-  }).ok());
-  REQUIRE(scheduler->Post([&] {
-    large_waits.Wait();
-    auto small = pool->Allocate(64 << 10, 2 * kSecond);
-    served.push_back(small.ok() ? 2 : -2);
-  }).ok());
-  REQUIRE(scheduler->Post([&] {
-    large_waits.Wait();
-    first.Release();
-    CHECK(!pool->TryAllocate(64 << 10));  // room, but others came first
-    second.Release();
-  }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                large_waits.Set();
+                auto large = pool->Allocate(1 << 20, kSecond);
+                served.push_back(large.ok() ? 1 : -1);
+              })
+              .ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                large_waits.Wait();
+                auto small = pool->Allocate(64 << 10, 2 * kSecond);
+                served.push_back(small.ok() ? 2 : -2);
+              })
+              .ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                large_waits.Wait();
+                first.Release();
+                CHECK(!pool->TryAllocate(64 << 10));  // room, but others came first
+                second.Release();
+              })
+              .ok());
   CHECK(scheduler->RunUntil(nullptr));
   CHECK(served == std::vector<int>{1, 2});
 }
@@ -113,15 +120,19 @@ TEST_CASE("an allocation that gives up lets those behind it through") {
   int served = 0;
   bool told = false;
   Event large_waits;
-  REQUIRE(scheduler->Post([&] {
-    large_waits.Set();
-    CHECK(pool->Allocate(1 << 20, kMillisecond).code() == Code::kDeadlineExceeded);
-  }).ok());
-  REQUIRE(scheduler->Post([&] {
-    large_waits.Wait();
-    pool->OnNextFree([&] { told = true; });
-    if (pool->Allocate(64 << 10, kSecond).ok()) ++served;
-  }).ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                large_waits.Set();
+                CHECK(pool->Allocate(1 << 20, kMillisecond).code() == Code::kDeadlineExceeded);
+              })
+              .ok());
+  REQUIRE(scheduler
+              ->Post([&] {
+                large_waits.Wait();
+                pool->OnNextFree([&] { told = true; });
+                if (pool->Allocate(64 << 10, kSecond).ok()) ++served;
+              })
+              .ok());
   CHECK(scheduler->RunUntil(nullptr));
   CHECK(served == 1);
   CHECK(told);

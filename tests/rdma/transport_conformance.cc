@@ -11,12 +11,9 @@
 
 #include "base/random.h"
 #include "rdma/rpc.h"
+#include "tests/rdma/conformance_pair.h"
 
 namespace perigee::rdma {
-
-constexpr auto kMethod = wire::Method::kPing;
-constexpr Nanos kShort = 60 * kMillisecond;  // a deadline that is meant to pass
-constexpr Nanos kLong = 20 * kSecond;        // one that is not
 
 TransportOptions NodeOptions(uint64_t node_id) {
   TransportOptions options;
@@ -55,83 +52,7 @@ std::unique_ptr<ServerCall> CallShelf::Take() {
 
 namespace {
 
-std::shared_ptr<SlabPool> Pool(uint64_t bytes) {
-  SlabPool::Options options;
-  options.bytes_max = bytes;
-  auto pool = SlabPool::Create(options);
-  REQUIRE(pool.ok());
-  return *pool;
-}
-
-std::string Pattern(size_t bytes, uint64_t seed) {
-  std::string out(bytes, '\0');
-  Random random(seed);
-  random.Fill(out.data(), out.size());
-  return out;
-}
-
-// Answers with what it got.
-void Echo(std::unique_ptr<ServerCall> call) {
-  Payload payload;
-  payload.header = std::string(call->header());
-  payload.bulk = std::move(call->bulk());
-  call->Reply(std::move(payload));
-}
-
-// A server and a client of one world, and the calls between them.
-struct Pair {
-  std::unique_ptr<TransportWorld> world;
-  std::unique_ptr<Transport> server, client;
-  std::shared_ptr<FunctionHandler> handler;
-  std::unique_ptr<Listener> listener;
-  std::shared_ptr<Channel> channel;
-
-  Pair(std::unique_ptr<TransportWorld> w, std::function<void(std::unique_ptr<ServerCall>)> fn,
-       TransportOptions server_options = NodeOptions(1), TransportOptions client_options = NodeOptions(2))
-      : world(std::move(w)) {
-    server = world->NewTransport("server", std::move(server_options));
-    client = world->NewTransport("client", std::move(client_options));
-    handler = std::make_shared<FunctionHandler>(std::move(fn));
-    Listen();
-    auto connected = client->Connect(world->Address("service"));
-    REQUIRE(connected.ok());
-    channel = *connected;
-  }
-  void Listen() {
-    auto listening = server->Listen(world->Address("service"), handler);
-    REQUIRE(listening.ok());
-    listener = std::move(*listening);
-    CHECK(listener->address() == world->Address("service"));
-  }
-  Result<Payload> Call(std::string header, ConstBytes bulk = {}, Nanos timeout = kLong) {
-    return channel->CallAndWait(kMethod, std::move(header), bulk, CallOptions{timeout});
-  }
-};
-
-// Outcomes of asynchronous calls, counted so that one that comes twice is seen.
-struct Outcomes {
-  std::mutex mu;
-  CondVar changed;
-  std::vector<Code> codes;
-
-  Channel::Done Expect() {
-    return [this](Result<Payload> result) {
-      std::lock_guard lock(mu);
-      codes.push_back(result.code());
-      changed.NotifyAll();
-    };
-  }
-  bool Wait(size_t count) {
-    std::unique_lock lock(mu);
-    return changed.WaitFor(lock, 10 * kSecond, [&] { return codes.size() >= count; });
-  }
-  size_t Count(Code code) {
-    std::lock_guard lock(mu);
-    return static_cast<size_t>(std::count(codes.begin(), codes.end(), code));
-  }
-};
-
-void CheckAnswers(const std::function<std::unique_ptr<TransportWorld>()>& make_world) {
+void CheckAnswers(const WorldMaker& make_world) {
   SUBCASE("a call is answered, and the server knows who called") {
     std::mutex mu;
     std::vector<Peer> peers;
@@ -233,10 +154,13 @@ void CheckAnswers(const std::function<std::unique_ptr<TransportWorld>()>& make_w
                   .Post([tally, channel = pair.channel, caller] {
                     Random random(seed + static_cast<uint64_t>(caller));
                     for (int i = 0; i < 60; ++i) {
-                      std::string header = std::to_string(caller) + std::string(random.Below(300), 'x');
-                      std::string bulk = random.OneIn(4) ? Pattern(random.Below(90'000) + 1, random.Next()) : "";
+                      std::string header =
+                          std::to_string(caller) + std::string(random.Below(300), 'x');
+                      std::string bulk =
+                          random.OneIn(4) ? Pattern(random.Below(90'000) + 1, random.Next()) : "";
                       auto reply = channel->CallAndWait(kMethod, header, AsBytes(bulk), {});
-                      if (!reply.ok() || reply->header != header || AsView(reply->bulk.span()) != bulk) {
+                      if (!reply.ok() || reply->header != header ||
+                          AsView(reply->bulk.span()) != bulk) {
                         ++tally->wrong;
                       }
                     }
@@ -273,15 +197,17 @@ void CheckAnswers(const std::function<std::unique_ptr<TransportWorld>()>& make_w
     reply = channel->CallAndWait(wire::Method::kMetaLookup, "", {}, {});
     REQUIRE(reply.ok());
     CHECK(reply->header == "2");
-    CHECK(channel->CallAndWait(wire::Method::kMetaMkdir, "", {}, {}).code() == Code::kUnimplemented);
-    CHECK(channel->CallAndWait(static_cast<wire::Method>(5000), "", {}, {}).code() == Code::kUnimplemented);
+    CHECK(channel->CallAndWait(wire::Method::kMetaMkdir, "", {}, {}).code() ==
+          Code::kUnimplemented);
+    CHECK(channel->CallAndWait(static_cast<wire::Method>(5000), "", {}, {}).code() ==
+          Code::kUnimplemented);
     CHECK(inline_calls == 1);
     CHECK(pool_calls == 1);
     (*listener)->Stop();
   }
 }
 
-void CheckTimeAndBounds(const std::function<std::unique_ptr<TransportWorld>()>& make_world) {
+void CheckTimeAndBounds(const WorldMaker& make_world) {
   SUBCASE("a call ends at its deadline, and its late answer goes nowhere") {
     CallShelf shelf;
     std::string data = Pattern(100'000, 3);
@@ -313,10 +239,13 @@ void CheckTimeAndBounds(const std::function<std::unique_ptr<TransportWorld>()>& 
     TransportOptions client = NodeOptions(2);
     client.credits = 2;
     client.waiting_max = 3;
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
-      if (call->header() == "hold") return shelf.Put(std::move(call));
-      Echo(std::move(call));
-    }, NodeOptions(1), client);
+    Pair pair(
+        make_world(),
+        [&](std::unique_ptr<ServerCall> call) {
+          if (call->header() == "hold") return shelf.Put(std::move(call));
+          Echo(std::move(call));
+        },
+        NodeOptions(1), client);
     REQUIRE(pair.Call("connect").ok());
     Outcomes outcomes;
     for (int i = 0; i < 6; ++i) {
@@ -339,10 +268,13 @@ void CheckTimeAndBounds(const std::function<std::unique_ptr<TransportWorld>()>& 
     TransportOptions client = NodeOptions(2);
     client.credits = 1;
     std::atomic<int> served{0};
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
-      ++served;
-      shelf.Put(std::move(call));
-    }, NodeOptions(1), client);
+    Pair pair(
+        make_world(),
+        [&](std::unique_ptr<ServerCall> call) {
+          ++served;
+          shelf.Put(std::move(call));
+        },
+        NodeOptions(1), client);
     Outcomes outcomes;
     pair.channel->Call(kMethod, "first", {}, CallOptions{kLong}, outcomes.Expect());
     auto first = shelf.Take();
@@ -358,19 +290,23 @@ void CheckTimeAndBounds(const std::function<std::unique_ptr<TransportWorld>()>& 
     TransportOptions server = NodeOptions(1);
     server.pool = Pool(256 << 10);  // room for two payloads
     CallShelf shelf;
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) { shelf.Put(std::move(call)); }, server);
+    Pair pair(
+        make_world(), [&](std::unique_ptr<ServerCall> call) { shelf.Put(std::move(call)); },
+        server);
     Outcomes outcomes;
     std::vector<std::string> data;
     for (uint64_t i = 0; i < 8; ++i) data.push_back(Pattern(100'000, i));
     for (auto& bulk : data) {
-      pair.channel->Call(kMethod, bulk.substr(0, 8), AsBytes(bulk), CallOptions{kLong}, outcomes.Expect());
+      pair.channel->Call(kMethod, bulk.substr(0, 8), AsBytes(bulk), CallOptions{kLong},
+                         outcomes.Expect());
     }
     for (size_t i = 0; i < data.size(); ++i) {
       auto call = shelf.Take();
       REQUIRE(call != nullptr);
       bool whole = false;
       for (auto& bulk : data) {
-        whole = whole || (call->header() == bulk.substr(0, 8) && AsView(call->bulk().span()) == bulk);
+        whole =
+            whole || (call->header() == bulk.substr(0, 8) && AsView(call->bulk().span()) == bulk);
       }
       CHECK(whole);
       call->bulk().Release();
@@ -399,12 +335,15 @@ void CheckTimeAndBounds(const std::function<std::unique_ptr<TransportWorld>()>& 
     auto server_pool = Pool(16 << 20);
     TransportOptions server = NodeOptions(1);
     server.pool = server_pool;
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
-      Payload payload;
-      payload.bulk = server_pool->TryAllocate(data.size());
-      std::memcpy(payload.bulk.data(), data.data(), data.size());
-      call->Reply(std::move(payload));
-    }, server, client);
+    Pair pair(
+        make_world(),
+        [&](std::unique_ptr<ServerCall> call) {
+          Payload payload;
+          payload.bulk = server_pool->TryAllocate(data.size());
+          std::memcpy(payload.bulk.data(), data.data(), data.size());
+          call->Reply(std::move(payload));
+        },
+        server, client);
     auto held = client.pool->Allocate(128 << 10, 0);
     REQUIRE(held.ok());
     CHECK(pair.Call("", {}, kShort).code() == Code::kDeadlineExceeded);
@@ -419,153 +358,6 @@ void CheckTimeAndBounds(const std::function<std::unique_ptr<TransportWorld>()>& 
     auto reply = pair.Call("");
     REQUIRE(reply.ok());
     CHECK(AsView(reply->bulk.span()) == data);
-  }
-}
-
-void CheckConnections(const std::function<std::unique_ptr<TransportWorld>()>& make_world) {
-  SUBCASE("a stopped server fails its calls, and the channel finds the next one by itself") {
-    CallShelf shelf;
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
-      if (call->header() == "hold") return shelf.Put(std::move(call));
-      Echo(std::move(call));
-    });
-    REQUIRE(pair.Call("connect").ok());
-    Outcomes outcomes;
-    pair.channel->Call(kMethod, "hold", {}, CallOptions{kLong}, outcomes.Expect());
-    auto held = shelf.Take();
-    REQUIRE(held != nullptr);
-    pair.listener->Stop();
-    CHECK(pair.handler->disconnects() == 1);
-    REQUIRE(outcomes.Wait(1));
-    CHECK(outcomes.Count(Code::kUnavailable) == 1);
-    CHECK(pair.Call("nobody").code() == Code::kUnavailable);
-    CHECK(!pair.channel->Healthy());
-    Echo(std::move(held));  // into the void
-    pair.listener.reset();
-    pair.Listen();
-    auto reply = pair.Call("back");
-    REQUIRE_MESSAGE(reply.ok(), reply.status().ToString());
-    CHECK(pair.channel->Healthy());
-  }
-
-  SUBCASE("a closed channel cancels its calls and stays closed") {
-    CallShelf shelf;
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) { shelf.Put(std::move(call)); });
-    Outcomes outcomes;
-    pair.channel->Call(kMethod, "held", {}, CallOptions{kLong}, outcomes.Expect());
-    auto held = shelf.Take();
-    REQUIRE(held != nullptr);
-    pair.channel->Close();
-    REQUIRE(outcomes.Wait(1));
-    CHECK(outcomes.Count(Code::kCancelled) == 1);
-    CHECK(pair.Call("after").code() == Code::kCancelled);
-    pair.channel->Call(kMethod, "after", {}, {}, outcomes.Expect());
-    REQUIRE(outcomes.Wait(2));
-    CHECK(outcomes.Count(Code::kCancelled) == 2);
-    CHECK(pair.handler->WaitForDisconnects(1));
-    held->Reply({});
-  }
-
-  SUBCASE("a client with another secret is refused, and so is a server with another one") {
-    TransportOptions other = NodeOptions(2);
-    other.cluster_secret = "some other secret";
-    Pair pair(make_world(), Echo, NodeOptions(1), other);
-    CHECK(pair.Call("x").code() == Code::kUnauthenticated);
-    CHECK(pair.Call("x").code() == Code::kUnauthenticated);
-    CHECK(pair.handler->disconnects() == 0);
-    TransportOptions none;
-    auto plain = pair.world->NewTransport("plain", none);
-    auto listener = plain->Listen(pair.world->Address("plain"), pair.handler);
-    REQUIRE(listener.ok());
-    auto channel = *pair.client->Connect(pair.world->Address("plain"));
-    CHECK(channel->CallAndWait(kMethod, "x", {}, {}).code() == Code::kUnauthenticated);
-    (*listener)->Stop();
-  }
-
-  SUBCASE("a client without the secret is a user") {
-    std::mutex mu;
-    std::optional<Peer> seen;
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
-      {
-        std::lock_guard lock(mu);
-        seen = call->peer();
-      }
-      Echo(std::move(call));
-    }, NodeOptions(1), TransportOptions{.node_id = 77});
-    REQUIRE(pair.Call("x").ok());
-    std::lock_guard lock(mu);
-    CHECK(seen->role == Role::kUser);
-    CHECK(seen->node_id == 0);
-  }
-
-  SUBCASE("where nobody listens a call fails soon, and one address has one listener") {
-    Pair pair(make_world(), Echo);
-    auto nowhere = *pair.client->Connect(pair.world->Address("nowhere"));
-    CHECK(nowhere->Healthy());
-    CHECK(nowhere->CallAndWait(kMethod, "", {}, {}).code() == Code::kUnavailable);
-    CHECK(!nowhere->Healthy());
-    CHECK(pair.client->Listen(pair.world->Address("service"), pair.handler).code() == Code::kAlreadyExists);
-    CHECK(pair.client->Listen("elsewhere:x", pair.handler).code() == Code::kInvalidArgument);
-    CHECK(pair.client->Connect("elsewhere:x").code() == Code::kInvalidArgument);
-    CHECK(pair.Call("still there").ok());
-  }
-
-  SUBCASE("each connection has its own number, and its end is told once") {
-    std::mutex mu;
-    std::vector<uint64_t> connections;
-    Pair pair(make_world(), [&](std::unique_ptr<ServerCall> call) {
-      {
-        std::lock_guard lock(mu);
-        connections.push_back(call->peer().connection);
-      }
-      Echo(std::move(call));
-    });
-    for (int i = 0; i < 3; ++i) {
-      auto channel = *pair.client->Connect(pair.world->Address("service"));
-      REQUIRE(channel->CallAndWait(kMethod, "", {}, {}).ok());
-    }
-    REQUIRE(pair.handler->WaitForDisconnects(3));
-    pair.listener->Stop();
-    CHECK(pair.handler->disconnects() == 3);
-    std::lock_guard lock(mu);
-    REQUIRE(connections.size() == 3);
-    CHECK(connections[0] != connections[1]);
-    CHECK(connections[1] != connections[2]);
-  }
-
-  SUBCASE("connections beyond the bound are turned away") {
-    TransportOptions server = NodeOptions(1);
-    server.connections_max = 1;
-    Pair pair(make_world(), Echo, server);
-    REQUIRE(pair.Call("first").ok());
-    auto second = *pair.client->Connect(pair.world->Address("service"));
-    CHECK(second->CallAndWait(kMethod, "", {}, {}).code() == Code::kUnavailable);
-    pair.channel->Close();
-    REQUIRE(pair.handler->WaitForDisconnects(1));
-    Status last;
-    // The place is free shortly after the disconnect was told.
-    for (int i = 0; i < 1000; ++i) {
-      last = second->CallAndWait(kMethod, "", {}, {}).status();
-      if (last.ok()) break;
-    }
-    CHECK_MESSAGE(last.ok(), last.ToString());
-  }
-
-  SUBCASE("calls and bytes are counted") {
-    auto registry = metrics::Registry::Create();
-    TransportOptions server = NodeOptions(1), client = NodeOptions(2);
-    client.metrics = registry.get();
-    Pair pair(make_world(), Echo, server, client);
-    for (int i = 0; i < 4; ++i) REQUIRE(pair.Call("x", AsBytes("some bulk")).ok());
-    auto* calls = registry->GetCounter("perigee_rdma_calls_total", "",
-                                       {{"provider", pair.client->name()}, {"direction", "out"}});
-    auto* bytes = registry->GetCounter("perigee_rdma_bytes_total", "",
-                                       {{"provider", pair.client->name()}, {"direction", "out"}});
-    CHECK(calls->Value() == 4);
-    CHECK(bytes->Value() >= 36);
-    // The registry must outlive what counts.
-    pair.channel.reset();
-    pair.client.reset();
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// What every transport provider must do. A provider's test makes a world and calls CheckTransportConformance from a
-// TEST_CASE; each SUBCASE gets a fresh world.
+// What every transport provider must do. A provider's test makes a world and calls
+// CheckTransportConformance from a TEST_CASE; each SUBCASE gets a fresh world.
 
 #include <deque>
 #include <functional>
@@ -17,7 +17,8 @@ namespace perigee::rdma {
 class TransportWorld {
  public:
   virtual ~TransportWorld() = default;
-  virtual std::unique_ptr<Transport> NewTransport(const std::string& host, TransportOptions options) = 0;
+  virtual std::unique_ptr<Transport> NewTransport(const std::string& host,
+                                                  TransportOptions options) = 0;
   virtual std::string Address(const std::string& name) = 0;
   virtual Scheduler& scheduler() = 0;  // runs handlers and concurrent callers
 };
@@ -30,7 +31,8 @@ TransportOptions NodeOptions(uint64_t node_id);
 // A handler whose behaviour is a function; remembers who disconnected.
 class FunctionHandler final : public Handler {
  public:
-  explicit FunctionHandler(std::function<void(std::unique_ptr<ServerCall>)> fn) : fn_(std::move(fn)) {}
+  explicit FunctionHandler(std::function<void(std::unique_ptr<ServerCall>)> fn)
+      : fn_(std::move(fn)) {}
   void OnCall(std::unique_ptr<ServerCall> call) override { fn_(std::move(call)); }
   void OnDisconnect(const Peer& peer) override;
   size_t disconnects() const;
