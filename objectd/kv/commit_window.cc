@@ -25,7 +25,8 @@ Status CommitWindow::Validate(const ReadSet& reads, Position snapshot) const {
     if (it != last_write_.end() && it->second > snapshot) return Conflict("a key read was changed");
   }
   if (reads.ranges.empty()) return Status::Ok();
-  for (auto commit = commits_.rbegin(); commit != commits_.rend() && commit->position > snapshot; ++commit) {
+  for (auto commit = commits_.rbegin(); commit != commits_.rend() && commit->position > snapshot;
+       ++commit) {
     for (const Range& range : reads.ranges) {
       if (Touches(commit->keys, range)) return Conflict("a range read was changed");
     }

@@ -1,7 +1,7 @@
 #pragma once
-// CommitWindow: which keys the recent commits wrote, so that a commit can be validated against those that came after
-// its snapshot. Bounded: the oldest commits are forgotten first, and a snapshot older than what is remembered is a
-// conflict (the closure runs again on a newer one).
+// CommitWindow: which keys the recent commits wrote, so that a commit can be validated against
+// those that came after its snapshot. Bounded: the oldest commits are forgotten first, and a
+// snapshot older than what is remembered is a conflict (the closure runs again on a newer one).
 // Thread rule: guarded by its owner.
 
 #include <cstddef>
@@ -21,7 +21,8 @@ class CommitWindow {
   // Commits up to `floor` are not remembered.
   CommitWindow(size_t bytes_max, Position floor) : bytes_max_(bytes_max), floor_(floor) {}
 
-  // kConflict when a commit after `snapshot` wrote what `reads` names, or when that is not known any more.
+  // kConflict when a commit after `snapshot` wrote what `reads` names, or when that is not known
+  // any more.
   Status Validate(const ReadSet& reads, Position snapshot) const;
   // `keys` sorted, without duplicates; positions grow.
   void Add(Position position, std::vector<std::string> keys);

@@ -60,7 +60,8 @@ void FeedIndex::RaiseLowWater(Position to, Step* step) {
 }
 
 Status FeedIndex::Check(Position after, Position visible) const {
-  if (after < low_water_) return Status(Code::kResync, "events at this position are no longer kept");
+  if (after < low_water_)
+    return Status(Code::kResync, "events at this position are no longer kept");
   if (after > visible) return Status(Code::kResync, "this position is ahead of the store");
   if (Lost(after)) return Status(Code::kResync, "commits up to this position were lost in a crash");
   return Status::Ok();

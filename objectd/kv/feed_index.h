@@ -1,10 +1,12 @@
 #pragma once
 // FeedIndex: how far back the change feed reaches, and which positions never came to be.
 //
-// Trimming is by marks: every 1/64 of the events kept, the position and the count of events so far are noted, and when
-// enough events follow a mark, everything up to it goes. So at least `events_kept` events stay, and about 64 marks.
-// A gap (last, resumed) is left by a crash: commits after `last` were lost, the next one is `resumed`. A consumer whose
-// position lies inside a gap has seen events that did not happen: it is told to resync.
+// Trimming is by marks: every 1/64 of the events kept, the position and the count of events so far
+// are noted, and when enough events follow a mark, everything up to it goes. So at least
+// `events_kept` events stay, and about 64 marks.
+// A gap (last, resumed) is left by a crash: commits after `last` were lost, the next one is
+// `resumed`. A consumer whose position lies inside a gap has seen events that did not happen: it is
+// told to resync.
 // Thread rule: guarded by its owner.
 
 #include <cstdint>
@@ -38,12 +40,14 @@ class FeedIndex {
 
   explicit FeedIndex(uint64_t events_kept);
   // From what was stored; both ascending.
-  void Restore(Position low_water, uint64_t events_total, std::vector<Mark> marks, std::vector<Gap> gaps);
+  void Restore(Position low_water, uint64_t events_total, std::vector<Mark> marks,
+               std::vector<Gap> gaps);
 
   Step Commit(Position position, size_t events);
   Step AddGap(Gap gap);
 
-  // kResync when a reader that stands at `after` would miss something; `visible` is where the feed ends.
+  // kResync when a reader that stands at `after` would miss something; `visible` is where the feed
+  // ends.
   Status Check(Position after, Position visible) const;
   bool Lost(Position position) const;  // of a commit that a crash took back
   uint64_t events_total() const { return events_total_; }
@@ -59,11 +63,13 @@ class FeedIndex {
   std::deque<Gap> gaps_;
 };
 
-// Builds a page out of events in order. A page ends between commits: it may be over `limit` by what is left of one.
+// Builds a page out of events in order. A page ends between commits: it may be over `limit` by what
+// is left of one.
 class FeedPageBuilder {
  public:
   FeedPageBuilder(Position after, size_t limit) : limit_(limit), next_(after) {}
-  bool Add(Position position, std::string_view event);  // false: the page is full, this one is not in it
+  bool Add(Position position,
+           std::string_view event);  // false: the page is full, this one is not in it
   // `visible`: where the feed ended when it was read.
   FeedPage Finish(Position visible, Position durable) &&;
 

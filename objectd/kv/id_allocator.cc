@@ -8,7 +8,8 @@
 
 namespace perigee::objectd::kv {
 
-// The counter's value, 8 bytes little-endian, is the last id reserved; absent is 0, so ids start at 1.
+// The counter's value, 8 bytes little-endian, is the last id reserved; absent is 0, so ids start at
+// 1.
 struct IdAllocator::State {
   Store& store;
   const std::string counter_key;
@@ -31,10 +32,12 @@ Result<IdAllocator::State::Ids> IdAllocator::State::Reserve(uint64_t count) {
     PERIGEE_ASSIGN(std::optional<std::string> stored, txn.Get(counter_key, ReadMode::kConflict));
     uint64_t used = 0;
     if (stored) {
-      if (stored->size() != sizeof used) return Status(Code::kCorrupt, "an id counter is not 8 bytes");
+      if (stored->size() != sizeof used)
+        return Status(Code::kCorrupt, "an id counter is not 8 bytes");
       used = GetLe<uint64_t>(AsBytes(*stored).data());
     }
-    if (count > std::numeric_limits<uint64_t>::max() - used) return Status(Code::kNoSpace, "out of ids");
+    if (count > std::numeric_limits<uint64_t>::max() - used)
+      return Status(Code::kNoSpace, "out of ids");
     ids = {used + 1, used + count};
     std::string value(sizeof used, '\0');
     PutLe(reinterpret_cast<uint8_t*>(value.data()), ids.last);

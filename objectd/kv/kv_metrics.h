@@ -15,7 +15,8 @@ struct KvMetrics {
   static KvMetrics Of(metrics::Registry* registry) {
     if (registry == nullptr) return {};
     return {registry->GetCounter("perigee_kv_commits_total", "Metadata transactions committed"),
-            registry->GetCounter("perigee_kv_conflicts_total", "Metadata transactions run again after a conflict"),
+            registry->GetCounter("perigee_kv_conflicts_total",
+                                 "Metadata transactions run again after a conflict"),
             registry->GetCounter("perigee_kv_syncs_total", "Syncs of a metadata mirror's log"),
             registry->GetCounter("perigee_kv_mirrors_ejected_total", "Metadata mirrors ejected"),
             registry->GetGauge("perigee_kv_mirrors_in_sync", "Metadata mirrors in sync")};

@@ -39,7 +39,8 @@ class MemStoreImpl final : public MemStore {
   class View;
   class Walker;
 
-  Result<Position> Commit(const OverlayTransaction& txn, Position snapshot);  // kConflict: run again
+  Result<Position> Commit(const OverlayTransaction& txn,
+                          Position snapshot);  // kConflict: run again
 
   Clock* const clock_;
   std::mutex mu_;  // guards all below; never held while a closure runs
@@ -75,7 +76,8 @@ class MemStoreImpl::View final : public SnapshotReader {
     std::lock_guard lock(store_.mu_);
     return store_.data_.Get(key, position_);
   }
-  Result<std::vector<std::optional<std::string>>> GetMany(const std::vector<std::string>& keys) override {
+  Result<std::vector<std::optional<std::string>>> GetMany(
+      const std::vector<std::string>& keys) override {
     std::lock_guard lock(store_.mu_);
     std::vector<std::optional<std::string>> out;
     out.reserve(keys.size());
@@ -141,7 +143,8 @@ Result<Position> MemStoreImpl::Commit(const OverlayTransaction& txn, Position sn
   std::lock_guard lock(mu_);
   if (feed_.Lost(snapshot)) return Status(Code::kConflict, "what was read was lost in a crash");
   if (txn.writes().empty()) return snapshot;
-  if (fail_one_in_ != 0 && conflicts_.OneIn(fail_one_in_)) return Status(Code::kConflict, "injected");
+  if (fail_one_in_ != 0 && conflicts_.OneIn(fail_one_in_))
+    return Status(Code::kConflict, "injected");
   PERIGEE_TRY(window_.Validate(txn.reads(), snapshot));
 
   std::vector<std::pair<std::string, std::optional<std::string>>> resolved;

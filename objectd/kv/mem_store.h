@@ -1,5 +1,6 @@
 #pragma once
-// MemStore: the Store in memory, for tests and simulations. The same semantics, conflicts and limits as RocksStore.
+// MemStore: the Store in memory, for tests and simulations. The same semantics, conflicts and
+// limits as RocksStore.
 
 #include <cstdint>
 #include <memory>

@@ -24,13 +24,16 @@ Status Admit(MirrorMembership* membership, uint64_t drive_id) {
 
 }  // namespace
 
-Status EjectDurably(MirrorMembership* membership, const MirrorPlace& place, const std::string& reason) {
+Status EjectDurably(MirrorMembership* membership, const MirrorPlace& place,
+                    const std::string& reason) {
   Status st = Eject(membership, place.drive_id, reason);
   if (st.ok()) {
-    log::Warn("metadata_mirror_ejected", {{"drive", place.drive_id}, {"dir", place.dir}, {"reason", reason}});
+    log::Warn("metadata_mirror_ejected",
+              {{"drive", place.drive_id}, {"dir", place.dir}, {"reason", reason}});
     return st;
   }
-  log::Error("metadata_mirror_eject_failed", {{"drive", place.drive_id}, {"reason", reason}, {"error", st}});
+  log::Error("metadata_mirror_eject_failed",
+             {{"drive", place.drive_id}, {"reason", reason}, {"error", st}});
   return st.With("eject the metadata mirror in " + place.dir);
 }
 

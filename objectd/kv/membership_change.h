@@ -8,7 +8,8 @@
 
 namespace perigee::objectd::kv {
 
-Status EjectDurably(MirrorMembership* membership, const MirrorPlace& place, const std::string& reason);
+Status EjectDurably(MirrorMembership* membership, const MirrorPlace& place,
+                    const std::string& reason);
 Status AdmitDurably(MirrorMembership* membership, const MirrorPlace& place);
 
 }  // namespace perigee::objectd::kv

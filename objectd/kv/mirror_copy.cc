@@ -39,7 +39,8 @@ CopyOutcome CopyFamily(RocksView& view, rocksdb::ColumnFamilyHandle* from, Rocks
     if (put.ok()) put = to.db()->Write(write, &batch);
     if (!put.ok()) return Blame(CopyFault::kTarget, FromRocks(put, "copy to " + to.place().dir));
   }
-  return Blame(CopyFault::kSource, FromRocks(it->status(), "copy from " + view.mirror()->place().dir));
+  return Blame(CopyFault::kSource,
+               FromRocks(it->status(), "copy from " + view.mirror()->place().dir));
 }
 
 Status FlushCopy(RocksMirror& to) {
@@ -69,7 +70,8 @@ CopyOutcome WalFollower::FollowTo(Position until) {
     if (done.fault != CopyFault::kNone) return done;
     // The end of a log that is being written can look unfinished for a moment.
     stalls = have_ == before ? stalls + 1 : 0;
-    if (stalls > kStallsMax) return {CopyFault::kSource, Status(Code::kStale, "the log ends too early")};
+    if (stalls > kStallsMax)
+      return {CopyFault::kSource, Status(Code::kStale, "the log ends too early")};
   }
   return {};
 }
@@ -78,8 +80,9 @@ CopyOutcome WalFollower::FollowOnce(Position until) {
   std::unique_ptr<rocksdb::TransactionLogIterator> it;
   rocksdb::Status found = source_.db()->GetUpdatesSince(sequence_, &it);
   if (!found.ok()) {
-    return {CopyFault::kSource, Status(Code::kStale, "the log of " + source_.place().dir +
-                                                         " does not reach back: " + found.ToString())};
+    return {CopyFault::kSource,
+            Status(Code::kStale, "the log of " + source_.place().dir +
+                                     " does not reach back: " + found.ToString())};
   }
   for (; it->Valid() && have_ < until; it->Next()) {
     rocksdb::BatchResult batch = it->GetBatch();
@@ -88,7 +91,8 @@ CopyOutcome WalFollower::FollowOnce(Position until) {
     if (!head.ok()) return {CopyFault::kSource, std::move(head).TakeStatus()};
     if (head->position > have_) {
       if (head->previous != have_) {
-        return {CopyFault::kSource, Status(Code::kStale, "the log of " + source_.place().dir + " starts later")};
+        return {CopyFault::kSource,
+                Status(Code::kStale, "the log of " + source_.place().dir + " starts later")};
       }
       Status st = to_.Write(bytes);
       if (!st.ok()) return Blame(CopyFault::kTarget, std::move(st));
@@ -97,12 +101,14 @@ CopyOutcome WalFollower::FollowOnce(Position until) {
     sequence_ = batch.sequence + batch.writeBatchPtr->Count();
   }
   if (have_ >= until || it->status().ok() || it->status().IsTryAgain()) return {};
-  return {CopyFault::kSource, Status(Code::kStale, "the log of " + source_.place().dir + ": " + it->status().ToString())};
+  return {CopyFault::kSource, Status(Code::kStale, "the log of " + source_.place().dir + ": " +
+                                                       it->status().ToString())};
 }
 
 Result<uint64_t> FindInLog(RocksMirror& source, Position have) {
   rocksdb::VectorLogPtr files;
-  PERIGEE_TRY(FromRocks(source.db()->GetSortedWalFiles(files), "list the logs of " + source.place().dir));
+  PERIGEE_TRY(
+      FromRocks(source.db()->GetSortedWalFiles(files), "list the logs of " + source.place().dir));
   for (auto file = files.rbegin(); file != files.rend(); ++file) {
     uint64_t sequence = (*file)->StartSequence();
     if (sequence == 0) continue;  // empty
@@ -112,17 +118,22 @@ Result<uint64_t> FindInLog(RocksMirror& source, Position have) {
     PERIGEE_ASSIGN(Head head, HeadOfBatch(batch.writeBatchPtr->Data()));
     if (head.previous <= have) return batch.sequence;
   }
-  return Status(Code::kStale, "the log of " + source.place().dir + " does not reach back far enough");
+  return Status(Code::kStale,
+                "the log of " + source.place().dir + " does not reach back far enough");
 }
 
-FileDeletionPause::FileDeletionPause(std::shared_ptr<RocksMirror> source) : source_(std::move(source)) {
-  status_ = FromRocks(source_->db()->DisableFileDeletions(), "keep the files of " + source_->place().dir);
+FileDeletionPause::FileDeletionPause(std::shared_ptr<RocksMirror> source)
+    : source_(std::move(source)) {
+  status_ =
+      FromRocks(source_->db()->DisableFileDeletions(), "keep the files of " + source_->place().dir);
 }
 
 FileDeletionPause::~FileDeletionPause() {
   if (!status_.ok()) return;
-  Status st = FromRocks(source_->db()->EnableFileDeletions(false), "release the files of " + source_->place().dir);
-  if (!st.ok()) log::Warn("metadata_mirror_files_kept", {{"dir", source_->place().dir}, {"error", st}});
+  Status st = FromRocks(source_->db()->EnableFileDeletions(false),
+                        "release the files of " + source_->place().dir);
+  if (!st.ok())
+    log::Warn("metadata_mirror_files_kept", {{"dir", source_->place().dir}, {"error", st}});
 }
 
 }  // namespace perigee::objectd::kv

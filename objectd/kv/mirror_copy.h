@@ -1,8 +1,10 @@
 #pragma once
-// How a mirror gets what another one has: by the other's write-ahead log when it reaches back far enough, or whole.
+// How a mirror gets what another one has: by the other's write-ahead log when it reaches back far
+// enough, or whole.
 //
-// A mirror that is in sync but far behind is never overwritten in place, since what it has was acknowledged: the copy is made
-// beside it in <dir>.copy, then <dir> becomes <dir>.old and the copy <dir>. A crash in between is undone by RecoverMirrorDir.
+// A mirror that is in sync but far behind is never overwritten in place, since what it has was
+// acknowledged: the copy is made beside it in <dir>.copy, then <dir> becomes <dir>.old and the copy
+// <dir>. A crash in between is undone by RecoverMirrorDir.
 // Thread rule: one thread per target.
 
 #include <atomic>
@@ -25,14 +27,14 @@ struct CopyOutcome {
 // Puts all of `view` into the empty `to`, which is then synced and stands at the view's position.
 CopyOutcome CopySnapshot(RocksView& view, RocksMirror& to, const std::atomic<bool>* cancelled);
 
-// Follows the log of `source`, which must outlive it. `to` stands at `have`; `sequence` is a RocksDB sequence number of the
-// source at or before the first batch wanted.
+// Follows the log of `source`, which must outlive it. `to` stands at `have`; `sequence` is a
+// RocksDB sequence number of the source at or before the first batch wanted.
 class WalFollower {
  public:
   WalFollower(RocksMirror& source, RocksMirror& to, Position have, uint64_t sequence)
       : source_(source), to_(to), have_(have), sequence_(sequence) {}
-  // Until `to` stands at `until`, which the source has. Not synced. A log that does not reach back far enough: kSource with
-  // kStale, and a whole copy is the way.
+  // Until `to` stands at `until`, which the source has. Not synced. A log that does not reach back
+  // far enough: kSource with kStale, and a whole copy is the way.
   CopyOutcome FollowTo(Position until);
   Position have() const { return have_; }
 
@@ -62,7 +64,8 @@ class FileDeletionPause {
   Status status_;
 };
 
-// Makes `place` hold what `source` has, at its newest position. The mirror in `place` must be closed.
+// Makes `place` hold what `source` has, at its newest position. The mirror in `place` must be
+// closed.
 CopyOutcome ReplaceByCopy(std::shared_ptr<RocksMirror> source, std::shared_ptr<RocksEngine> engine,
                           const MirrorPlace& place);
 // Before a mirror is opened: finishes or undoes an interrupted ReplaceByCopy.

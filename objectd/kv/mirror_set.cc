@@ -9,13 +9,17 @@
 namespace perigee::objectd::kv {
 namespace {
 
-constexpr size_t kQueueBytesMax = 8 << 20;      // of one mirror; then commits wait for it
-constexpr size_t kHeldQueueBytesMax = 64 << 20;  // of one that is being copied to; then the copy fails
-constexpr size_t kDrainBatchesMax = 64;          // that one committer writes for others
+// Of one mirror's queue; beyond it, commits wait.
+constexpr size_t kQueueBytesMax = 8 << 20;
+// Of the queue of a mirror that is being copied to; beyond it, the copy fails.
+constexpr size_t kHeldQueueBytesMax = 64 << 20;
+// That one committer writes for others.
+constexpr size_t kDrainBatchesMax = 64;
 
 }  // namespace
 
-MirrorSet::MirrorSet(Options options, std::vector<std::shared_ptr<RocksMirror>> mirrors, Position position)
+MirrorSet::MirrorSet(Options options, std::vector<std::shared_ptr<RocksMirror>> mirrors,
+                     Position position)
     : options_(options), assigned_(position), visible_(position), durable_(position) {
   for (auto& mirror : mirrors) {
     auto member = std::make_shared<Member>();
@@ -42,7 +46,8 @@ void MirrorSet::Enqueue(BatchRef batch) {
     m->queue.push_back(batch);
     m->queue_bytes += batch->bytes.size();
     if (m->state == Member::State::kHeld) {
-      if (m->queue_bytes > kHeldQueueBytesMax) FailLocked(m, "commits came faster than the copy could follow");
+      if (m->queue_bytes > kHeldQueueBytesMax)
+        FailLocked(m, "commits came faster than the copy could follow");
     } else if (m != primary_) {
       m->work.NotifyAll();
     }
@@ -114,7 +119,8 @@ void MirrorSet::RequestSyncLocked(Position position) {
 
 Status MirrorSet::WaitDurable(Position position) {
   Lock lock(mu_);
-  if (position > assigned_) return Status(Code::kInvalidArgument, "no commit has this position yet");
+  if (position > assigned_)
+    return Status(Code::kInvalidArgument, "no commit has this position yet");
   if (!dead_ && durable_ < position) RequestSyncLocked(position);
   while (!dead_ && durable_ < position) durable_cv_.Wait(lock);
   PERIGEE_TRY(DeadLocked());
@@ -267,7 +273,8 @@ std::vector<uint64_t> MirrorSet::InSync() {
   std::lock_guard lock(mu_);
   std::vector<uint64_t> out;
   for (const MemberRef& m : members_) {
-    if (m->state == Member::State::kInSync && !m->failed) out.push_back(m->mirror->place().drive_id);
+    if (m->state == Member::State::kInSync && !m->failed)
+      out.push_back(m->mirror->place().drive_id);
   }
   return out;
 }
@@ -300,7 +307,8 @@ MirrorSet::MemberRef MirrorSet::Attach(std::shared_ptr<RocksMirror> mirror) {
 
 Status MirrorSet::Join(const MemberRef& m, Position position) {
   Lock lock(mu_);
-  Position goal = assigned_;  // not before what is durable now; and from now on durable waits for this mirror
+  // Not before what is durable now; and from now on durable waits for this mirror.
+  Position goal = assigned_;
   m->applied = m->synced = position;
   m->state = Member::State::kJoining;
   if (goal > position) {
@@ -323,7 +331,8 @@ Status MirrorSet::Admit(const MemberRef& m) {
   lock.unlock();
   Status st = AdmitDurably(options_.membership, m->mirror->place());
   // Whether it took effect is not known then: only an ejection makes it certain.
-  Status undone = st.ok() ? Status::Ok() : EjectDurably(options_.membership, m->mirror->place(), st.message());
+  Status undone =
+      st.ok() ? Status::Ok() : EjectDurably(options_.membership, m->mirror->place(), st.message());
   lock.lock();
   m->admitting = false;
   if (st.ok()) m->state = Member::State::kInSync;

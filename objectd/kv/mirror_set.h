@@ -1,17 +1,21 @@
 #pragma once
 // MirrorSet: the mirrors of one store as one log with two watermarks.
 //
-// The sequencer enqueues numbered batches; each mirror writes them in that order and syncs at its own pace.
+// The sequencer enqueues numbered batches; each mirror writes them in that order and syncs at its
+// own pace.
 //   visible   the primary (the first healthy mirror in sync) has written it: readers see it
 //   durable   every mirror in sync has synced it
-// The primary is written by the committers themselves, one of them at a time for all; the others by a thread of their own.
-// Each mirror has a thread that syncs when someone waits, one sync for all that wait; nobody waiting, the keeper asks for one
-// within about a second.
-// A mirror whose write, sync or read fails, or takes longer than `late_after`, is failed: it serves nothing from then on,
-// and holds `durable` back until the keeper thread has ejected it durably. The last mirror in sync is never ejected, since
-// no start would find one: the set is dead then, and so it is when an ejection cannot be made durable.
+// The primary is written by the committers themselves, one of them at a time for all; the others by
+// a thread of their own.
+// Each mirror has a thread that syncs when someone waits, one sync for all that wait; nobody
+// waiting, the keeper asks for one within about a second.
+// A mirror whose write, sync or read fails, or takes longer than `late_after`, is failed: it serves
+// nothing from then on, and holds `durable` back until the keeper thread has ejected it durably.
+// The last mirror in sync is never ejected, since no start would find one: the set is dead then,
+// and so it is when an ejection cannot be made durable.
 //
-// A mirror that joins: Attach (batches wait in its queue), Join (it writes and syncs; durable waits for it too), Admit.
+// A mirror that joins: Attach (batches wait in its queue), Join (it writes and syncs; durable waits
+// for it too), Admit.
 // Thread rule: thread-safe. Threads blocked in a drive that hangs are waited for by Stop only.
 
 #include <deque>
@@ -68,7 +72,8 @@ class MirrorSet {
 
   // Of a position that is visible, or newer.
   Result<std::shared_ptr<RocksView>> AcquireView();
-  // True when another mirror can be read instead: run again. False: this was the last one, which stays.
+  // True when another mirror can be read instead: run again. False: this was the last one, which
+  // stays.
   bool ReadFailed(const RocksView& view);
 
   std::vector<uint64_t> InSync();
@@ -77,7 +82,8 @@ class MirrorSet {
 
   // The caller keeps the sequencer from enqueueing meanwhile.
   MemberRef Attach(std::shared_ptr<RocksMirror> mirror);
-  // The mirror holds, synced, everything before its queue, up to `position`. Returns when it has all that is durable.
+  // The mirror holds, synced, everything before its queue, up to `position`. Returns when it has
+  // all that is durable.
   Status Join(const MemberRef& member, Position position);
   Status Admit(const MemberRef& member);
   void Drop(const MemberRef& member);  // one that was not admitted
@@ -110,13 +116,13 @@ class MirrorSet {
   bool BusyLocked();
 
   const Options options_;
-  std::mutex mu_;  // guards all below; never held across I/O
+  std::mutex mu_;       // guards all below; never held across I/O
   CondVar commit_cv_;   // visible, the primary, or room moved
   CondVar durable_cv_;  // durable or the members moved
   CondVar feed_cv_;     // either watermark moved
   CondVar keeper_cv_;
   std::vector<MemberRef> members_;
-  std::vector<MemberRef> retired_;           // threads may still run
+  std::vector<MemberRef> retired_;            // threads may still run
   std::vector<std::shared_ptr<void>> trash_;  // freed by the keeper: closing a mirror is I/O
   MemberRef primary_;
   std::shared_ptr<RocksView> view_;  // of the primary; reused while nothing moved
@@ -138,7 +144,8 @@ struct MirrorSet::Member {
   std::deque<BatchRef> queue;
   size_t queue_bytes = 0;
   Position applied = 0, synced = 0;
-  Position sync_first = 0, sync_wanted = 0;  // the next sync waits for the first, and is made for the second
+  Position sync_first = 0,
+           sync_wanted = 0;  // the next sync waits for the first, and is made for the second
   bool writing = false, syncing = false;
   Nanos write_since = 0, sync_since = 0;
   bool failed = false, retired = false;

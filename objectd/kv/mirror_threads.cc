@@ -132,7 +132,8 @@ void MirrorSet::KeeperLoop() {
       continue;
     }
     if (BusyLocked()) {
-      keeper_cv_.WaitFor(lock, std::clamp<Nanos>(options_.late_after / 4, kMillisecond, kKeeperPollMax));
+      keeper_cv_.WaitFor(lock,
+                         std::clamp<Nanos>(options_.late_after / 4, kMillisecond, kKeeperPollMax));
     } else {
       keeper_idle_ = true;
       keeper_cv_.Wait(lock);
@@ -152,9 +153,8 @@ bool MirrorSet::BusyLocked() {
 // False when there was nothing to do.
 bool MirrorSet::EjectFailedLocked(Lock& lock) {
   if (dead_) return false;
-  auto found = std::find_if(members_.begin(), members_.end(), [](const MemberRef& m) {
-    return m->failed && !m->admitting;
-  });
+  auto found = std::find_if(members_.begin(), members_.end(),
+                            [](const MemberRef& m) { return m->failed && !m->admitting; });
   if (found == members_.end()) return false;
   MemberRef m = *found;
   if (m->state == Member::State::kInSync) {

@@ -8,7 +8,8 @@ namespace {
 // The keys of a WriteMap inside a range, in one direction.
 class OverlayCursor {
  public:
-  OverlayCursor(const WriteMap& map, const Range& range, Direction direction) : direction_(direction) {
+  OverlayCursor(const WriteMap& map, const Range& range, Direction direction)
+      : direction_(direction) {
     begin_ = map.lower_bound(range.begin);
     end_ = range.end.empty() ? map.end() : map.lower_bound(range.end);
     at_ = direction == Direction::kForward ? begin_ : end_;
@@ -39,7 +40,8 @@ OverlayTransaction::OverlayTransaction(SnapshotReader& reader, const Clock* cloc
     : reader_(reader), clock_(clock), started_(clock ? clock->Monotonic() : 0) {}
 
 Status OverlayTransaction::CheckTime() const {
-  if (clock_ == nullptr || clock_->Monotonic() - started_ <= kTransactionTimeMax) return Status::Ok();
+  if (clock_ == nullptr || clock_->Monotonic() - started_ <= kTransactionTimeMax)
+    return Status::Ok();
   return Status(Code::kTooLarge, "transaction ran longer than 5 s");
 }
 
@@ -119,8 +121,10 @@ Result<std::vector<KeyValue>> OverlayTransaction::Merge(const Range& range, size
   for (size_t steps = 1; out.size() < limit && (stored->Valid() || own.Valid()); ++steps) {
     if (steps % 256 == 0) PERIGEE_TRY(CheckTime());
     int order = !own.Valid() ? -1 : !stored->Valid() ? 1 : stored->key().compare(own.key());
-    if (order != 0 && stored->Valid() && own.Valid() && direction == Direction::kBackward) order = -order;
-    // An invalid stored cursor may stand for an error, never for the end: stop before own keys hide it.
+    if (order != 0 && stored->Valid() && own.Valid() && direction == Direction::kBackward)
+      order = -order;
+    // An invalid stored cursor may stand for an error, never for the end: stop before own keys hide
+    // it.
     if (!stored->Valid()) PERIGEE_TRY(stored->status());
     if (order < 0) {
       out.emplace_back(stored->key(), stored->value());
@@ -170,7 +174,9 @@ void OverlayTransaction::Replace(std::string_view key, std::optional<std::string
   if (!Admit(key, value_bytes)) return;
   auto [it, fresh] = writes_.keys.try_emplace(std::string(key));
   KeyWrite& write = it->second;
-  if (!fresh) bytes_ -= key.size() + (write.value ? write.value->size() : 0) + write.ops.size() * sizeof(AtomicOp);
+  if (!fresh)
+    bytes_ -=
+        key.size() + (write.value ? write.value->size() : 0) + write.ops.size() * sizeof(AtomicOp);
   write = KeyWrite{KeyWrite::Effect::kReplace, std::move(value), {}};
   Charge(key.size() + value_bytes);
 }

@@ -1,9 +1,11 @@
 #pragma once
-// OverlayTransaction: the Transaction of every engine. Reads go through the transaction's own writes to a
-// SnapshotReader; conflict reads and writes are recorded for the commit; the interface's limits are kept here.
-// A limit that a write breaks is remembered and refuses the commit, since writes return nothing.
+// OverlayTransaction: the Transaction of every engine. Reads go through the transaction's own
+// writes to a SnapshotReader; conflict reads and writes are recorded for the commit; the
+// interface's limits are kept here. A limit that a write breaks is remembered and refuses the
+// commit, since writes return nothing.
 //
-// A key that the transaction itself has replaced is read without a conflict: its old value was not looked at.
+// A key that the transaction itself has replaced is read without a conflict: its old value was not
+// looked at.
 // Thread rule: one thread.
 
 #include <string>

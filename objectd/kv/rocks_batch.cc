@@ -10,8 +10,8 @@
 namespace perigee::objectd::kv {
 namespace {
 
-// A batch names column families by number only. This stands for the number in no particular DB, so that one batch can be
-// built for all mirrors.
+// A batch names column families by number only. This stands for the number in no particular DB, so
+// that one batch can be built for all mirrors.
 class FamilyNumber final : public rocksdb::ColumnFamilyHandle {
  public:
   explicit FamilyNumber(uint32_t id) : id_(id), name_(std::to_string(id)) {}
@@ -20,7 +20,9 @@ class FamilyNumber final : public rocksdb::ColumnFamilyHandle {
   rocksdb::Status GetDescriptor(rocksdb::ColumnFamilyDescriptor*) override {
     return rocksdb::Status::NotSupported("only a number");
   }
-  const rocksdb::Comparator* GetComparator() const override { return rocksdb::BytewiseComparator(); }
+  const rocksdb::Comparator* GetComparator() const override {
+    return rocksdb::BytewiseComparator();
+  }
 
  private:
   uint32_t id_;
@@ -34,7 +36,8 @@ rocksdb::ColumnFamilyHandle* FamilyOf(std::string_view key) {
 
 rocksdb::Slice S(std::string_view s) { return {s.data(), s.size()}; }
 
-// Fills a batch. Its calls fail only beyond limits (a batch of 4 GiB) that a transaction cannot reach.
+// Fills a batch. Its calls fail only beyond limits (a batch of 4 GiB) that a transaction cannot
+// reach.
 class Writer {
  public:
   void Put(std::string_view key, std::string_view value) {
@@ -62,11 +65,14 @@ void PutFeedStep(Writer& out, const FeedIndex::Step& step) {
 
 class HeadFinder final : public rocksdb::WriteBatch::Handler {
  public:
-  rocksdb::Status PutCF(uint32_t family, const rocksdb::Slice& key, const rocksdb::Slice& value) override {
+  rocksdb::Status PutCF(uint32_t family, const rocksdb::Slice& key,
+                        const rocksdb::Slice& value) override {
     if (family == kMainFamily && key == rocksdb::Slice(head_key_)) found_ = value.ToString();
     return rocksdb::Status::OK();
   }
-  rocksdb::Status DeleteCF(uint32_t, const rocksdb::Slice&) override { return rocksdb::Status::OK(); }
+  rocksdb::Status DeleteCF(uint32_t, const rocksdb::Slice&) override {
+    return rocksdb::Status::OK();
+  }
   rocksdb::Status DeleteRangeCF(uint32_t, const rocksdb::Slice&, const rocksdb::Slice&) override {
     return rocksdb::Status::OK();
   }
@@ -94,7 +100,8 @@ std::string EncodeBatch(const CommitContent& content) {
     }
   }
   uint32_t index = 0;
-  for (const std::string& event : content.events) out.Put(EventKey(content.head.position, index++), event);
+  for (const std::string& event : content.events)
+    out.Put(EventKey(content.head.position, index++), event);
   return out.Take();
 }
 

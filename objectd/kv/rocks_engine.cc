@@ -111,8 +111,10 @@ Result<RocksHandles> RocksEngine::Open(const std::string& dir, Mode mode) {
   rocksdb::DBOptions options = shared_->db;
   // Asked first: RocksDB would make the directory and a log file in it before it notices.
   bool exists = options.env->FileExists(dir + "/CURRENT").ok();
-  if (mode == Mode::kExisting && !exists) return Status(Code::kNotFound, "no metadata mirror in " + dir);
-  if (mode == Mode::kFresh && exists) return Status(Code::kAlreadyExists, "a metadata mirror is in " + dir);
+  if (mode == Mode::kExisting && !exists)
+    return Status(Code::kNotFound, "no metadata mirror in " + dir);
+  if (mode == Mode::kFresh && exists)
+    return Status(Code::kAlreadyExists, "a metadata mirror is in " + dir);
   options.create_if_missing = mode == Mode::kFresh;
   options.create_missing_column_families = mode == Mode::kFresh;
 
@@ -130,7 +132,8 @@ Result<RocksHandles> RocksEngine::Open(const std::string& dir, Mode mode) {
   handles.inline_values = opened[1];
   if (handles.main->GetID() != kMainFamily || handles.inline_values->GetID() != kInlineFamily) {
     Close(handles).Ignore();  // the mirror is refused anyway
-    return Status(Code::kCorrupt, "the metadata mirror in " + dir + " numbers its column families differently");
+    return Status(Code::kCorrupt,
+                  "the metadata mirror in " + dir + " numbers its column families differently");
   }
   return handles;
 }

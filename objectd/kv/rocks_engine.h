@@ -1,10 +1,11 @@
 #pragma once
-// RocksEngine: what all RocksDB instances of one process share (block cache, write-buffer manager, background threads), and
-// how they are configured.
+// RocksEngine: what all RocksDB instances of one process share (block cache, write-buffer manager,
+// background threads), and how they are configured.
 //
-// Sizes: `memory_bytes` is the capacity of the block cache; memtables are charged to it, and hold a quarter at most.
-// Write-ahead logs go to the operating system with each write, and are kept for kWalKeptBytes after they are needed, so that
-// a mirror that is a little behind can be brought up from another's log.
+// Sizes: `memory_bytes` is the capacity of the block cache; memtables are charged to it, and hold a
+// quarter at most.
+// Write-ahead logs go to the operating system with each write, and are kept for kWalKeptBytes after
+// they are needed, so that a mirror that is a little behind can be brought up from another's log.
 // Thread rule: thread-safe.
 
 #include <cstdint>
@@ -41,8 +42,8 @@ class RocksEngine {
 
   RocksEngine(uint64_t memory_bytes, rocksdb::Env* env);
   ~RocksEngine();
-  // kExisting: kNotFound when there is none, kBusy when another process has it. kFresh: kAlreadyExists.
-  // The caller gives the handles back with Close.
+  // kExisting: kNotFound when there is none, kBusy when another process has it. kFresh:
+  // kAlreadyExists. The caller gives the handles back with Close.
   Result<RocksHandles> Open(const std::string& dir, Mode mode);
   Status Close(RocksHandles handles);
 

@@ -8,7 +8,8 @@
 
 namespace perigee::objectd::kv {
 
-RocksMirror::RocksMirror(std::shared_ptr<RocksEngine> engine, MirrorPlace place, RocksHandles handles)
+RocksMirror::RocksMirror(std::shared_ptr<RocksEngine> engine, MirrorPlace place,
+                         RocksHandles handles)
     : engine_(std::move(engine)), place_(std::move(place)), handles_(handles) {}
 
 RocksMirror::~RocksMirror() {
@@ -16,10 +17,11 @@ RocksMirror::~RocksMirror() {
   if (!st.ok()) log::Warn("metadata_mirror_close_failed", {{"dir", place_.dir}, {"error", st}});
 }
 
-Result<std::shared_ptr<RocksMirror>> RocksMirror::Open(std::shared_ptr<RocksEngine> engine, MirrorPlace place,
-                                                       RocksEngine::Mode mode) {
+Result<std::shared_ptr<RocksMirror>> RocksMirror::Open(std::shared_ptr<RocksEngine> engine,
+                                                       MirrorPlace place, RocksEngine::Mode mode) {
   PERIGEE_ASSIGN(RocksHandles handles, engine->Open(place.dir, mode));
-  return std::shared_ptr<RocksMirror>(new RocksMirror(std::move(engine), std::move(place), handles));
+  return std::shared_ptr<RocksMirror>(
+      new RocksMirror(std::move(engine), std::move(place), handles));
 }
 
 Status RocksMirror::Write(const std::string& batch) {
@@ -28,7 +30,8 @@ Status RocksMirror::Write(const std::string& batch) {
   rocksdb::WriteBatch copy(batch);
   rocksdb::WriteOptions options;
   options.sync = false;
-  PERIGEE_TRY(FromRocks(handles_.db->Write(options, &copy), "write to the metadata mirror in " + place_.dir));
+  PERIGEE_TRY(FromRocks(handles_.db->Write(options, &copy),
+                        "write to the metadata mirror in " + place_.dir));
   PERIGEE_FAILPOINT_STATUS(kv_mirror_after_write);
   return Status::Ok();
 }
@@ -43,7 +46,8 @@ Status RocksMirror::Sync() {
 Result<std::string> RocksMirror::ReadOwn(const std::string& key) {
   std::string value;
   rocksdb::Status status = handles_.db->Get(rocksdb::ReadOptions(), handles_.main, key, &value);
-  if (status.IsNotFound()) return Status(Code::kCorrupt, "the metadata mirror in " + place_.dir + " is incomplete");
+  if (status.IsNotFound())
+    return Status(Code::kCorrupt, "the metadata mirror in " + place_.dir + " is incomplete");
   PERIGEE_TRY(FromRocks(status, "read the metadata mirror in " + place_.dir));
   return value;
 }
@@ -63,9 +67,11 @@ Result<FeedIndex> RocksMirror::ReadFeedIndex(uint64_t events_kept) {
   Position low_water = 0;
   std::vector<FeedIndex::Mark> marks;
   std::vector<FeedIndex::Gap> gaps;
-  std::unique_ptr<rocksdb::Iterator> it(handles_.db->NewIterator(rocksdb::ReadOptions(), handles_.main));
+  std::unique_ptr<rocksdb::Iterator> it(
+      handles_.db->NewIterator(rocksdb::ReadOptions(), handles_.main));
   // The records lie side by side: gaps, then the low water, then marks.
-  for (it->Seek(GapRange().begin); it->Valid() && it->key().compare(MarkRange().end) < 0; it->Next()) {
+  for (it->Seek(GapRange().begin); it->Valid() && it->key().compare(MarkRange().end) < 0;
+       it->Next()) {
     std::string_view key = it->key().ToStringView();
     bool is_gap = key < GapRange().end, is_mark = key >= MarkRange().begin;
     if (!is_gap && !is_mark && key != LowWaterKey()) continue;

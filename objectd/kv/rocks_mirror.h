@@ -1,8 +1,9 @@
 #pragma once
 // RocksMirror: one mirror, a RocksDB in one directory. Knows nothing of the other mirrors.
 //
-// Write hands a batch to the operating system: it survives the death of the process. Sync makes all writes before it
-// survive the loss of power. After a failed Write or Sync the mirror's state is unknown: give it up.
+// Write hands a batch to the operating system: it survives the death of the process. Sync makes all
+// writes before it survive the loss of power. After a failed Write or Sync the mirror's state is
+// unknown: give it up.
 // Thread rule: thread-safe, but batches are written by one thread at a time, in order.
 
 #include <memory>
@@ -19,8 +20,8 @@ namespace perigee::objectd::kv {
 
 class RocksMirror {
  public:
-  static Result<std::shared_ptr<RocksMirror>> Open(std::shared_ptr<RocksEngine> engine, MirrorPlace place,
-                                                   RocksEngine::Mode mode);
+  static Result<std::shared_ptr<RocksMirror>> Open(std::shared_ptr<RocksEngine> engine,
+                                                   MirrorPlace place, RocksEngine::Mode mode);
   ~RocksMirror();  // closes; what was not synced is in the operating system's hands
   RocksMirror(const RocksMirror&) = delete;
   RocksMirror& operator=(const RocksMirror&) = delete;

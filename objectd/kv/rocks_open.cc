@@ -11,7 +11,8 @@
 namespace perigee::objectd::kv {
 namespace {
 
-// More than the commits that a crash can take back: positions handed out before are never used again.
+// More than the commits that a crash can take back: positions handed out before are never used
+// again.
 constexpr Position kOpenGap = Position{1} << 32;
 
 using MirrorRef = std::shared_ptr<RocksMirror>;
@@ -94,7 +95,8 @@ Status Opener::FindAll() {
       continue;
     }
     // Neither says anything about the drive.
-    if (found.status().Is(Code::kBusy) || found.status().Is(Code::kUnimplemented)) return found.status();
+    if (found.status().Is(Code::kBusy) || found.status().Is(Code::kUnimplemented))
+      return found.status();
     all += (all.empty() ? "" : "; ") + found.status().message();
     missing.push_back({place, found.status().message()});
   }
@@ -113,8 +115,9 @@ Status Opener::CheckSameStore() {
     PERIGEE_ASSIGN(FormatRecord format, f.mirror->ReadFormat());
     if (id.empty()) id = format.store_id;
     if (format.store_id == id) continue;
-    return Status(Code::kCorrupt, "the metadata mirrors in " + found_[0].mirror->place().dir + " and " +
-                                      f.mirror->place().dir + " belong to different stores");
+    return Status(Code::kCorrupt, "the metadata mirrors in " + found_[0].mirror->place().dir +
+                                      " and " + f.mirror->place().dir +
+                                      " belong to different stores");
   }
   return Status::Ok();
 }
@@ -131,7 +134,8 @@ CopyOutcome Opener::BringUp(Found& behind, const Found& source) {
     }
   }
   if (done.fault == CopyFault::kNone || done.fault == CopyFault::kTarget) return done;
-  log::Info("metadata_mirror_copied_whole", {{"dir", behind.mirror->place().dir}, {"because", done.status}});
+  log::Info("metadata_mirror_copied_whole",
+            {{"dir", behind.mirror->place().dir}, {"because", done.status}});
   MirrorPlace place = behind.mirror->place();
   behind.mirror.reset();
   done = ReplaceByCopy(source.mirror, engine_, place);
@@ -145,9 +149,9 @@ CopyOutcome Opener::BringUp(Found& behind, const Found& source) {
 
 Status Opener::Converge() {
   for (;;) {
-    auto longest = std::max_element(found_.begin(), found_.end(), [](const Found& a, const Found& b) {
-      return a.head.position < b.head.position;
-    });
+    auto longest = std::max_element(
+        found_.begin(), found_.end(),
+        [](const Found& a, const Found& b) { return a.head.position < b.head.position; });
     std::iter_swap(found_.begin(), longest);
     bool source_lost = false;
     for (size_t i = 1; i < found_.size() && !source_lost;) {
@@ -176,7 +180,8 @@ Status Opener::Converge() {
   }
 }
 
-// Takes a position of its own behind a gap, so that whoever saw commits that are gone now is noticed.
+// Takes a position of its own behind a gap, so that whoever saw commits that are gone now is
+// noticed.
 Result<OpenedMirrors> Opener::StartEpoch() {
   PERIGEE_ASSIGN(FeedIndex feed, found_[0].mirror->ReadFeedIndex(options_.feed_events_kept));
   Head last = found_[0].head;
@@ -197,7 +202,8 @@ Result<OpenedMirrors> Opener::StartEpoch() {
     }
   }
   if (opened.mirrors.empty()) {
-    return Status(Code::kUnavailable, "no metadata mirror can be written: " + failed.front().second);
+    return Status(Code::kUnavailable,
+                  "no metadata mirror can be written: " + failed.front().second);
   }
   for (const auto& [place, why] : failed) PERIGEE_TRY(Lose(place, why));
   return opened;
@@ -212,7 +218,8 @@ Result<OpenedMirrors> Opener::Resume() {
 
 }  // namespace
 
-Result<OpenedMirrors> OpenMirrors(const RocksStoreOptions& options, std::shared_ptr<RocksEngine> engine) {
+Result<OpenedMirrors> OpenMirrors(const RocksStoreOptions& options,
+                                  std::shared_ptr<RocksEngine> engine) {
   Opener opener(options, std::move(engine));
   return options.create ? opener.Create() : opener.Resume();
 }

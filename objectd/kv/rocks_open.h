@@ -1,5 +1,6 @@
 #pragma once
-// Opening a RocksStore: makes new mirrors, or finds the longest of those that are there and brings the others to it.
+// Opening a RocksStore: makes new mirrors, or finds the longest of those that are there and brings
+// the others to it.
 // Thread rule: one thread.
 
 #include <memory>
@@ -18,8 +19,10 @@ struct OpenedMirrors {
   FeedIndex feed;
 };
 
-// Those that cannot be opened or brought up are ejected first. kUnavailable when none is left; kBusy when another process
-// has one open (nothing is ejected then); kUnimplemented for a format of a newer version.
-Result<OpenedMirrors> OpenMirrors(const RocksStoreOptions& options, std::shared_ptr<RocksEngine> engine);
+// Those that cannot be opened or brought up are ejected first. kUnavailable when none is left;
+// kBusy when another process has one open (nothing is ejected then); kUnimplemented for a format of
+// a newer version.
+Result<OpenedMirrors> OpenMirrors(const RocksStoreOptions& options,
+                                  std::shared_ptr<RocksEngine> engine);
 
 }  // namespace perigee::objectd::kv

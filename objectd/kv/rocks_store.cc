@@ -24,12 +24,13 @@ constexpr Position kFollowLagMax = 256;  // commits behind that are worth holdin
 
 class RocksStoreImpl final : public RocksStore {
  public:
-  RocksStoreImpl(const RocksStoreOptions& options, std::shared_ptr<RocksEngine> engine, OpenedMirrors opened)
+  RocksStoreImpl(const RocksStoreOptions& options, std::shared_ptr<RocksEngine> engine,
+                 OpenedMirrors opened)
       : options_(options),
         metrics_(KvMetrics::Of(options.metrics)),
         engine_(std::move(engine)),
-        mirrors_({options.membership, options.clock, options.late_after, metrics_}, std::move(opened.mirrors),
-                 opened.head.position),
+        mirrors_({options.membership, options.clock, options.late_after, metrics_},
+                 std::move(opened.mirrors), opened.head.position),
         sequencer_(mirrors_, std::move(opened.feed), opened.head) {
     mirrors_.Start();
   }
@@ -95,7 +96,8 @@ Result<Position> RocksStoreImpl::Run(const Closure& closure) {
 Status RocksStoreImpl::WaitDurable(Position position) {
   OpGate::Pass pass(gate_);
   PERIGEE_TRY(pass.entered());
-  if (sequencer_.Lost(position)) return Status(Code::kUnavailable, "the commit was lost in a crash");
+  if (sequencer_.Lost(position))
+    return Status(Code::kUnavailable, "the commit was lost in a crash");
   return mirrors_.WaitDurable(position);
 }
 
@@ -153,11 +155,12 @@ Status RocksStoreImpl::JoinMirror(const MirrorPlace& place) {
   FileDeletionPause pause(source);
   PERIGEE_TRY(pause.status());
   PERIGEE_TRY(CopySnapshot(*view, *target, &stopping_).status);
-  WalFollower follower(*source, *target, view->position(), view->snapshot()->GetSequenceNumber() + 1);
+  WalFollower follower(*source, *target, view->position(),
+                       view->snapshot()->GetSequenceNumber() + 1);
   view.reset();
 
-  // First from the log, which costs no memory, until little is missing; then commits are held for it in a queue, and the
-  // log is read up to where the queue begins.
+  // First from the log, which costs no memory, until little is missing; then commits are held for
+  // it in a queue, and the log is read up to where the queue begins.
   for (int round = 0; round < kFollowRoundsMax && !stopping_; ++round) {
     Position visible = mirrors_.visible();
     if (visible - follower.have() <= kFollowLagMax) break;

@@ -1,11 +1,12 @@
 #pragma once
 // RocksStore: the Store on mirrored RocksDB instances, one in <drive>/meta of each of M+1 drives.
 //
-// One sequencer validates each commit against the recent ones in memory and gives every mirror the same numbered batch. A
-// commit is durable when all in-sync mirrors have synced it; concurrent waiters share one sync. A mirror that fails (or
-// answers later than `late_after`) is ejected first: MirrorMembership makes that durable, then commits go on without it.
-// A failed sync is never retried. No mirror left: every call is kUnavailable.
-// After a crash the mirrors differ by unsynced tails: Open takes the longest and brings the others to it.
+// One sequencer validates each commit against the recent ones in memory and gives every mirror the
+// same numbered batch. A commit is durable when all in-sync mirrors have synced it; concurrent
+// waiters share one sync. A mirror that fails (or answers later than `late_after`) is ejected
+// first: MirrorMembership makes that durable, then commits go on without it. A failed sync is never
+// retried. No mirror left: every call is kUnavailable. After a crash the mirrors differ by unsynced
+// tails: Open takes the longest and brings the others to it.
 
 #include <cstdint>
 #include <memory>
@@ -27,11 +28,13 @@ struct MirrorPlace {
   std::string dir;  // <drive>/meta; made when absent
 };
 
-// Implemented by objectd/volume over the drives' superblocks. Called from threads of the store; must not call the store.
+// Implemented by objectd/volume over the drives' superblocks. Called from threads of the store;
+// must not call the store.
 class MirrorMembership {
  public:
   virtual ~MirrorMembership() = default;
-  // Durable, on at least M+1 drives, when it returns ok: `drive_id` is (not) an in-sync mirror from the next epoch on.
+  // Durable, on at least M+1 drives, when it returns ok: `drive_id` is (not) an in-sync mirror from
+  // the next epoch on.
   virtual Status Eject(uint64_t drive_id, const std::string& reason) = 0;
   virtual Status Admit(uint64_t drive_id) = 0;
 };
@@ -51,7 +54,8 @@ struct RocksStoreOptions {
 class RocksStore : public Store {
  public:
   static Result<std::unique_ptr<RocksStore>> Open(RocksStoreOptions options);
-  // Copies a snapshot into an empty directory while commits go on, follows to the tail, then admits it.
+  // Copies a snapshot into an empty directory while commits go on, follows to the tail, then admits
+  // it.
   virtual Status AddMirror(MirrorPlace place) = 0;
   // As after a failure of that drive; ok when it is no mirror.
   virtual Status EjectMirror(uint64_t drive_id, const std::string& reason) = 0;

@@ -41,7 +41,8 @@ Range Intersect(const Range& a, const Range& b) {
 // Walks one section after the other; each has an iterator with hard bounds.
 class SectionCursor final : public Cursor {
  public:
-  SectionCursor(RocksView& view, const Range& range, Direction direction) : view_(view), direction_(direction) {
+  SectionCursor(RocksView& view, const Range& range, Direction direction)
+      : view_(view), direction_(direction) {
     if (!IsEmpty(range)) {
       for (const Section& section : Sections()) {
         Range part = Intersect(section.range, range);
@@ -66,7 +67,8 @@ class SectionCursor final : public Cursor {
   void Settle() {
     while (it_ == nullptr || !it_->Valid()) {
       if (it_ != nullptr && !it_->status().ok()) {
-        status_ = view_.Failed(FromRocks(it_->status(), "scan the metadata mirror in " + view_.mirror()->place().dir));
+        status_ = view_.Failed(
+            FromRocks(it_->status(), "scan the metadata mirror in " + view_.mirror()->place().dir));
         it_.reset();
         return;
       }
@@ -86,7 +88,8 @@ class SectionCursor final : public Cursor {
     options.iterate_lower_bound = &lower_;
     if (!at_.range.end.empty()) options.iterate_upper_bound = &upper_;
     const RocksHandles& handles = view_.mirror()->handles();
-    it_.reset(handles.db->NewIterator(options, at_.family == Family::kMain ? handles.main : handles.inline_values));
+    it_.reset(handles.db->NewIterator(
+        options, at_.family == Family::kMain ? handles.main : handles.inline_values));
     direction_ == Direction::kForward ? it_->SeekToFirst() : it_->SeekToLast();
   }
 
@@ -127,11 +130,13 @@ Result<std::optional<std::string>> RocksView::Get(std::string_view key) {
   rocksdb::Slice slice(key.data(), key.size());
   rocksdb::Status status = mirror_->db()->Get(options, mirror_->FamilyOf(key), slice, &value);
   if (status.IsNotFound()) return std::optional<std::string>();
-  if (!status.ok()) return Failed(FromRocks(status, "read the metadata mirror in " + mirror_->place().dir));
+  if (!status.ok())
+    return Failed(FromRocks(status, "read the metadata mirror in " + mirror_->place().dir));
   return std::optional<std::string>(std::move(value));
 }
 
-Result<std::vector<std::optional<std::string>>> RocksView::GetMany(const std::vector<std::string>& keys) {
+Result<std::vector<std::optional<std::string>>> RocksView::GetMany(
+    const std::vector<std::string>& keys) {
   std::vector<std::optional<std::string>> out(keys.size());
   if (keys.empty()) return out;
   std::vector<rocksdb::ColumnFamilyHandle*> families;
@@ -144,7 +149,8 @@ Result<std::vector<std::optional<std::string>>> RocksView::GetMany(const std::ve
   std::vector<rocksdb::Status> statuses(keys.size());
   rocksdb::ReadOptions options;
   options.snapshot = snapshot_;
-  mirror_->db()->MultiGet(options, keys.size(), families.data(), slices.data(), values.data(), statuses.data());
+  mirror_->db()->MultiGet(options, keys.size(), families.data(), slices.data(), values.data(),
+                          statuses.data());
   for (size_t i = 0; i < keys.size(); ++i) {
     if (statuses[i].IsNotFound()) continue;
     if (!statuses[i].ok()) {
@@ -167,7 +173,8 @@ Status RocksView::ReadEvents(Position after, FeedPageBuilder& page) {
   options.snapshot = snapshot_;
   options.iterate_lower_bound = &lower;
   options.iterate_upper_bound = &upper;
-  std::unique_ptr<rocksdb::Iterator> it(mirror_->db()->NewIterator(options, mirror_->handles().main));
+  std::unique_ptr<rocksdb::Iterator> it(
+      mirror_->db()->NewIterator(options, mirror_->handles().main));
   for (it->SeekToFirst(); it->Valid(); it->Next()) {
     PERIGEE_ASSIGN(Position position, PositionOfKey(it->key().ToStringView()));
     if (!page.Add(position, it->value().ToStringView())) break;

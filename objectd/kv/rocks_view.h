@@ -1,6 +1,7 @@
 #pragma once
-// RocksView: the committed state of one mirror as of one position, by a RocksDB snapshot. Hides the store's own keys and
-// joins the column families into one key space. Shared by the transactions that start at that position.
+// RocksView: the committed state of one mirror as of one position, by a RocksDB snapshot. Hides the
+// store's own keys and joins the column families into one key space. Shared by the transactions
+// that start at that position.
 // Thread rule: thread-safe.
 
 #include <memory>
@@ -23,7 +24,8 @@ class RocksView final : public SnapshotReader {
 
   Position position() const override { return position_; }
   Result<std::optional<std::string>> Get(std::string_view key) override;
-  Result<std::vector<std::optional<std::string>>> GetMany(const std::vector<std::string>& keys) override;
+  Result<std::vector<std::optional<std::string>>> GetMany(
+      const std::vector<std::string>& keys) override;
   std::unique_ptr<Cursor> Walk(const Range& range, Direction direction) override;
   // Feeds events after `after` to the page until it is full.
   Status ReadEvents(Position after, FeedPageBuilder& page);

@@ -10,7 +10,10 @@ constexpr int kBaseRoundsMax = 16;
 }  // namespace
 
 Sequencer::Sequencer(MirrorSet& mirrors, FeedIndex feed, Head head)
-    : mirrors_(mirrors), window_(kWindowBytesMax, head.position), feed_(std::move(feed)), head_(head) {}
+    : mirrors_(mirrors),
+      window_(kWindowBytesMax, head.position),
+      feed_(std::move(feed)),
+      head_(head) {}
 
 Result<Position> Sequencer::Commit(const OverlayTransaction& txn, Position snapshot) {
   Bases bases;
@@ -29,7 +32,8 @@ Result<Position> Sequencer::Commit(const OverlayTransaction& txn, Position snaps
   return Status(Code::kConflict, "counters changed faster than they could be read");
 }
 
-const std::optional<std::string>* Sequencer::FindBase(const std::string& key, const Bases& bases) const {
+const std::optional<std::string>* Sequencer::FindBase(const std::string& key,
+                                                      const Bases& bases) const {
   auto counter = counters_.find(key);
   if (counter != counters_.end()) return &counter->second;
   auto base = bases.find(key);
@@ -42,7 +46,8 @@ const std::optional<std::string>* Sequencer::FindBase(const std::string& key, co
 std::vector<std::string> Sequencer::MissingBases(const WriteSet& writes, const Bases& bases) const {
   std::vector<std::string> missing;
   for (const auto& [key, write] : writes.keys) {
-    if (write.effect == KeyWrite::Effect::kModify && FindBase(key, bases) == nullptr) missing.push_back(key);
+    if (write.effect == KeyWrite::Effect::kModify && FindBase(key, bases) == nullptr)
+      missing.push_back(key);
   }
   return missing;
 }
@@ -55,7 +60,8 @@ Status Sequencer::ReadBases(const std::vector<std::string>& keys, Position at_le
     if (mirrors_.ReadFailed(*view)) return Status(Code::kConflict, "the mirror read was lost");
     return values.status();
   }
-  for (size_t i = 0; i < keys.size(); ++i) (*bases)[keys[i]] = {view->position(), std::move((*values)[i])};
+  for (size_t i = 0; i < keys.size(); ++i)
+    (*bases)[keys[i]] = {view->position(), std::move((*values)[i])};
   return Status::Ok();
 }
 
@@ -85,7 +91,8 @@ Result<Position> Sequencer::Assign(const WriteSet& writes, const Bases& bases) {
   return position;
 }
 
-void Sequencer::Remember(const std::string& key, const std::optional<std::string>& value, bool counter) {
+void Sequencer::Remember(const std::string& key, const std::optional<std::string>& value,
+                         bool counter) {
   auto it = counters_.find(key);
   if (it != counters_.end()) {
     if (counter) {

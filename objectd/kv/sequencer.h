@@ -1,9 +1,10 @@
 #pragma once
-// Sequencer: the one order of all commits. Validates a transaction against the commits after its snapshot, resolves atomic
-// operations to plain values (so that every mirror gets the same bytes), numbers it and hands it to the mirrors.
+// Sequencer: the one order of all commits. Validates a transaction against the commits after its
+// snapshot, resolves atomic operations to plain values (so that every mirror gets the same bytes),
+// numbers it and hands it to the mirrors.
 //
-// Nothing is read from a drive under the lock: the base of an atomic operation comes from a small cache of counters, or is
-// read before, and used only when no commit has written it since.
+// Nothing is read from a drive under the lock: the base of an atomic operation comes from a small
+// cache of counters, or is read before, and used only when no commit has written it since.
 // Thread rule: thread-safe. Lock order: this, then MirrorSet.
 
 #include <functional>
@@ -25,7 +26,8 @@ class Sequencer {
  public:
   Sequencer(MirrorSet& mirrors, FeedIndex feed, Head head);
 
-  // The position of the commit, which is enqueued, not yet visible. kConflict: run the closure again.
+  // The position of the commit, which is enqueued, not yet visible. kConflict: run the closure
+  // again.
   Result<Position> Commit(const OverlayTransaction& txn, Position snapshot);
   Position LastPosition();  // visible or about to be
   Status CheckFeed(Position after, Position visible);
@@ -51,7 +53,8 @@ class Sequencer {
   CommitWindow window_;
   FeedIndex feed_;
   Head head_;
-  std::unordered_map<std::string, std::optional<std::string>> counters_;  // current values, emptied when too many
+  std::unordered_map<std::string, std::optional<std::string>>
+      counters_;  // current values, emptied when too many
 };
 
 }  // namespace perigee::objectd::kv

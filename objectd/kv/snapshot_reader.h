@@ -1,6 +1,7 @@
 #pragma once
-// SnapshotReader: what a transaction needs of an engine, the committed state as of one position. OverlayTransaction
-// (overlay_transaction.h) adds the transaction's own writes, limits and conflict reads on top.
+// SnapshotReader: what a transaction needs of an engine, the committed state as of one position.
+// OverlayTransaction (overlay_transaction.h) adds the transaction's own writes, limits and conflict
+// reads on top.
 // Thread rule: thread-safe; a Cursor belongs to one thread and must not outlive its reader.
 
 #include <memory>
@@ -29,7 +30,8 @@ class SnapshotReader {
   virtual ~SnapshotReader() = default;
   virtual Position position() const = 0;
   virtual Result<std::optional<std::string>> Get(std::string_view key) = 0;
-  virtual Result<std::vector<std::optional<std::string>>> GetMany(const std::vector<std::string>& keys) = 0;
+  virtual Result<std::vector<std::optional<std::string>>> GetMany(
+      const std::vector<std::string>& keys) = 0;
   virtual std::unique_ptr<Cursor> Walk(const Range& range, Direction direction) = 0;
 };
 

@@ -44,7 +44,8 @@ Result<FormatRecord> DecodeFormat(std::string_view bytes) {
   record.version = At<uint32_t>(bytes, 4);
   if (record.version > kFormatVersion) {
     return Status(Code::kUnimplemented, "the store has format " + std::to_string(record.version) +
-                                            ", this version reads up to " + std::to_string(kFormatVersion));
+                                            ", this version reads up to " +
+                                            std::to_string(kFormatVersion));
   }
   if (bytes.size() != kFormatBytes) return Corrupt("format");
   if (Crc32c(AsBytes(bytes.substr(0, kFormatBytes - 4))) != At<uint32_t>(bytes, kFormatBytes - 4)) {

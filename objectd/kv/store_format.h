@@ -1,13 +1,14 @@
 #pragma once
 // The RocksStore's own records, in the mirrors beside everyone else's keys. docs/formats/kv.md.
 //
-//   'A' 0 'f'                   format:    magic "PKVS" | version u32 | store id 16 bytes | crc32c u32
-//   'A' 0 'h'                   head:      position u64 | previous position u64 | events emitted so far u64
-//   'A' 0 'l'                   low water: position u64, events up to it are gone
-//   'A' 0 'm' position u64be    mark:      events emitted up to and with that commit, u64
-//   'A' 0 'g' position u64be    gap:       after that commit came position u64; between them commits were lost
-//   'F' position u64be index u32be         an event of the change feed
-// Values little-endian, keys big-endian. Each commit is one RocksDB write batch, and starts with the new head.
+//   'A' 0 'f'                   format:    magic "PKVS" | version u32 | store id 16 bytes | crc32c
+//   u32 'A' 0 'h'                   head:      position u64 | previous position u64 | events
+//   emitted so far u64 'A' 0 'l'                   low water: position u64, events up to it are
+//   gone 'A' 0 'm' position u64be    mark:      events emitted up to and with that commit, u64 'A'
+//   0 'g' position u64be    gap:       after that commit came position u64; between them commits
+//   were lost 'F' position u64be index u32be         an event of the change feed
+// Values little-endian, keys big-endian. Each commit is one RocksDB write batch, and starts with
+// the new head.
 
 #include <cstdint>
 #include <optional>
@@ -28,14 +29,16 @@ struct FormatRecord {
   std::string store_id;
 };
 
-// Positions are not consecutive: opening leaves a gap. `previous` chains the commits of one history.
+// Positions are not consecutive: opening leaves a gap. `previous` chains the commits of one
+// history.
 struct Head {
   Position position = 0, previous = 0;
   uint64_t events_total = 0;
 };
 
 std::string EncodeFormat(const FormatRecord& record);
-Result<FormatRecord> DecodeFormat(std::string_view bytes);  // kUnimplemented: made by a newer version
+Result<FormatRecord> DecodeFormat(
+    std::string_view bytes);  // kUnimplemented: made by a newer version
 std::string EncodeHead(const Head& head);
 Result<Head> DecodeHead(std::string_view bytes);
 std::string EncodeU64(uint64_t value);

@@ -19,13 +19,15 @@ std::optional<std::string> VersionedMap::Get(std::string_view key, Position at) 
   return *value;
 }
 
-std::optional<KeyValue> VersionedMap::First(const Range& range, Direction direction, Position at) const {
+std::optional<KeyValue> VersionedMap::First(const Range& range, Direction direction,
+                                            Position at) const {
   if (IsEmpty(range)) return std::nullopt;
   auto begin = map_.lower_bound(range.begin);
   auto end = range.end.empty() ? map_.end() : map_.lower_bound(range.end);
   if (direction == Direction::kForward) {
     for (; begin != end; ++begin) {
-      if (const std::string* value = ValueAt(begin->second, at)) return KeyValue(begin->first, *value);
+      if (const std::string* value = ValueAt(begin->second, at))
+        return KeyValue(begin->first, *value);
     }
   } else {
     while (end != begin) {
@@ -36,7 +38,8 @@ std::optional<KeyValue> VersionedMap::First(const Range& range, Direction direct
   return std::nullopt;
 }
 
-void VersionedMap::Set(const std::string& key, Position position, std::optional<std::string> value) {
+void VersionedMap::Set(const std::string& key, Position position,
+                       std::optional<std::string> value) {
   Versions& versions = map_[key];
   PERIGEE_CHECK(versions.empty() || versions.back().position < position);
   versions.push_back({position, std::move(value)});

@@ -1,6 +1,6 @@
 #pragma once
-// VersionedMap: ordered keys with the values they had at each position, for MemStore. Old versions are pruned behind a
-// horizon that the owner moves.
+// VersionedMap: ordered keys with the values they had at each position, for MemStore. Old versions
+// are pruned behind a horizon that the owner moves.
 // Thread rule: guarded by its owner.
 
 #include <deque>

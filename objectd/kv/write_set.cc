@@ -11,8 +11,8 @@ Result<std::string> ApplyOp(const AtomicOp& op, const std::optional<std::string>
   uint64_t value = 0;
   if (base) {
     if (base->size() != sizeof value) {
-      return Status(Code::kCorrupt, "atomic operation on a value of " + std::to_string(base->size()) +
-                                        " bytes, not 8");
+      return Status(Code::kCorrupt, "atomic operation on a value of " +
+                                        std::to_string(base->size()) + " bytes, not 8");
     }
     value = GetLe<uint64_t>(AsBytes(*base).data());
   }
@@ -22,7 +22,8 @@ Result<std::string> ApplyOp(const AtomicOp& op, const std::optional<std::string>
   return out;
 }
 
-Result<std::optional<std::string>> ApplyWrite(const KeyWrite& write, std::optional<std::string> base) {
+Result<std::optional<std::string>> ApplyWrite(const KeyWrite& write,
+                                              std::optional<std::string> base) {
   if (write.effect == KeyWrite::Effect::kReplace) return write.value;
   for (const AtomicOp& op : write.ops) {
     PERIGEE_ASSIGN(base, ApplyOp(op, base));
@@ -39,7 +40,8 @@ bool IsReservedKey(std::string_view key) {
 Range PrefixRange(std::string_view prefix) {
   Range range{std::string(prefix), std::string(prefix)};
   while (!range.end.empty() && range.end.back() == '\xff') range.end.pop_back();
-  if (!range.end.empty()) range.end.back() = static_cast<char>(static_cast<uint8_t>(range.end.back()) + 1);
+  if (!range.end.empty())
+    range.end.back() = static_cast<char>(static_cast<uint8_t>(range.end.back()) + 1);
   return range;
 }
 
