@@ -37,7 +37,7 @@ Status Engine::Build() {
   publisher_ = std::make_unique<Publisher>(core_, [this](const FilePtr& f) { syncer_->Add(f); });
   syncer_ = std::make_unique<Syncer>(core_, [](const FilePtr&) {});
   sealer_ = std::make_unique<Sealer>(core_, *publisher_, [this](const FilePtr& f) { OnSealed(f); });
-  flusher_ = std::make_unique<Flusher>(core_, options_.flush);
+  flusher_ = std::make_unique<Flusher>(core_, options_.flush, [this](const FilePtr& f) { sealer_->Queue(f); });
   evictor_ = std::make_unique<Evictor>(core_);
   PERIGEE_ASSIGN(budget_, Budget::Create(core_, options_.budget, [this] {
     if (!budget_) return;  // its first look, while it is being made

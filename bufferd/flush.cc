@@ -130,12 +130,13 @@ void Flusher::RunOne(wire::BurstId burst) {
     return Pump();
   }
   Status s = Copy(file, [this, file] { return file->flush_cancel.load() || core_.stopping.load(); });
-  bool removed;
+  bool removed, changed;
   {
     std::lock_guard lock(file->mu);
-    if (file->rec.state == BurstState::kFlushing) file->rec.state = file->Settled();
+    changed = s.Is(Code::kConflict) && !file->flush_cancel && !core_.stopping;
+    if (file->rec.state == BurstState::kFlushing) file->rec.state = changed ? BurstState::kPublished : file->Settled();
     if (s.Is(Code::kStale) || s.Is(Code::kNotFound)) file->needs_reconcile = true;
-    removed = s.ok() || file->orphan || file->corrupt || IsGone(s) || file->flush_cancel;
+    removed = s.ok() || changed || file->orphan || file->corrupt || IsGone(s) || file->flush_cancel;
     file->flush_cancel = false;
     file->changed.NotifyAll();
   }
@@ -151,6 +152,7 @@ void Flusher::RunOne(wire::BurstId burst) {
     if (removed) queue_.Done(burst);
     else queue_.Failed(burst, core_.clock->Monotonic());
   }
+  if (changed) on_changed_(file);
   core_.RetireIfUnneeded(file);
   core_.table->NotifyProgress();
   Pump();
@@ -178,6 +180,9 @@ Status Flusher::Copy(const FilePtr& file, const std::function<bool()>& cancelled
   }
   PERIGEE_ASSIGN(auto open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
   PERIGEE_ASSIGN(FileStat before, StoreDir::Stat(*open));
+  if (core_.store->fine_timestamps() && !before.SameContent(expected)) {
+    return Status(Code::kConflict, "burst file changed after it was sealed");
+  }
   if (before.size != size) {
     FoundCorrupt(file, before.size / kCrcBlockBytes);
     return Status(Code::kCorrupt, "burst file has " + std::to_string(before.size) + " bytes, its record says " + std::to_string(size));
@@ -209,7 +214,7 @@ Status Flusher::Copy(const FilePtr& file, const std::function<bool()>& cancelled
   PERIGEE_ASSIGN(client::WrittenObject object, writer->Finish());
   if (cancelled()) return Status(Code::kCancelled, "opened again");
   PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(*open));
-  if (!after.SameContent(before) || (core_.store->fine_timestamps() && !after.SameContent(expected))) {
+  if (!after.SameContent(before)) {
     return Status(Code::kConflict, "burst file changed while it was copied");
   }
   if (!check) PERIGEE_TRY(core_.index->PutCrcs(file->burst, {.generation = generation, .size = size, .crcs = crcs.crcs}));

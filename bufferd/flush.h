@@ -15,7 +15,9 @@ namespace perigee::bufferd {
 
 class Flusher {
  public:
-  Flusher(Core& core, tiers::FlushQueueOptions options) : core_(core), queue_(options) {}
+  // on_changed: a sealed file changed after all (pages that were pinned for a device can); it has to be sealed again.
+  Flusher(Core& core, tiers::FlushQueueOptions options, std::function<void(const FilePtr&)> on_changed)
+      : core_(core), on_changed_(std::move(on_changed)), queue_(options) {}
 
   void Add(const FilePtr& file);  // sealed, burst layout
   void Force(const FilePtr& file);
@@ -38,6 +40,7 @@ class Flusher {
   void FoundCorrupt(const FilePtr& file, uint64_t block);
 
   Core& core_;
+  const std::function<void(const FilePtr&)> on_changed_;
   mutable std::mutex mu_;  // guards what follows
   tiers::FlushQueue queue_;
   Nanos wake_at_ = 0;      // of the armed timer; 0: none

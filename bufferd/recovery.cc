@@ -243,6 +243,13 @@ bool Recovery::Intact(const FilePtr& file, const BurstRecord& rec) {
   return true;
 }
 
+bool Recovery::TimesMoved(const FilePtr& file, const BurstRecord& rec) {
+  auto open = core_.store->Open(file->dir, file->burst, OpenMode::kRead);
+  if (!open.ok()) return true;
+  auto stat = StoreDir::Stat(**open);
+  return !stat.ok() || !stat->SameContent({rec.size, rec.mtime, rec.ctime, 0});
+}
+
 Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire::Record& record) {
   BurstRecord rec;
   bool lost;
@@ -259,7 +266,7 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
     file->rec.boot = core_.boot;
   } else if (!committed_here) {
     // The write was never published: what was committed before it stands, and is elsewhere.
-    if (rec.generation != 0 && !rec.registered) {
+    if (rec.generation != 0 && rec.home != Home::kNone && (!record.committed || record.committed->generation < rec.generation)) {
       core_.stats->fell_back->Add();
       core_.Report(Core::NameOf(*file) + ": content that was closed while the namespace was away was unsynced when the node went down");
     }
@@ -285,8 +292,11 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
       if (!s.ok() && !IsGone(s)) return s;
       return Verdict::kDrop;
     }
-    core_.stats->rewritten_torn->Add();
-    core_.Report(Core::NameOf(*file) + ": was being rewritten in place when the node went down; its content is what the local file system kept");
+    // Where not even the times moved, nothing was written for all that is known; still not proven, so not the same version.
+    if (TimesMoved(file, rec)) {
+      core_.stats->rewritten_torn->Add();
+      core_.Report(Core::NameOf(*file) + ": was being rewritten in place when the node went down; its content is what the local file system kept");
+    }
     std::lock_guard lock(file->mu);
     file->rec.ctime = 0;  // the seal publishes it as a new generation
     file->rec.durability = Durability::kUnsynced;

@@ -51,6 +51,7 @@ class Recovery {
   Result<Verdict> AfterCrash(const FilePtr& file, const wire::Record& record);
   Status FallBack(const FilePtr& file, const wire::Record& record);
   bool Intact(const FilePtr& file, const BurstRecord& rec);
+  bool TimesMoved(const FilePtr& file, const BurstRecord& rec);
   void Drop(const FilePtr& file);
 
   Core& core_;

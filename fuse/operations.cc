@@ -568,7 +568,15 @@ struct Ops {
     fuse_reply_statfs(req, &st);
   }
 
+  // "system." holds ACLs: storing one as plain bytes would let chmod-by-ACL (cp -a) believe that it worked.
+  static bool RefuseSystem(fuse_req_t req, const char* name) {
+    if (std::strncmp(name, "system.", 7) != 0) return false;
+    fuse_reply_err(req, EOPNOTSUPP);
+    return true;
+  }
+
   static void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size, int flags) {
+    if (RefuseSystem(req, name)) return;
     auto node = NodeOf(req, ino);
     if (!node) return;
     wire::XattrRequest q;
@@ -595,6 +603,7 @@ struct Ops {
   }
 
   static void GetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
+    if (RefuseSystem(req, name)) return;
     auto node = NodeOf(req, ino);
     if (!node) return;
     wire::GetAttrRequest q;
@@ -620,6 +629,7 @@ struct Ops {
   }
 
   static void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
+    if (RefuseSystem(req, name)) return;
     auto node = NodeOf(req, ino);
     if (!node) return;
     wire::XattrRequest q;

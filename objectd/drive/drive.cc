@@ -8,15 +8,13 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "client/blob/geometry.h"
+#include "objectd/drive/record_io.h"
 #include "objectd/drive/segment_scan.h"
 #include "objectd/drive/segment_set.h"
 #include "objectd/drive/shard_index.h"
 
 namespace perigee::objectd {
 namespace {
-
-constexpr uint64_t kDirectBytesMin = 64 << 10;
-constexpr Nanos kMemoryWait = 10 * kSecond;
 
 std::string SegmentsDir(const std::string& dir) { return dir + "/segments"; }
 std::string IndexDir(const std::string& dir) { return dir + "/index"; }
@@ -39,20 +37,28 @@ Status CreateDirsDurably(Disk& disk, const std::string& dir) {
   return Status::Ok();
 }
 
-bool PageAligned(const uint8_t* p) { return reinterpret_cast<uintptr_t>(p) % kPageBytes == 0; }
-
-ShardKey KeyOf(const wire::BlobId& blob, uint32_t index) { return ShardKey{blob.volume, blob.seq, index}; }
+ShardKey KeyOf(const wire::BlobId& blob, uint32_t index) {
+  return ShardKey{blob.volume, blob.seq, index};
+}
 
 class DriveImpl final : public Drive {
  public:
   DriveImpl(std::string dir, Superblock superblock, DriveDeps deps)
-      : dir_(std::move(dir)), deps_(deps), disk_(deps.disk), id_(superblock.drive_id), superblock_(std::move(superblock)) {
+      : dir_(std::move(dir)),
+        deps_(deps),
+        disk_(deps.disk),
+        id_(superblock.drive_id),
+        superblock_(std::move(superblock)) {
     if (deps.metrics != nullptr) {
       const metrics::Labels labels = {{"drive", HexEncode64(id_)}};
-      syncs_ = deps.metrics->GetCounter("perigee_drive_syncs_total", "fdatasync calls on segments", labels);
-      written_ = deps.metrics->GetCounter("perigee_drive_written_bytes_total", "shard bytes written", labels);
-      read_ = deps.metrics->GetCounter("perigee_drive_read_bytes_total", "shard bytes read", labels);
-      read_errors_ = deps.metrics->GetCounter("perigee_drive_read_errors_total", "reads the device failed", labels);
+      syncs_ = deps.metrics->GetCounter("perigee_drive_syncs_total", "fdatasync calls on segments",
+                                        labels);
+      written_ = deps.metrics->GetCounter("perigee_drive_written_bytes_total",
+                                          "shard bytes written", labels);
+      read_ =
+          deps.metrics->GetCounter("perigee_drive_read_bytes_total", "shard bytes read", labels);
+      read_errors_ = deps.metrics->GetCounter("perigee_drive_read_errors_total",
+                                              "reads the device failed", labels);
     }
   }
   ~DriveImpl() override { Stop(); }
@@ -74,7 +80,8 @@ class DriveImpl final : public Drive {
   Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes) override;
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
-  Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first, size_t limit) override;
+  Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
+                                                                    size_t limit) override;
   Result<SpaceInfo> Space() override { return segments_->Space(); }
   void SetOffline(const std::string& reason) override;
   void Stop() override;
@@ -85,8 +92,10 @@ class DriveImpl final : public Drive {
    public:
     explicit Call(DriveImpl* drive) : drive_(drive) {
       std::lock_guard lock(drive_->mu_);
-      if (drive_->stopped_) status_ = Status(Code::kUnavailable, "drive " + drive_->dir_ + " is stopped");
-      else if (!drive_->offline_reason_.empty()) status_ = drive_->OfflineStatusLocked();
+      if (drive_->stopped_)
+        status_ = Status(Code::kUnavailable, "drive " + drive_->dir_ + " is stopped");
+      else if (!drive_->offline_reason_.empty())
+        status_ = drive_->OfflineStatusLocked();
       drive_->calls_++;
     }
     ~Call() {
@@ -102,15 +111,17 @@ class DriveImpl final : public Drive {
     Status status_;
   };
 
-  Status OfflineStatusLocked() const { return Status(Code::kUnavailable, "drive " + dir_ + " is offline: " + offline_reason_); }
-  // The outcome of something that changes the drive: a full drive is the caller's problem, all else the drive's end.
+  Status OfflineStatusLocked() const {
+    return Status(Code::kUnavailable, "drive " + dir_ + " is offline: " + offline_reason_);
+  }
+  // The outcome of something that changes the drive: a full drive is the caller's problem, all else
+  // the drive's end.
   Status FailWrite(Status status, std::string_view what);
   Status CatchUp();
   Status ScanOne(SegmentFile& segment, uint64_t from);
   Status Adopt(const RecordHeader& record, const SegmentMark& mark);
-  Status WriteRecord(const SegmentSet::Slot& slot, const RecordHeader& record, ConstBytes bytes);
-  Status Index(const SegmentSet::Slot& slot, const RecordHeader& record, std::optional<ShardPlace>* dead, bool* outdated);
-  Result<client::ShardData> ReadAt(SegmentFile& segment, const ShardPlace& place, const wire::ShardReadRequest& request);
+  Status Index(const SegmentSet::Slot& slot, const RecordHeader& record,
+               std::optional<ShardPlace>* dead, bool* outdated);
 
   const std::string dir_;
   const DriveDeps deps_;
@@ -152,8 +163,10 @@ Status DriveImpl::CatchUp() {
   std::vector<ShardKey> stale;
   uint64_t last_record = 0;
   PERIGEE_TRY(index_->ForEach({}, [&](const ShardKey& key, const ShardPlace& place) {
-    if (segments_->Find(place.segment, place.generation)) segments_->AddLive(place);
-    else stale.push_back(key);
+    if (segments_->Find(place.segment, place.generation))
+      segments_->AddLive(place);
+    else
+      stale.push_back(key);
     last_record = std::max(last_record, place.record_seq);
     return true;
   }));
@@ -166,7 +179,8 @@ Status DriveImpl::CatchUp() {
   for (const auto& segment : segments_->All()) {
     const SegmentHeader& header = segment->header();
     uint64_t from = kPageBytes;
-    if (auto it = mark_of.find(header.segment); it != mark_of.end() && it->second.generation == header.generation)
+    if (auto it = mark_of.find(header.segment);
+        it != mark_of.end() && it->second.generation == header.generation)
       from = std::max(from, it->second.scanned / kPageBytes * kPageBytes);
     PERIGEE_TRY(ScanOne(*segment, from).With(segment->path()));
   }
@@ -178,11 +192,14 @@ Status DriveImpl::ScanOne(SegmentFile& segment, uint64_t from) {
   PERIGEE_ASSIGN(File * file, segment.Buffered());
   PERIGEE_ASSIGN(uint64_t footer, ReadSegmentEnd(*file, header));
   if (footer != 0 && from >= footer) return segments_->Close(header, footer, true);
-  PERIGEE_ASSIGN(ScanResult result, ScanSegment(*file, header, from, [&](const RecordHeader& record) {
-    return Adopt(record, SegmentMark{header.segment, header.generation, record.offset + record.record_bytes()});
-  }));
+  PERIGEE_ASSIGN(ScanResult result,
+                 ScanSegment(*file, header, from, [&](const RecordHeader& record) {
+                   return Adopt(record, SegmentMark{header.segment, header.generation,
+                                                    record.offset + record.record_bytes()});
+                 }));
   if (result.records + result.torn > 0) {
-    log::Info("index_caught_up", {{"segment", segment.path()}, {"records", result.records}, {"torn", result.torn}});
+    log::Info("index_caught_up",
+              {{"segment", segment.path()}, {"records", result.records}, {"torn", result.torn}});
   }
   PERIGEE_TRY(index_->SetMark(SegmentMark{header.segment, header.generation, result.end}));
   return segments_->Close(header, result.end, result.has_footer);
@@ -190,7 +207,8 @@ Status DriveImpl::ScanOne(SegmentFile& segment, uint64_t from) {
 
 Status DriveImpl::Adopt(const RecordHeader& record, const SegmentMark& mark) {
   if (record.record_seq >= next_record_) next_record_ = record.record_seq + 1;
-  ShardPlace place{record.segment, record.generation, record.offset, record.record_seq, record.payload_bytes};
+  ShardPlace place{record.segment, record.generation, record.offset, record.record_seq,
+                   record.payload_bytes};
   ShardKey key = KeyOf(record.shard.blob, record.shard.index);
   PERIGEE_ASSIGN(std::optional<ShardPlace> old, index_->Find(key));
   if (old && *old == place) return Status::Ok();
@@ -213,7 +231,8 @@ void DriveImpl::SetOffline(const std::string& reason) {
 Status DriveImpl::FailWrite(Status status, std::string_view what) {
   if (status.ok() || status.Is(Code::kNoSpace) || status.Is(Code::kInvalidArgument)) return status;
   SetOffline(std::string(what) + ": " + status.message());
-  return Status(Code::kUnavailable, "drive " + dir_ + " went offline: " + std::string(what) + ": " + status.message());
+  return Status(Code::kUnavailable,
+                "drive " + dir_ + " went offline: " + std::string(what) + ": " + status.message());
 }
 
 Status DriveImpl::WriteSuperblock(const Superblock& superblock) {
@@ -253,60 +272,33 @@ Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes) 
 
   std::optional<ShardPlace> dead;
   bool outdated = false;
-  Status outcome = WriteRecord(*slot, record, bytes);
+  Status outcome = WriteRecord(*disk_, *slot->segment, record, bytes);
   if (outcome.ok()) {
     outcome = slot->segment->Sync();
-    // A failed sync says nothing about what is on the drive, so not even a full file system lets it go on.
+    // A failed sync says nothing about what is on the drive, so not even a full file system lets it
+    // go on.
     if (outcome.Is(Code::kNoSpace)) outcome = Status(Code::kIo, "sync: " + outcome.message());
   }
   if (outcome.ok()) outcome = Index(*slot, record, &dead, &outdated);
   if (!outcome.ok()) {
     outcome = FailWrite(std::move(outcome), "write");
-    if (online()) PERIGEE_TRY(FailWrite(segments_->Finish(*slot, SegmentSet::Outcome::kDead), "give back"));
+    if (online())
+      PERIGEE_TRY(FailWrite(segments_->Finish(*slot, SegmentSet::Outcome::kDead), "give back"));
     return outcome;
   }
-  PERIGEE_TRY(FailWrite(segments_->Finish(*slot, outdated ? SegmentSet::Outcome::kDead : SegmentSet::Outcome::kLive), "seal"));
+  PERIGEE_TRY(FailWrite(
+      segments_->Finish(*slot, outdated ? SegmentSet::Outcome::kDead : SegmentSet::Outcome::kLive),
+      "seal"));
   if (dead) PERIGEE_TRY(FailWrite(segments_->Free(*dead), "punch"));
   if (written_ != nullptr) written_->Add(static_cast<double>(bytes.size()));
   return Status::Ok();
 }
 
-Status DriveImpl::WriteRecord(const SegmentSet::Slot& slot, const RecordHeader& record, ConstBytes bytes) {
-  AlignedBuffer edge(2 * kPageBytes);  // the header page, and the payload's last, partial page
-  PERIGEE_TRY(EncodeRecordHeader(record, edge.span().subspan(0, kPageBytes)));
-  File* direct = nullptr;
-  if (bytes.size() >= kDirectBytesMin && PageAligned(bytes.data())) {
-    PERIGEE_ASSIGN(direct, slot.segment->Direct());
-  }
-  PERIGEE_ASSIGN(File * buffered, slot.segment->Buffered());
-  File* file = direct != nullptr ? direct : buffered;
-  const uint64_t payload_at = slot.offset + kPageBytes;
-
-  std::vector<IoOp> ops;
-  ops.push_back({IoOp::Kind::kWrite, file, slot.offset, edge.data(), kPageBytes});
-  uint64_t whole = direct != nullptr ? bytes.size() / kPageBytes * kPageBytes : bytes.size();
-  // IoOp has one pointer for both directions; a write only reads from it.
-  auto* data = const_cast<uint8_t*>(bytes.data());
-  if (whole > 0) ops.push_back({IoOp::Kind::kWrite, file, payload_at, data, whole});
-  if (whole < bytes.size()) {
-    uint8_t* tail = edge.data() + kPageBytes;
-    std::memset(tail, 0, kPageBytes);
-    std::memcpy(tail, data + whole, bytes.size() - whole);
-    ops.push_back({IoOp::Kind::kWrite, file, payload_at + whole, tail, kPageBytes});
-  }
-  PERIGEE_FAILPOINT_STATUS(shard_before_write);
-  disk_->Run(ops);
-  PERIGEE_FAILPOINT(shard_after_write);
-  Status outcome;
-  for (IoOp& op : ops)
-    if (!op.status.ok() && (outcome.ok() || outcome.Is(Code::kNoSpace))) outcome = op.status;
-  return outcome;
-}
-
-Status DriveImpl::Index(const SegmentSet::Slot& slot, const RecordHeader& record, std::optional<ShardPlace>* dead,
-                        bool* outdated) {
+Status DriveImpl::Index(const SegmentSet::Slot& slot, const RecordHeader& record,
+                        std::optional<ShardPlace>* dead, bool* outdated) {
   PERIGEE_FAILPOINT(shard_before_index);
-  ShardPlace place{record.segment, record.generation, record.offset, record.record_seq, record.payload_bytes};
+  ShardPlace place{record.segment, record.generation, record.offset, record.record_seq,
+                   record.payload_bytes};
   ShardKey key = KeyOf(record.shard.blob, record.shard.index);
   std::lock_guard lock(index_mu_);
   PERIGEE_ASSIGN(std::optional<ShardPlace> old, index_->Find(key));
@@ -328,59 +320,22 @@ Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& req
   while (true) {
     auto found = index_->Find(key);
     if (!found.ok()) return FailWrite(std::move(found).TakeStatus(), "index");
-    // A record that moved or went while it was read is looked up again; the same place twice is the answer.
+    // A record that moved or went while it was read is looked up again; the same place twice is the
+    // answer.
     if (!*found) return Status(Code::kNotFound, "no such shard on " + dir_);
     const ShardPlace place = **found;
     auto segment = segments_->Find(place.segment, place.generation);
     Result<client::ShardData> data =
-        segment ? ReadAt(*segment, place, request) : Result<client::ShardData>(Code::kNotFound, "its segment is gone");
-    if (data.ok() || (data.code() != Code::kNotFound && data.code() != Code::kCorrupt) || seen == place) return data;
+        segment ? ReadRecord(*disk_, *deps_.slabs, *segment, place, request)
+                : Result<client::ShardData>(Code::kNotFound, "its segment is gone");
+    if (data.ok() && read_ != nullptr) read_->Add(static_cast<double>(request.length));
+    if (data.code() == Code::kIo && read_errors_ != nullptr) read_errors_->Add();
+    if (data.ok() || (data.code() != Code::kNotFound && data.code() != Code::kCorrupt) ||
+        seen == place)
+      return data;
     data.status().Ignore();  // looked at once more before it counts
     seen = place;
   }
-}
-
-Result<client::ShardData> DriveImpl::ReadAt(SegmentFile& segment, const ShardPlace& place,
-                                            const wire::ShardReadRequest& request) {
-  if (request.length > 0 && (request.offset > place.payload_bytes || request.length > place.payload_bytes - request.offset)) {
-    return Status(Code::kInvalidArgument, "bytes " + std::to_string(request.offset) + "+" + std::to_string(request.length) +
-                                              " of a shard of " + std::to_string(place.payload_bytes));
-  }
-  client::ShardData data;
-  File* direct = nullptr;
-  if (request.length >= kDirectBytesMin && request.offset % kPageBytes == 0) {
-    PERIGEE_ASSIGN(direct, segment.Direct());
-  }
-  if (request.length > 0) {
-    uint64_t room = direct != nullptr ? RoundUp(request.length, kPageBytes) : request.length;
-    PERIGEE_ASSIGN(data.bytes, deps_.slabs->Allocate(room, kMemoryWait));
-    if (!PageAligned(data.bytes.data())) direct = nullptr;
-  }
-  PERIGEE_ASSIGN(File * buffered, segment.Buffered());
-  File* file = direct != nullptr ? direct : buffered;
-
-  AlignedBuffer page(kPageBytes);
-  IoOp ops[2] = {{IoOp::Kind::kRead, file, place.offset, page.data(), kPageBytes},
-                 {IoOp::Kind::kRead, file, place.offset + kPageBytes + request.offset, data.bytes.data(),
-                  direct != nullptr ? RoundUp(request.length, kPageBytes) : request.length}};
-  disk_->Run(std::span(ops, request.length > 0 ? 2 : 1));
-  for (IoOp& op : std::span(ops, request.length > 0 ? 2 : 1)) {
-    if (op.status.ok()) continue;
-    if (read_errors_ != nullptr) read_errors_->Add();
-    ops[1].status.Ignore();
-    return op.status.With(segment.path());
-  }
-  if (ops[0].done < kPageBytes || (request.length > 0 && ops[1].done < request.length))
-    return Status(Code::kCorrupt, segment.path() + " is cut off");
-  auto record = DecodeRecordHeader(page.span());
-  if (!record.ok()) return record.status().With(segment.path());
-  if (record->generation != place.generation || record->offset != place.offset ||
-      record->shard.blob != request.blob || record->shard.index != request.index)
-    return Status(Code::kNotFound, "the record is another shard's");
-  data.header = std::move(record->shard);
-  if (request.length > 0) data.bytes.Trim(request.length);
-  if (read_ != nullptr) read_->Add(static_cast<double>(request.length));
-  return data;
 }
 
 Status DriveImpl::DeleteShard(const wire::BlobId& blob, uint32_t index) {
@@ -403,7 +358,8 @@ Status DriveImpl::DeleteShard(const wire::BlobId& blob, uint32_t index) {
   return Status::Ok();
 }
 
-Result<std::vector<std::pair<wire::BlobId, uint32_t>>> DriveImpl::ListShards(const wire::BlobId& first, size_t limit) {
+Result<std::vector<std::pair<wire::BlobId, uint32_t>>> DriveImpl::ListShards(
+    const wire::BlobId& first, size_t limit) {
   Call call(this);
   PERIGEE_TRY(call.status());
   std::vector<std::pair<wire::BlobId, uint32_t>> shards;
@@ -434,18 +390,22 @@ void DriveImpl::Stop() {
 
 Status Drive::Format(Disk& disk, const std::string& dir, const Superblock& superblock) {
   auto old = ReadSuperblock(disk, dir);
-  if (old.ok()) return Status(Code::kAlreadyExists, dir + " holds drive " + HexEncode64(old->drive_id) + " already");
+  if (old.ok())
+    return Status(Code::kAlreadyExists,
+                  dir + " holds drive " + HexEncode64(old->drive_id) + " already");
   if (old.code() != Code::kNotFound) return std::move(old).TakeStatus();
   PERIGEE_TRY(CreateDirsDurably(disk, SegmentsDir(dir)));
   // Last: it is what makes the directory a drive.
   return objectd::WriteSuperblock(disk, dir, superblock);
 }
 
-Result<std::unique_ptr<Drive>> Drive::Open(const std::string& dir, uint64_t cluster_id, DriveOptions options, DriveDeps deps) {
+Result<std::unique_ptr<Drive>> Drive::Open(const std::string& dir, uint64_t cluster_id,
+                                           DriveOptions options, DriveDeps deps) {
   PERIGEE_CHECK(deps.disk != nullptr && deps.slabs != nullptr);
   PERIGEE_ASSIGN(Superblock superblock, ReadSuperblock(*deps.disk, dir));
   if (superblock.cluster_id != cluster_id) {
-    return Status(Code::kPreconditionFailed, dir + " belongs to cluster " + HexEncode64(superblock.cluster_id) + ", not to " +
+    return Status(Code::kPreconditionFailed, dir + " belongs to cluster " +
+                                                 HexEncode64(superblock.cluster_id) + ", not to " +
                                                  HexEncode64(cluster_id));
   }
   auto drive = std::make_unique<DriveImpl>(dir, std::move(superblock), deps);

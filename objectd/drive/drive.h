@@ -1,16 +1,18 @@
 #pragma once
-// Drive: one directory on a file system of its own, holding shards in segment files (docs/formats/segment.md).
+// Drive: one directory on a file system of its own, holding shards in segment files
+// (docs/formats/segment.md).
 //
-//   <dir>/superblock   identity: cluster, drive id, format, the metadata mirrors' epoch (superblock.h)
-//   <dir>/segments/    self-describing, 4 KiB-aligned records, appended; a shard is on stable storage after one fdatasync
+//   <dir>/superblock   identity: cluster, drive id, format, the metadata mirrors' epoch
+//   (superblock.h) <dir>/segments/    self-describing, 4 KiB-aligned records, appended; a shard is
+//   on stable storage after one fdatasync
 //                      that concurrent writers share
-//   <dir>/index/       RocksDB: (blob, index) -> (segment, offset). A cache: rebuilt from the segments
-//   <dir>/meta/        a mirror of the namespace, on some drives (objectd/kv)
+//   <dir>/index/       RocksDB: (blob, index) -> (segment, offset). A cache: rebuilt from the
+//   segments <dir>/meta/        a mirror of the namespace, on some drives (objectd/kv)
 //
-// Delete punches a hole; a segment whose records are all dead is reused under a new generation. A write or sync error
-// takes the drive offline for good in this process (kUnavailable from then on), never only the request.
-// An existing directory without a superblock is never formatted by Open (kNotFound); Format does it on purpose.
-// Thread-safe; blocks.
+// Delete punches a hole; a segment whose records are all dead is reused under a new generation. A
+// write or sync error takes the drive offline for good in this process (kUnavailable from then on),
+// never only the request. An existing directory without a superblock is never formatted by Open
+// (kNotFound); Format does it on purpose. Thread-safe; blocks.
 
 #include <functional>
 #include <memory>
@@ -29,7 +31,7 @@ namespace perigee::objectd {
 
 struct DriveDeps {
   Disk* disk = nullptr;
-  Scheduler* pool = nullptr;               // the index catches up, segments are reclaimed
+  Scheduler* pool = nullptr;  // the index catches up, segments are reclaimed
   std::shared_ptr<rdma::SlabPool> slabs;
   metrics::Registry* metrics = nullptr;
 };
@@ -41,11 +43,14 @@ struct DriveOptions {
 
 class Drive {
  public:
-  // Makes superblock and folders in `dir` (made if absent; kAlreadyExists when it holds a superblock).
+  // Makes superblock and folders in `dir` (made if absent; kAlreadyExists when it holds a
+  // superblock).
   static Status Format(Disk& disk, const std::string& dir, const Superblock& superblock);
-  // kNotFound: no such directory, or no superblock in it (a lost drive). kCorrupt, kUnimplemented (newer format).
-  // kPreconditionFailed: of another cluster. Scans the segments' tails that the index does not know yet.
-  static Result<std::unique_ptr<Drive>> Open(const std::string& dir, uint64_t cluster_id, DriveOptions options, DriveDeps deps);
+  // kNotFound: no such directory, or no superblock in it (a lost drive). kCorrupt, kUnimplemented
+  // (newer format). kPreconditionFailed: of another cluster. Scans the segments' tails that the
+  // index does not know yet.
+  static Result<std::unique_ptr<Drive>> Open(const std::string& dir, uint64_t cluster_id,
+                                             DriveOptions options, DriveDeps deps);
   virtual ~Drive() = default;
 
   virtual uint64_t id() const = 0;
@@ -58,11 +63,14 @@ class Drive {
 
   // Replaces an older copy of the same shard. Durable on return.
   virtual Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes) = 0;
-  // kNotFound; kCorrupt when the record's header fails its check. Bytes are not checked here (the reader does).
+  // kNotFound; kCorrupt when the record's header fails its check. Bytes are not checked here (the
+  // reader does).
   virtual Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) = 0;
   virtual Status DeleteShard(const wire::BlobId& blob, uint32_t index) = 0;  // absent is ok
-  // Blobs with shards here in [first, …), ascending, at most `limit`: for reconcile, collector, fsck.
-  virtual Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first, size_t limit) = 0;
+  // Blobs with shards here in [first, …), ascending, at most `limit`: for reconcile, collector,
+  // fsck.
+  virtual Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(
+      const wire::BlobId& first, size_t limit) = 0;
   virtual Result<SpaceInfo> Space() = 0;
   virtual void SetOffline(const std::string& reason) = 0;
   virtual void Stop() = 0;

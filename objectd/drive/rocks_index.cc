@@ -77,28 +77,37 @@ class RocksIndex final : public ShardIndex {
   }
   Status Put(const ShardKey& key, const ShardPlace& place, const SegmentMark& mark) override {
     rocksdb::WriteBatch batch;
-    PERIGEE_TRY(FromRocks(batch.Put(ToSlice(EncodeShardKey(key)), ToSlice(EncodeShardPlace(place))), "write"));
-    PERIGEE_TRY(FromRocks(batch.Put(ToSlice(MarkKey(mark.segment)), ToSlice(EncodeSegmentMark(mark))), "write"));
+    PERIGEE_TRY(FromRocks(batch.Put(ToSlice(EncodeShardKey(key)), ToSlice(EncodeShardPlace(place))),
+                          "write"));
+    PERIGEE_TRY(FromRocks(
+        batch.Put(ToSlice(MarkKey(mark.segment)), ToSlice(EncodeSegmentMark(mark))), "write"));
     return FromRocks(db_->Write({}, &batch), "write");
   }
-  Status Delete(const ShardKey& key) override { return FromRocks(db_->Delete({}, ToSlice(EncodeShardKey(key))), "delete"); }
+  Status Delete(const ShardKey& key) override {
+    return FromRocks(db_->Delete({}, ToSlice(EncodeShardKey(key))), "delete");
+  }
   Status SetMark(const SegmentMark& mark) override {
-    return FromRocks(db_->Put({}, ToSlice(MarkKey(mark.segment)), ToSlice(EncodeSegmentMark(mark))), "write");
+    return FromRocks(db_->Put({}, ToSlice(MarkKey(mark.segment)), ToSlice(EncodeSegmentMark(mark))),
+                     "write");
   }
   Result<std::vector<SegmentMark>> Marks() override {
     std::vector<SegmentMark> marks;
     std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
     for (it->Seek("P"); it->Valid() && it->key().starts_with("P"); it->Next()) {
       if (it->key().size() != 5) return Status(Code::kCorrupt, "malformed segment mark");
-      PERIGEE_ASSIGN(SegmentMark mark, DecodeSegmentMark(GetBe32(it->key().ToStringView().substr(1)), it->value().ToStringView()));
+      PERIGEE_ASSIGN(SegmentMark mark,
+                     DecodeSegmentMark(GetBe32(it->key().ToStringView().substr(1)),
+                                       it->value().ToStringView()));
       marks.push_back(mark);
     }
     PERIGEE_TRY(FromRocks(it->status(), "scan"));
     return marks;
   }
-  Status ForEach(const ShardKey& first, const std::function<bool(const ShardKey&, const ShardPlace&)>& visit) override {
+  Status ForEach(const ShardKey& first,
+                 const std::function<bool(const ShardKey&, const ShardPlace&)>& visit) override {
     std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
-    for (it->Seek(ToSlice(EncodeShardKey(first))); it->Valid() && it->key().starts_with("S"); it->Next()) {
+    for (it->Seek(ToSlice(EncodeShardKey(first))); it->Valid() && it->key().starts_with("S");
+         it->Next()) {
       PERIGEE_ASSIGN(ShardKey key, DecodeShardKey(it->key().ToStringView()));
       PERIGEE_ASSIGN(ShardPlace place, DecodeShardPlace(it->value().ToStringView()));
       if (!visit(key, place)) break;
@@ -121,11 +130,13 @@ Result<std::unique_ptr<rocksdb::DB>> OpenOnce(const std::string& dir, uint64_t d
   std::string identity;
   rocksdb::Status s = db->Get({}, ToSlice(kIdentityKey), &identity);
   if (s.IsNotFound()) {
-    PERIGEE_TRY(FromRocks(db->Put({}, ToSlice(kIdentityKey), ToSlice(Identity(drive_id))), "write"));
+    PERIGEE_TRY(
+        FromRocks(db->Put({}, ToSlice(kIdentityKey), ToSlice(Identity(drive_id))), "write"));
     return db;
   }
   PERIGEE_TRY(FromRocks(s, "read"));
-  if (identity != Identity(drive_id)) return Status(Code::kCorrupt, "the index is of another drive or format");
+  if (identity != Identity(drive_id))
+    return Status(Code::kCorrupt, "the index is of another drive or format");
   return db;
 }
 

@@ -6,10 +6,11 @@
 #include "base/checksum.h"
 
 // Pages, little-endian; crc32c covers the page with the crc field zero:
-//   all      0 magic 4 bytes   4 version u16 = 1   6 flags u16   8 crc32c u32   12 message_bytes u32   16 generation u64
-//   header  "PSEG": 24 segment u32   28 zero u32   32 drive_id u64
-//   footer  "PSGE": 24 segment u32   28 zero u32   32 end u64 (of the records, which is where the footer lies)
-//   record  "PSHD": 24 segment u32   28 payload_bytes u32   32 offset u64   40 record_seq u64   48 payload_crc u32
+//   all      0 magic 4 bytes   4 version u16 = 1   6 flags u16   8 crc32c u32   12 message_bytes
+//   u32   16 generation u64 header  "PSEG": 24 segment u32   28 zero u32   32 drive_id u64 footer
+//   "PSGE": 24 segment u32   28 zero u32   32 end u64 (of the records, which is where the footer
+//   lies) record  "PSHD": 24 segment u32   28 payload_bytes u32   32 offset u64   40 record_seq u64
+//   48 payload_crc u32
 //                   52 zero u32      56 message: wire::ShardHeader
 //           flags bit 0: payload_crc is set
 
@@ -40,7 +41,8 @@ uint32_t PageCrc(ConstBytes page) {
 
 Status CheckPage(ConstBytes page, const char* magic, const char* what) {
   PERIGEE_CHECK(page.size() == kPageBytes);
-  if (std::memcmp(page.data(), magic, 4) != 0) return Status(Code::kCorrupt, std::string("not a ") + what);
+  if (std::memcmp(page.data(), magic, 4) != 0)
+    return Status(Code::kCorrupt, std::string("not a ") + what);
   if (GetLe<uint32_t>(page.data() + 8) != PageCrc(page))
     return Status(Code::kCorrupt, std::string("the ") + what + " fails its checksum");
   if (uint16_t version = GetLe<uint16_t>(page.data() + 4); version != kVersion) {
@@ -74,7 +76,8 @@ Result<SegmentHeader> DecodeSegmentHeader(ConstBytes page) {
 Status EncodeRecordHeader(const RecordHeader& header, MutableBytes page) {
   std::string message = wire::Encode(header.shard);
   if (message.size() > kPageBytes - kMessageAt)
-    return Status(Code::kInvalidArgument, "the shard's header has too many chunks: " + std::to_string(message.size()) + " bytes");
+    return Status(Code::kInvalidArgument, "the shard's header has too many chunks: " +
+                                              std::to_string(message.size()) + " bytes");
   Begin(page, "PSHD", header.generation, header.segment);
   uint8_t* p = page.data();
   PutLe<uint16_t>(p + 6, header.has_payload_crc ? kFlagPayloadCrc : 0);
@@ -89,11 +92,13 @@ Status EncodeRecordHeader(const RecordHeader& header, MutableBytes page) {
 }
 
 Result<RecordHeader> DecodeRecordHeader(ConstBytes page) {
-  if (GetLe<uint32_t>(page.data()) == 0 && AllZero(page)) return Status(Code::kNotFound, "no record here");
+  if (GetLe<uint32_t>(page.data()) == 0 && AllZero(page))
+    return Status(Code::kNotFound, "no record here");
   PERIGEE_TRY(CheckPage(page, "PSHD", "record header"));
   const uint8_t* p = page.data();
   uint32_t message_bytes = GetLe<uint32_t>(p + 12);
-  if (message_bytes > kPageBytes - kMessageAt) return Status(Code::kCorrupt, "the record header is too long");
+  if (message_bytes > kPageBytes - kMessageAt)
+    return Status(Code::kCorrupt, "the record header is too long");
   RecordHeader header;
   header.has_payload_crc = (GetLe<uint16_t>(p + 6) & kFlagPayloadCrc) != 0;
   header.generation = GetLe<uint64_t>(p + 16);
@@ -102,7 +107,8 @@ Result<RecordHeader> DecodeRecordHeader(ConstBytes page) {
   header.offset = GetLe<uint64_t>(p + 32);
   header.record_seq = GetLe<uint64_t>(p + 40);
   header.payload_crc = GetLe<uint32_t>(p + 48);
-  PERIGEE_ASSIGN(header.shard, wire::Decode<wire::ShardHeader>(AsView(page.subspan(kMessageAt, message_bytes))));
+  PERIGEE_ASSIGN(header.shard,
+                 wire::Decode<wire::ShardHeader>(AsView(page.subspan(kMessageAt, message_bytes))));
   return header;
 }
 
@@ -114,7 +120,8 @@ void EncodeSegmentFooter(const SegmentHeader& header, uint64_t end, MutableBytes
 
 Result<uint64_t> DecodeSegmentFooter(ConstBytes page, const SegmentHeader& header) {
   PERIGEE_TRY(CheckPage(page, "PSGE", "segment footer"));
-  if (GetLe<uint64_t>(page.data() + 16) != header.generation || GetLe<uint32_t>(page.data() + 24) != header.segment)
+  if (GetLe<uint64_t>(page.data() + 16) != header.generation ||
+      GetLe<uint32_t>(page.data() + 24) != header.segment)
     return Status(Code::kCorrupt, "the segment footer is of another generation");
   return GetLe<uint64_t>(page.data() + 32);
 }
@@ -126,16 +133,19 @@ bool ChunksCover(const wire::ShardHeader& shard, uint64_t payload_bytes) {
 }
 
 Status CheckPayload(const RecordHeader& header, ConstBytes payload) {
-  if (payload.size() != header.payload_bytes) return Status(Code::kCorrupt, "the payload is cut off");
+  if (payload.size() != header.payload_bytes)
+    return Status(Code::kCorrupt, "the payload is cut off");
   if (header.has_payload_crc) {
     if (Crc32c(payload) == header.payload_crc) return Status::Ok();
     return Status(Code::kCorrupt, "the payload fails its checksum");
   }
-  if (!ChunksCover(header.shard, payload.size())) return Status(Code::kCorrupt, "the payload has no checksum");
+  if (!ChunksCover(header.shard, payload.size()))
+    return Status(Code::kCorrupt, "the payload has no checksum");
   uint64_t chunk_bytes = header.shard.chunk_bytes, at = 0;
   for (uint32_t crc : header.shard.chunk_crcs) {
     uint64_t bytes = std::min<uint64_t>(chunk_bytes, payload.size() - at);
-    if (Crc32c(payload.subspan(at, bytes)) != crc) return Status(Code::kCorrupt, "a chunk fails its checksum");
+    if (Crc32c(payload.subspan(at, bytes)) != crc)
+      return Status(Code::kCorrupt, "a chunk fails its checksum");
     at += bytes;
   }
   return Status::Ok();

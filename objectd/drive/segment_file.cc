@@ -47,8 +47,10 @@ Status SegmentFile::Sync() {
     if (syncs_ != nullptr) syncs_->Add();
     lock.lock();
     syncing_ = false;
-    if (outcome.ok()) synced_ = covers;
-    else failed_ = std::move(outcome);
+    if (outcome.ok())
+      synced_ = covers;
+    else
+      failed_ = std::move(outcome);
     sync_done_.NotifyAll();
   }
 }

@@ -1,10 +1,12 @@
 #pragma once
-// SegmentFile: one segment in one use (generation): its open files, and the sync that concurrent writers share.
+// SegmentFile: one segment in one use (generation): its open files, and the sync that concurrent
+// writers share.
 //
-// Sync: every write that was complete before the call is on stable storage when it returns ok. Callers that arrive while
-// a sync runs are covered together by the next one. A failed sync is final for the segment: every later call fails.
-// Opened on first use. Readers keep it by shared_ptr; when the file is used afresh they go on with the old object and
-// find by the generation that the record is gone. Thread-safe.
+// Sync: every write that was complete before the call is on stable storage when it returns ok.
+// Callers that arrive while a sync runs are covered together by the next one. A failed sync is
+// final for the segment: every later call fails. Opened on first use. Readers keep it by
+// shared_ptr; when the file is used afresh they go on with the old object and find by the
+// generation that the record is gone. Thread-safe.
 
 #include <memory>
 #include <mutex>
@@ -29,7 +31,8 @@ class SegmentFile {
   // Null where the file system has no direct I/O.
   Result<File*> Direct();
   Status Sync();
-  // Gives the range back. False: the file system cannot; the space comes back when the segment is used afresh.
+  // Gives the range back. False: the file system cannot; the space comes back when the segment is
+  // used afresh.
   Result<bool> Punch(uint64_t offset, uint64_t bytes);
 
  private:

@@ -36,15 +36,17 @@ Result<ScanResult> ScanSegment(File& file, const SegmentHeader& header, uint64_t
   uint64_t at = from;
   while (at < limit) {
     if (at < window_at || at + kPageBytes > window_at + window_bytes) {
-      PERIGEE_ASSIGN(size_t got, file.ReadAt(at, window.span().subspan(0, std::min(kWindowBytes, limit - at))));
+      PERIGEE_ASSIGN(size_t got,
+                     file.ReadAt(at, window.span().subspan(0, std::min(kWindowBytes, limit - at))));
       window_at = at;
       window_bytes = got;
       if (got < kPageBytes) break;
     }
     auto record = DecodeRecordHeader(window.span().subspan(at - window_at, kPageBytes));
     if (record.code() == Code::kUnimplemented) return std::move(record).TakeStatus();
-    const bool ours = record.ok() && record->generation == header.generation && record->segment == header.segment &&
-                      record->offset == at && record->payload_bytes <= client::kShardBytesMax &&
+    const bool ours = record.ok() && record->generation == header.generation &&
+                      record->segment == header.segment && record->offset == at &&
+                      record->payload_bytes <= client::kShardBytesMax &&
                       at + record->record_bytes() <= limit;
     if (!ours) {
       at += kPageBytes;

@@ -12,18 +12,21 @@ namespace {
 
 constexpr uint64_t kGrowBytes = 16 << 20;
 
-// What stays free for the index and the namespace's mirrors: without it a delete could not be committed either.
+// What stays free for the index and the namespace's mirrors: without it a delete could not be
+// committed either.
 uint64_t ReserveBytes(uint64_t total) {
   uint64_t least = std::min<uint64_t>(64 << 20, total / 8);
   return std::clamp<uint64_t>(total / 50, least, uint64_t{1} << 30);
 }
 
-uint64_t NewGeneration(uint64_t old) { return (((old >> 32) + 1) << 32) | (SecretU64() & 0xffffffff); }
+uint64_t NewGeneration(uint64_t old) {
+  return (((old >> 32) + 1) << 32) | (SecretU64() & 0xffffffff);
+}
 
 }  // namespace
 
-Result<std::unique_ptr<SegmentSet>> SegmentSet::Open(Disk* disk, std::string dir, uint64_t drive_id, Options options,
-                                                     metrics::Counter* syncs) {
+Result<std::unique_ptr<SegmentSet>> SegmentSet::Open(Disk* disk, std::string dir, uint64_t drive_id,
+                                                     Options options, metrics::Counter* syncs) {
   std::unique_ptr<SegmentSet> set(new SegmentSet(disk, dir, drive_id, options, syncs));
   PERIGEE_ASSIGN(std::vector<DirEntry> entries, disk->List(dir));
   for (const DirEntry& entry : entries) {
@@ -34,14 +37,18 @@ Result<std::unique_ptr<SegmentSet>> SegmentSet::Open(Disk* disk, std::string dir
     PERIGEE_ASSIGN(std::unique_ptr<File> file, disk->Open(path, OpenMode::kRead));
     AlignedBuffer page(kPageBytes);
     PERIGEE_ASSIGN(size_t got, file->ReadAt(0, page.span()));
-    bool never_used = got < kPageBytes || std::all_of(page.data(), page.data() + kPageBytes, [](uint8_t b) { return b == 0; });
+    bool never_used = got < kPageBytes || std::all_of(page.data(), page.data() + kPageBytes,
+                                                      [](uint8_t b) { return b == 0; });
     SegmentHeader header{drive_id, *number, 0};
     if (!never_used) {
       auto decoded = DecodeSegmentHeader(page.span());
       if (decoded.code() == Code::kUnimplemented) return decoded.status().With(path);
       if (!decoded.ok() || decoded->drive_id != drive_id || decoded->segment != *number) {
-        // Its shards count as missing and are rebuilt elsewhere; the file stays for whoever wants to look.
-        log::Error("segment_unreadable", {{"path", path}, {"cause", decoded.ok() ? "of another drive" : decoded.status().message()}});
+        // Its shards count as missing and are rebuilt elsewhere; the file stays for whoever wants
+        // to look.
+        log::Error("segment_unreadable",
+                   {{"path", path},
+                    {"cause", decoded.ok() ? "of another drive" : decoded.status().message()}});
         continue;
       }
       header = *decoded;
@@ -139,7 +146,8 @@ Status SegmentSet::MakeRoom(uint64_t bytes) {
   return Roll(bytes);
 }
 
-// How many of the `wanted` bytes there are, at least `least`; `given_back` are freed by the same step.
+// How many of the `wanted` bytes there are, at least `least`; `given_back` are freed by the same
+// step.
 Result<uint64_t> SegmentSet::RoomFor(uint64_t wanted, uint64_t least, uint64_t given_back) {
   uint64_t room = ~uint64_t{0};
   PERIGEE_ASSIGN(SpaceInfo space, disk_->Space(dir_));
@@ -164,7 +172,8 @@ Status SegmentSet::Grow(uint32_t segment, uint64_t need) {
     from = segments_.at(segment).allocated;
     file = segments_.at(segment).file;
   }
-  uint64_t wanted = std::max(need, std::min(kGrowBytes, options_.segment_bytes - std::min(options_.segment_bytes, from)));
+  uint64_t wanted = std::max(
+      need, std::min(kGrowBytes, options_.segment_bytes - std::min(options_.segment_bytes, from)));
   PERIGEE_ASSIGN(uint64_t step, RoomFor(wanted, need, 0));
   PERIGEE_ASSIGN(File * f, file->Buffered());
   Status outcome = f->Allocate(from, step);
@@ -201,7 +210,8 @@ Status SegmentSet::Roll(uint64_t bytes) {
     }
   }
   const uint64_t need = kPageBytes + bytes;
-  auto room = RoomFor(std::max(need, std::min(kGrowBytes, options_.segment_bytes)), need, given_back);
+  auto room =
+      RoomFor(std::max(need, std::min(kGrowBytes, options_.segment_bytes)), need, given_back);
   if (!room.ok()) {
     std::lock_guard lock(mu_);
     if (reuse) reusable_.push_back(number);
@@ -209,7 +219,8 @@ Status SegmentSet::Roll(uint64_t bytes) {
   }
 
   SegmentHeader header{drive_id_, number, NewGeneration(generation)};
-  auto file = std::make_shared<SegmentFile>(disk_, dir_ + "/" + SegmentFileName(number), header, syncs_);
+  auto file =
+      std::make_shared<SegmentFile>(disk_, dir_ + "/" + SegmentFileName(number), header, syncs_);
   PERIGEE_ASSIGN(Made made, MakeFile(file->path(), header, *room, need));
 
   std::lock_guard lock(mu_);
@@ -234,15 +245,18 @@ Status SegmentSet::Roll(uint64_t bytes) {
   return made.outcome;
 }
 
-// The file of a new use: preallocated, with its header. Running out of space is in `outcome`, anything else an error.
-Result<SegmentSet::Made> SegmentSet::MakeFile(const std::string& path, const SegmentHeader& header, uint64_t wanted, uint64_t need) {
+// The file of a new use: preallocated, with its header. Running out of space is in `outcome`,
+// anything else an error.
+Result<SegmentSet::Made> SegmentSet::MakeFile(const std::string& path, const SegmentHeader& header,
+                                              uint64_t wanted, uint64_t need) {
   PERIGEE_FAILPOINT_STATUS(segment_before_create);
   PERIGEE_ASSIGN(std::unique_ptr<File> file, disk_->Open(path, OpenMode::kCreateOrOpen));
   PERIGEE_TRY(file->Truncate(0));
   Made made;
   made.bytes = wanted;
   made.outcome = file->Allocate(0, wanted);
-  if (made.outcome.Is(Code::kNoSpace) && wanted > need) made.outcome = file->Allocate(0, made.bytes = need);
+  if (made.outcome.Is(Code::kNoSpace) && wanted > need)
+    made.outcome = file->Allocate(0, made.bytes = need);
   AlignedBuffer page(kPageBytes);
   EncodeSegmentHeader(header, page.span());
   if (made.outcome.ok()) made.outcome = file->WriteAt(0, page.span());
@@ -252,21 +266,24 @@ Result<SegmentSet::Made> SegmentSet::MakeFile(const std::string& path, const Seg
     return made;
   }
   PERIGEE_TRY(made.outcome);
-  // Synced by itself: a record in it is then never without a header, whatever the order in which a power cut keeps pages.
+  // Synced by itself: a record in it is then never without a header, whatever the order in which a
+  // power cut keeps pages.
   PERIGEE_TRY(file->SyncData());
   PERIGEE_TRY(disk_->SyncDir(dir_));
   PERIGEE_FAILPOINT(segment_after_create);
   return made;
 }
 
-// Writes the footer of a sealed segment once its last writer is through; the rest of its preallocation goes back.
+// Writes the footer of a sealed segment once its last writer is through; the rest of its
+// preallocation goes back.
 Status SegmentSet::SealIfQuiet(uint32_t segment) {
   std::shared_ptr<SegmentFile> file;
   uint64_t end = 0;
   {
     std::lock_guard lock(mu_);
     State& state = segments_.at(segment);
-    if (!state.sealed || state.sealing || state.closed || !state.pending.empty()) return Status::Ok();
+    if (!state.sealed || state.sealing || state.closed || !state.pending.empty())
+      return Status::Ok();
     state.sealing = true;
     file = state.file;
     end = state.end;
@@ -290,7 +307,8 @@ Status SegmentSet::SealIfQuiet(uint32_t segment) {
 }
 
 void SegmentSet::ReuseIfEmptyLocked(uint32_t segment, State& state) {
-  if (state.closed && state.live == 0 && state.pending.empty() && segment != active_) reusable_.push_back(segment);
+  if (state.closed && state.live == 0 && state.pending.empty() && segment != active_)
+    reusable_.push_back(segment);
 }
 
 SegmentMark SegmentSet::MarkWith(const Slot& slot) {
@@ -312,8 +330,10 @@ Status SegmentSet::Finish(const Slot& slot, Outcome outcome) {
   Status failed;
   if (outcome == Outcome::kDead) {
     auto done = slot.segment->Punch(slot.offset, slot.bytes);
-    if (done.ok()) punched = *done;
-    else failed = std::move(done).TakeStatus();
+    if (done.ok())
+      punched = *done;
+    else
+      failed = std::move(done).TakeStatus();
   }
   bool sealed = false;
   {

@@ -1,11 +1,12 @@
 #pragma once
 // SegmentSet: a drive's segment files and the room in them.
 //
-// One segment is active: Reserve hands out consecutive places in it to concurrent writers. It grows by preallocated steps, so
-// that a sync seldom has a size to journal, and is sealed when full: a footer says that all before it is whole. Freed
-// records are punched out; a sealed segment without live records is used afresh under a new generation.
-// kNoSpace when the capacity or the file system (less a reserve for RocksDB) is used up. Any other failure is the drive's end.
-// Thread-safe; blocks.
+// One segment is active: Reserve hands out consecutive places in it to concurrent writers. It grows
+// by preallocated steps, so that a sync seldom has a size to journal, and is sealed when full: a
+// footer says that all before it is whole. Freed records are punched out; a sealed segment without
+// live records is used afresh under a new generation. kNoSpace when the capacity or the file system
+// (less a reserve for RocksDB) is used up. Any other failure is the drive's end. Thread-safe;
+// blocks.
 
 #include <map>
 #include <memory>
@@ -37,13 +38,14 @@ class SegmentSet {
   enum class Outcome { kLive, kDead };
 
   // Reads the headers of the files in `dir`. kUnimplemented: of a newer format.
-  static Result<std::unique_ptr<SegmentSet>> Open(Disk* disk, std::string dir, uint64_t drive_id, Options options,
-                                                  metrics::Counter* syncs);
+  static Result<std::unique_ptr<SegmentSet>> Open(Disk* disk, std::string dir, uint64_t drive_id,
+                                                  Options options, metrics::Counter* syncs);
 
   // At open, before any Reserve: what the index and the scan found.
   std::vector<std::shared_ptr<SegmentFile>> All();
   void AddLive(const ShardPlace& place);
-  Status Close(const SegmentHeader& header, uint64_t end, bool has_footer);  // after its scan; writes a missing footer
+  Status Close(const SegmentHeader& header, uint64_t end,
+               bool has_footer);  // after its scan; writes a missing footer
 
   Result<Slot> Reserve(uint64_t bytes);
   // The mark that holds once `slot`'s record is in the index too.
@@ -63,17 +65,18 @@ class SegmentSet {
  private:
   struct State {
     std::shared_ptr<SegmentFile> file;
-    uint64_t end = 0;         // where the next record goes; of a sealed one: end of its records
-    uint64_t allocated = 0;   // file bytes
-    uint64_t held = 0;        // of them not punched: what it costs
-    uint64_t live = 0;        // records
+    uint64_t end = 0;            // where the next record goes; of a sealed one: end of its records
+    uint64_t allocated = 0;      // file bytes
+    uint64_t held = 0;           // of them not punched: what it costs
+    uint64_t live = 0;           // records
     std::set<uint64_t> pending;  // offsets of slots not finished
-    bool sealed = false;      // takes no more records
-    bool sealing = false;     // its footer is being written
-    bool closed = false;      // footer done: may be used afresh when nothing lives in it
+    bool sealed = false;         // takes no more records
+    bool sealing = false;        // its footer is being written
+    bool closed = false;         // footer done: may be used afresh when nothing lives in it
   };
 
-  SegmentSet(Disk* disk, std::string dir, uint64_t drive_id, Options options, metrics::Counter* syncs)
+  SegmentSet(Disk* disk, std::string dir, uint64_t drive_id, Options options,
+             metrics::Counter* syncs)
       : disk_(disk), dir_(std::move(dir)), drive_id_(drive_id), options_(options), syncs_(syncs) {}
   Status MakeRoom(uint64_t bytes);
   Status Grow(uint32_t segment, uint64_t need);
@@ -82,11 +85,14 @@ class SegmentSet {
     Status outcome;  // ok, or kNoSpace: the file is then empty
     uint64_t bytes = 0;
   };
-  Result<Made> MakeFile(const std::string& path, const SegmentHeader& header, uint64_t wanted, uint64_t need);
+  Result<Made> MakeFile(const std::string& path, const SegmentHeader& header, uint64_t wanted,
+                        uint64_t need);
   Status SealIfQuiet(uint32_t segment);
   Result<uint64_t> RoomFor(uint64_t wanted, uint64_t least, uint64_t given_back);
   void ReuseIfEmptyLocked(uint32_t segment, State& state);
-  static uint64_t RecordBytes(const ShardPlace& place) { return kPageBytes + RoundUp(place.payload_bytes, kPageBytes); }
+  static uint64_t RecordBytes(const ShardPlace& place) {
+    return kPageBytes + RoundUp(place.payload_bytes, kPageBytes);
+  }
 
   Disk* disk_;
   const std::string dir_;
@@ -99,7 +105,7 @@ class SegmentSet {
   bool changing_ = false;  // somebody grows or rolls
   std::map<uint32_t, State> segments_;
   std::vector<uint32_t> reusable_;
-  uint32_t active_ = 0;                // 0: none
+  uint32_t active_ = 0;  // 0: none
   uint32_t next_ = 1;
   uint64_t used_ = 0;
 };

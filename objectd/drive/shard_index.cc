@@ -5,8 +5,9 @@
 
 #include "base/bytes.h"
 
-// Keys: 'S' volume be32 seq be64 index be32.  Value: segment u32, payload_bytes u32, generation u64, offset u64,
-// record_seq u64. Marks: 'P' segment be32 -> generation u64, scanned u64. Little-endian values.
+// Keys: 'S' volume be32 seq be64 index be32.  Value: segment u32, payload_bytes u32, generation
+// u64, offset u64, record_seq u64. Marks: 'P' segment be32 -> generation u64, scanned u64.
+// Little-endian values.
 
 namespace perigee::objectd {
 namespace {
@@ -41,7 +42,8 @@ class MemoryIndex final : public ShardIndex {
     for (const auto& [segment, mark] : marks_) marks.push_back(mark);
     return marks;
   }
-  Status ForEach(const ShardKey& first, const std::function<bool(const ShardKey&, const ShardPlace&)>& visit) override {
+  Status ForEach(const ShardKey& first,
+                 const std::function<bool(const ShardKey&, const ShardPlace&)>& visit) override {
     std::lock_guard lock(mu_);
     for (auto it = entries_.lower_bound(first); it != entries_.end(); ++it)
       if (!visit(it->first, it->second)) break;
@@ -68,7 +70,8 @@ std::string EncodeShardKey(const ShardKey& key) {
 }
 
 Result<ShardKey> DecodeShardKey(std::string_view key) {
-  if (key.size() != 17 || key[0] != 'S') return Status(Code::kCorrupt, "malformed index key " + HexEncode(key));
+  if (key.size() != 17 || key[0] != 'S')
+    return Status(Code::kCorrupt, "malformed index key " + HexEncode(key));
   return ShardKey{GetBe32(key.substr(1)), GetBe64(key.substr(5)), GetBe32(key.substr(13))};
 }
 

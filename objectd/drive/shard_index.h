@@ -1,9 +1,11 @@
 #pragma once
-// ShardIndex: where each shard of a drive lies. A cache of what the segments say (docs/formats/segment.md, "Index").
+// ShardIndex: where each shard of a drive lies. A cache of what the segments say
+// (docs/formats/segment.md, "Index").
 //
-// It promises no durability, but order: after a crash it holds a prefix of what was put. A segment's mark says up to
-// where its records are in the index, and is written in one batch with the entries it covers; so what an index lacks
-// is found by scanning behind the marks. Thread-safe; blocks.
+// It promises no durability, but order: after a crash it holds a prefix of what was put. A
+// segment's mark says up to where its records are in the index, and is written in one batch with
+// the entries it covers; so what an index lacks is found by scanning behind the marks. Thread-safe;
+// blocks.
 
 #include <cstdint>
 #include <functional>
@@ -26,7 +28,7 @@ struct ShardKey {
 struct ShardPlace {
   uint32_t segment = 0;
   uint64_t generation = 0;
-  uint64_t offset = 0;       // of the record's header page
+  uint64_t offset = 0;  // of the record's header page
   uint64_t record_seq = 0;
   uint32_t payload_bytes = 0;
   bool operator==(const ShardPlace&) const = default;
@@ -47,11 +49,13 @@ class ShardIndex {
   virtual Status SetMark(const SegmentMark& mark) = 0;
   virtual Result<std::vector<SegmentMark>> Marks() = 0;
   // Entries with key >= first, ascending, until `visit` says false.
-  virtual Status ForEach(const ShardKey& first, const std::function<bool(const ShardKey&, const ShardPlace&)>& visit) = 0;
+  virtual Status ForEach(const ShardKey& first,
+                         const std::function<bool(const ShardKey&, const ShardPlace&)>& visit) = 0;
   virtual Status Flush() = 0;  // what was put so far survives power loss
 };
 
-// RocksDB in `dir`. An index that does not open, or is not of this drive, is thrown away: the segments have it all.
+// RocksDB in `dir`. An index that does not open, or is not of this drive, is thrown away: the
+// segments have it all.
 Result<std::unique_ptr<ShardIndex>> OpenRocksIndex(const std::string& dir, uint64_t drive_id);
 // Empty at first: for drives on a MemDisk, whose segments are scanned at each open.
 std::unique_ptr<ShardIndex> CreateMemoryIndex();
@@ -60,7 +64,8 @@ std::string EncodeShardKey(const ShardKey& key);
 Result<ShardKey> DecodeShardKey(std::string_view key);
 std::string EncodeShardPlace(const ShardPlace& place);
 Result<ShardPlace> DecodeShardPlace(std::string_view value);
-std::string EncodeSegmentMark(const SegmentMark& mark);  // the value; its key is 'P' and the segment
+std::string EncodeSegmentMark(
+    const SegmentMark& mark);  // the value; its key is 'P' and the segment
 Result<SegmentMark> DecodeSegmentMark(uint32_t segment, std::string_view value);
 
 }  // namespace perigee::objectd

@@ -4,7 +4,8 @@
 #include "base/failpoint.h"
 
 // Layout (docs/formats/superblock.md), little-endian, one page of 4096 bytes:
-//    0  magic "PGEESUPR"        8  version u32 = 1        12  crc32c u32 of the page with this field zero
+//    0  magic "PGEESUPR"        8  version u32 = 1        12  crc32c u32 of the page with this
+//    field zero
 //   16  cluster_id u64         24  drive_id u64           32  slot u32
 //   36  k u32                  40  m u32                  44  drive_count u32
 //   48  mirror_epoch u64       56  mirrors u32 (count)    60  drives u32 (count)
@@ -51,11 +52,13 @@ Result<Superblock> DecodeSuperblock(std::string_view bytes) {
   auto* p = reinterpret_cast<uint8_t*>(page.data());
   uint32_t crc = GetLe<uint32_t>(p + 12);
   PutLe<uint32_t>(p + 12, 0);
-  if (Crc32c(AsBytes(page)) != crc) return Status(Code::kCorrupt, "the superblock fails its checksum");
-  // The version is judged after the checksum, so that a flipped bit is not taken for a newer format.
+  if (Crc32c(AsBytes(page)) != crc)
+    return Status(Code::kCorrupt, "the superblock fails its checksum");
+  // The version is judged after the checksum, so that a flipped bit is not taken for a newer
+  // format.
   if (uint32_t version = GetLe<uint32_t>(p + 8); version != kVersion) {
-    return Status(Code::kUnimplemented, "superblock format " + std::to_string(version) + "; this build knows " +
-                                            std::to_string(kVersion));
+    return Status(Code::kUnimplemented, "superblock format " + std::to_string(version) +
+                                            "; this build knows " + std::to_string(kVersion));
   }
   Superblock s;
   s.cluster_id = GetLe<uint64_t>(p + 16);
@@ -66,7 +69,8 @@ Result<Superblock> DecodeSuperblock(std::string_view bytes) {
   s.drive_count = GetLe<uint32_t>(p + 44);
   s.mirror_epoch = GetLe<uint64_t>(p + 48);
   uint64_t mirrors = GetLe<uint32_t>(p + 56), drives = GetLe<uint32_t>(p + 60);
-  if (mirrors + drives > kIdsMax) return Status(Code::kCorrupt, "the superblock names too many drives");
+  if (mirrors + drives > kIdsMax)
+    return Status(Code::kCorrupt, "the superblock names too many drives");
   const uint8_t* ids = p + kFixedBytes;
   for (uint64_t i = 0; i < mirrors; i++, ids += 8) s.mirrors.push_back(GetLe<uint64_t>(ids));
   for (uint64_t i = 0; i < drives; i++, ids += 8) s.drives.push_back(GetLe<uint64_t>(ids));
@@ -76,8 +80,10 @@ Result<Superblock> DecodeSuperblock(std::string_view bytes) {
 Result<Superblock> ReadSuperblock(Disk& disk, const std::string& dir) {
   auto content = ReadWholeFile(disk, PathIn(dir), kPageBytes);
   if (!content.ok()) {
-    if (content.code() == Code::kTooLarge) return Status(Code::kCorrupt, PathIn(dir) + " is not one page");
-    if (content.code() == Code::kNotDirectory) return Status(Code::kNotFound, dir + " is not a directory");
+    if (content.code() == Code::kTooLarge)
+      return Status(Code::kCorrupt, PathIn(dir) + " is not one page");
+    if (content.code() == Code::kNotDirectory)
+      return Status(Code::kNotFound, dir + " is not a directory");
     return std::move(content).TakeStatus();
   }
   auto decoded = DecodeSuperblock(*content);

@@ -1,6 +1,6 @@
 #pragma once
-// Superblock: a drive's identity and its view of the metadata mirrors. One 4 KiB file, replaced atomically.
-// Format: docs/formats/superblock.md.
+// Superblock: a drive's identity and its view of the metadata mirrors. One 4 KiB file, replaced
+// atomically. Format: docs/formats/superblock.md.
 
 #include <cstdint>
 #include <string>

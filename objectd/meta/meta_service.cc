@@ -50,7 +50,7 @@ class MetaService {
   void Add(Method method, Result<Reply> (Namespace::*call)(const Request&)) {
     router_.Add<Request>(method, Access::kNodesOnly, pool_,
                          [&ns = ns_, call](const Context&, Request q) -> Result<Reply> {
-                           Result<Reply> reply = (ns.*call)(q);
+                           PERIGEE_ASSIGN(Reply reply, (ns.*call)(q));
                            PERIGEE_FAILPOINT_STATUS(meta_before_reply);
                            return reply;
                          });
@@ -60,7 +60,7 @@ class MetaService {
     router_.Add<wire::PublishRequest>(
         Method::kMetaPublish, Access::kNodesOnly, pool_,
         [&ns = ns_](const Context& ctx, wire::PublishRequest q) -> Result<wire::RecordReply> {
-          auto reply = ns.Publish(q, AsView(std::as_const(ctx.bulk).span()));
+          PERIGEE_ASSIGN(wire::RecordReply reply, ns.Publish(q, AsView(std::as_const(ctx.bulk).span())));
           PERIGEE_FAILPOINT_STATUS(meta_before_reply);
           return reply;
         });

@@ -184,23 +184,28 @@ Status NamespaceImpl::AbortUpload(const UploadInfo& upload) {
 }
 
 Status NamespaceImpl::CleanUp() {
+  Status first_failure;
+  kv::Range range = kv::PrefixRange(keys::ChorePrefix());
   for (int i = 0; i < kChoresPerCall; ++i) {
     std::optional<std::string> row;
     ChoreKey chore;
     // Found in a transaction of its own: most calls find nothing, and then nothing is to commit.
     PERIGEE_TRY(Read([&](Tree& tree) -> Status {
       row.reset();
-      PERIGEE_ASSIGN(auto first, tree.txn().Scan(kv::PrefixRange(keys::ChorePrefix()), 1, kv::Direction::kForward,
-                                                 kv::ReadMode::kSnapshot));
-      if (first.empty()) return Status::Ok();
-      PERIGEE_ASSIGN(chore, keys::DecodeChore(first[0].first));
-      if (chore.due <= tree.now()) row = first[0].first;
+      PERIGEE_ASSIGN(auto next, tree.txn().Scan(range, 1, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+      if (next.empty()) return Status::Ok();
+      PERIGEE_ASSIGN(chore, keys::DecodeChore(next[0].first));
+      if (chore.due <= tree.now()) row = next[0].first;
       return Status::Ok();
     }));
-    if (!row) return Status::Ok();
-    PERIGEE_TRY(Commit([&](Tree& tree) { return DoChore(tree, *row, chore); }));
+    if (!row) break;
+    Status done = Commit([&](Tree& tree) { return DoChore(tree, *row, chore); });
+    if (done.ok()) continue;
+    // One that cannot be done must not hold up those behind it.
+    if (first_failure.ok()) first_failure = std::move(done);
+    range.begin = *row + std::string(1, '\0');
   }
-  return Status::Ok();
+  return first_failure;
 }
 
 Status NamespaceImpl::DoChore(Tree& tree, const std::string& row, const ChoreKey& chore) {

@@ -86,6 +86,7 @@ Status NamespaceImpl::CommitDurable(const Body& body) {
   auto at = Run(body);
   if (!at.ok()) {
     Status refused = std::move(at).TakeStatus();
+    refused.Ignore();  // when the store fails now, that is the answer
     PERIGEE_TRY(store_.WaitDurable(store_.VisiblePosition()));
     return refused;
   }

@@ -69,7 +69,7 @@ Result<wire::RecordReply> NamespaceImpl::Lookup(const wire::LookupRequest& q) {
   }
   wire::RecordReply reply;
   PERIGEE_TRY(Read([&](Tree& tree) -> Status {
-    wire::FileId dir = q.parent;
+    wire::FileId dir = q.parent ? q.parent : wire::kRootId;
     std::optional<Node> node;
     if (names.empty() || q.caller.enforce) {
       PERIGEE_ASSIGN(node, tree.ById(dir, kv::ReadMode::kSnapshot));

@@ -63,7 +63,7 @@ Outcome BodyBytes(const Call& call, uint64_t* out) {
     *out = *said;
   }
   if (*out > kPutBytesMax) {
-    Error error{ErrorCode::kEntityTooLarge, {}, {}, {}};
+    Error error{ErrorCode::kEntityTooLarge};
     error.details = {{"ProposedSize", std::to_string(*out)}, {"MaxSizeAllowed", std::to_string(kPutBytesMax)}};
     return Outcome(std::move(error));
   }
@@ -78,7 +78,7 @@ Outcome ReadXml(Call& call, std::string* out) {
 
 Outcome CheckKey(const std::string& key) {
   if (key.size() <= kKeyBytesMax) return {};
-  Error error{ErrorCode::kKeyTooLongError, {}, {}, {}};
+  Error error{ErrorCode::kKeyTooLongError};
   error.details = {{"Size", std::to_string(key.size())}, {"MaxSizeAllowed", std::to_string(kKeyBytesMax)}};
   return Outcome(std::move(error));
 }
@@ -87,7 +87,7 @@ Outcome NotFound(Call& call, const std::string& bucket, ErrorCode when_bucket_ex
   Result<wire::Record> record = call.ns.HeadBucket(bucket);
   if (record.ok()) return {when_bucket_exists};
   if (!record.status().Is(Code::kNotFound)) return FromStatus(record.status());
-  Error error{ErrorCode::kNoSuchBucket, {}, {}, {}};
+  Error error{ErrorCode::kNoSuchBucket};
   error.details = {{"BucketName", bucket}};
   return Outcome(std::move(error));
 }
@@ -135,7 +135,7 @@ Outcome StoredHeaders(const Headers& headers, std::vector<wire::Attribute>* out)
     Add(out, f.name, std::move(value));
   }
   if (metadata_bytes <= kMetadataBytesMax && other_bytes <= kMetadataBytesMax) return {};
-  Error error{ErrorCode::kMetadataTooLarge, {}, {}, {}};
+  Error error{ErrorCode::kMetadataTooLarge};
   error.details = {{"Size", std::to_string(std::max(metadata_bytes, other_bytes))}, {"MaxSizeAllowed", std::to_string(kMetadataBytesMax)}};
   return Outcome(std::move(error));
 }
@@ -151,7 +151,7 @@ Outcome RefuseUnsupported(const Headers& headers) {
                    (f.name == "x-amz-acl" && f.value != "private" && f.value != "bucket-owner-full-control") ||
                    (f.name == "x-amz-bucket-object-lock-enabled" && !EqualsIgnoreCase(f.value, "false"));
     if (!refused) continue;
-    Error error{ErrorCode::kNotImplemented, {}, {}, {}};
+    Error error{ErrorCode::kNotImplemented};
     error.details = {{"Header", std::string(f.name)}, {"Value", std::string(f.value)}};
     return Outcome(std::move(error));
   }

@@ -28,7 +28,7 @@ bool SplitRange(std::string_view text, std::string_view* first, std::string_view
 uint64_t Clamped(std::string_view digits) { return ParseDecimal(digits).value_or(UINT64_MAX); }
 
 Outcome OutsideOf(uint64_t size) {
-  Error error{ErrorCode::kInvalidRange, {}, {}, {}};
+  Error error{ErrorCode::kInvalidRange};
   error.details = {{"ActualObjectSize", std::to_string(size)}};
   error.headers = {{"Content-Range", "bytes */" + std::to_string(size)}};
   return Outcome(std::move(error));

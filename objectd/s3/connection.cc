@@ -129,7 +129,7 @@ class WireResponse final : public ResponseWriter {
     keep_alive_ = keep_alive_ && body_ && body_->CanFinish();
     std::string text;
     text.reserve(512);
-    AppendResponseHead(&text, head, length, DateOf(clock_.Wall()), keep_alive_);
+    AppendResponseHead(&text, head, {length, DateOf(clock_.Wall()), request_id(), keep_alive_});
     return text;
   }
   void Put(std::string_view head, ConstBytes body) {
@@ -147,7 +147,7 @@ class WireResponse final : public ResponseWriter {
 };
 
 void SendBadHead(ResponseWriter& response, const Status& why) {
-  Error error{why.Is(Code::kUnimplemented) ? ErrorCode::kNotImplemented : ErrorCode::kInvalidRequest, why.message(), {}, {}};
+  Error error{why.Is(Code::kUnimplemented) ? ErrorCode::kNotImplemented : ErrorCode::kInvalidRequest, why.message()};
   ResponseHead head;
   head.status = InfoOf(error.code).http_status;
   head.headers.Add("Content-Type", "application/xml");

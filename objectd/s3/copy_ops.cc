@@ -59,6 +59,7 @@ Outcome SourceGone(Outcome outcome) {
   // IncompleteBody and its kin would blame the client for the other side's silence.
   if (outcome.ok() || outcome.Is(ErrorCode::kSlowDown) || outcome.Is(ErrorCode::kInsufficientStorage)) return outcome;
   if (outcome.Is(ErrorCode::kInternalError) || outcome.Is(ErrorCode::kNotImplemented)) return outcome;
+  if (outcome.Is(ErrorCode::kServiceUnavailable)) return outcome;
   return {ErrorCode::kServiceUnavailable};
 }
 

@@ -59,6 +59,17 @@ const ErrorInfo& InfoOf(ErrorCode code) {
   return kInfo[static_cast<size_t>(code)];
 }
 
+namespace {
+
+// What went wrong inside is told to the log, not to the client.
+Outcome Because(ErrorCode code, const Status& status) {
+  Error error{code};
+  error.cause = status.ToString();
+  return Outcome(std::move(error));
+}
+
+}  // namespace
+
 Outcome FromStatus(const Status& status, ErrorCode not_found) {
   switch (status.code()) {
     case Code::kOk:
@@ -79,15 +90,15 @@ Outcome FromStatus(const Status& status, ErrorCode not_found) {
     case Code::kTooLarge:
       return {ErrorCode::kEntityTooLarge, status.message()};
     case Code::kNoSpace:
-      return {ErrorCode::kInsufficientStorage};
+      return Because(ErrorCode::kInsufficientStorage, status);
     case Code::kBusy:
     case Code::kConflict:   // the store gave up after several runs: the client's own retry is the next one
     case Code::kStale:
-      return {ErrorCode::kSlowDown};
+      return Because(ErrorCode::kSlowDown, status);
     case Code::kUnavailable:
     case Code::kDeadlineExceeded:
     case Code::kCancelled:
-      return {ErrorCode::kServiceUnavailable};
+      return Because(ErrorCode::kServiceUnavailable, status);
     case Code::kUnimplemented:
       return {ErrorCode::kNotImplemented, status.message()};
     case Code::kIsDirectory:
@@ -100,7 +111,7 @@ Outcome FromStatus(const Status& status, ErrorCode not_found) {
     case Code::kInternal:
       break;
   }
-  return {ErrorCode::kInternalError};
+  return Because(ErrorCode::kInternalError, status);
 }
 
 Outcome FromBodyStatus(const Status& status) {

@@ -67,9 +67,10 @@ const ErrorInfo& InfoOf(ErrorCode code);
 
 struct Error {
   ErrorCode code;
-  std::string message;                                         // the code's own when empty
-  std::vector<std::pair<std::string, std::string>> details;    // further XML elements, e.g. Region
-  std::vector<std::pair<std::string, std::string>> headers;    // further response headers
+  std::string message = {};                                       // the code's own when empty
+  std::vector<std::pair<std::string, std::string>> details = {};  // further XML elements, e.g. Region
+  std::vector<std::pair<std::string, std::string>> headers = {};  // further response headers
+  std::string cause = {};                                         // for the log only
 };
 
 // Ok (also when a response of any kind has been given), or the error the client has to be told.
@@ -77,7 +78,7 @@ class [[nodiscard]] Outcome {
  public:
   Outcome() = default;
   Outcome(ErrorCode code, std::string message = {})  // NOLINT: implicit by design
-      : error_(std::make_unique<Error>(Error{code, std::move(message), {}, {}})) {}
+      : error_(std::make_unique<Error>(Error{code, std::move(message)})) {}
   Outcome(Error error) : error_(std::make_unique<Error>(std::move(error))) {}  // NOLINT: implicit by design
   static Outcome Ok() { return {}; }
   bool ok() const { return error_ == nullptr; }

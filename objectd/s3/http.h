@@ -82,6 +82,13 @@ class ResponseWriter {
   virtual bool ok() const = 0;
   // Ends a started response in the middle: the client sees a broken connection, not a short object.
   virtual void Abort() = 0;
+
+  // Goes into every response as x-amz-request-id, once set.
+  void set_request_id(std::string id) { request_id_ = std::move(id); }
+  const std::string& request_id() const { return request_id_; }
+
+ private:
+  std::string request_id_;
 };
 
 std::string AsciiLower(std::string_view s);

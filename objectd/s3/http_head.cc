@@ -82,12 +82,12 @@ std::string_view ReasonPhrase(int status) {
   return {s.data(), s.size()};
 }
 
-void AppendResponseHead(std::string* out, const ResponseHead& head, std::optional<uint64_t> content_length,
-                        std::string_view date, bool keep_alive) {
+void AppendResponseHead(std::string* out, const ResponseHead& head, const ResponseLines& lines) {
   out->append("HTTP/1.1 ").append(std::to_string(head.status)).append(" ").append(ReasonPhrase(head.status));
-  out->append("\r\nServer: Perigee\r\nDate: ").append(date);
-  if (content_length) out->append("\r\nContent-Length: ").append(std::to_string(*content_length));
-  if (!keep_alive) out->append("\r\nConnection: close");
+  out->append("\r\nServer: Perigee\r\nDate: ").append(lines.date);
+  if (lines.content_length) out->append("\r\nContent-Length: ").append(std::to_string(*lines.content_length));
+  if (!lines.request_id.empty()) out->append("\r\nx-amz-request-id: ").append(lines.request_id);
+  if (!lines.keep_alive) out->append("\r\nConnection: close");
   for (size_t i = 0; i < head.headers.size(); ++i) {
     Headers::Field f = head.headers.at(i);
     out->append("\r\n").append(f.name).append(": ");

@@ -18,9 +18,14 @@ size_t FindHeadEnd(std::string_view bytes);
 // `bytes` is one complete head. kInvalidArgument: malformed; kUnimplemented: a transfer coding other than chunked.
 Result<RequestHead> ParseHead(std::string_view bytes);
 
-// Appends status line and fields up to and with the empty line. `content_length` empty: no such field (204, 304).
-void AppendResponseHead(std::string* out, const ResponseHead& head, std::optional<uint64_t> content_length,
-                        std::string_view date, bool keep_alive);
+struct ResponseLines {  // what the writer adds to the fields of a response
+  std::optional<uint64_t> content_length;  // empty: no such field (204, 304)
+  std::string_view date;
+  std::string_view request_id = {};
+  bool keep_alive = true;
+};
+// Appends status line and fields up to and with the empty line.
+void AppendResponseHead(std::string* out, const ResponseHead& head, const ResponseLines& lines);
 
 std::string_view ReasonPhrase(int status);
 

@@ -26,13 +26,13 @@ using boost::system::error_code;
 
 // What the loop says itself before it closes a connection.
 std::string Refusal(ErrorCode code, std::string message) {
-  Error error{code, std::move(message), {}, {}};
+  Error error{code, std::move(message)};
   ResponseHead head;
   head.status = InfoOf(code).http_status;
   head.headers.Add("Content-Type", "application/xml");
   std::string body = ErrorXml(error, "", "");
   std::string out;
-  AppendResponseHead(&out, head, body.size(), FormatHttpDate(RealClock::Get().Wall()), false);
+  AppendResponseHead(&out, head, {body.size(), FormatHttpDate(RealClock::Get().Wall()), {}, false});
   return out + body;
 }
 

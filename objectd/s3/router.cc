@@ -105,8 +105,7 @@ Outcome ForObject(const RequestHead& head, const Query& query, Operation* out) {
   return {};
 }
 
-void SendError(const Error& error, const RequestHead& head, std::string_view path, const std::string& request_id,
-               ResponseWriter& response) {
+void SendError(const Error& error, const RequestHead& head, std::string_view path, ResponseWriter& response) {
   ResponseHead out;
   const ErrorInfo& info = InfoOf(error.code);
   out.status = info.http_status;
@@ -117,29 +116,8 @@ void SendError(const Error& error, const RequestHead& head, std::string_view pat
     return;
   }
   out.headers.Add("Content-Type", "application/xml");
-  response.Send(out, ErrorXml(error, path, request_id));
+  response.Send(out, ErrorXml(error, path, response.request_id()));
 }
-
-// Puts the request's id into every response.
-class Tagged final : public ResponseWriter {
- public:
-  Tagged(ResponseWriter& to, const std::string& request_id) : to_(to), request_id_(request_id) {}
-  void Send(const ResponseHead& head, std::string_view body) override { to_.Send(WithId(head), body); }
-  void Start(const ResponseHead& head, uint64_t content_length) override { to_.Start(WithId(head), content_length); }
-  void Write(ConstBytes data) override { to_.Write(data); }
-  bool started() const override { return to_.started(); }
-  bool ok() const override { return to_.ok(); }
-  void Abort() override { to_.Abort(); }
-
- private:
-  ResponseHead WithId(const ResponseHead& head) const {
-    ResponseHead out = head;
-    out.headers.Add("x-amz-request-id", request_id_);
-    return out;
-  }
-  ResponseWriter& to_;
-  const std::string& request_id_;
-};
 
 }  // namespace
 
@@ -168,27 +146,27 @@ Service::Service(Credentials credentials, Clock& clock, ContentIoDeps deps)
   }
 }
 
-void Service::Handle(Request& request, ResponseWriter& to) {
-  const std::string request_id = HexEncode64(SecretU64());
-  Tagged response(to, request_id);
+void Service::Handle(Request& request, ResponseWriter& response) {
+  response.set_request_id(HexEncode64(SecretU64()));
   Result<Target> target = ParseTarget(request.head.target);
   Outcome outcome = target.ok() ? Run(request, *target, response) : Outcome(ErrorCode::kInvalidURI, target.status().message());
   if (outcome.ok()) return;
   const Error& error = outcome.error();
   const ErrorInfo& info = InfoOf(error.code);
   metrics_.GetCounter("perigee_s3_errors_total", "S3 errors answered, by code", {{"code", std::string(info.name)}})->Add();
-  if (info.http_status >= 500) {
-    log::Warn("s3_error", {{"code", info.name}, {"request", request_id}, {"method", request.head.method}, {"target", request.head.target}});
+  if (info.http_status >= 500 && error.code != ErrorCode::kNotImplemented) {
+    log::Warn("s3_error", {{"code", info.name}, {"request", response.request_id()}, {"method", request.head.method}, {"path", target.ok() ? target->path : ""},
+                           {"why", error.cause.empty() ? error.message : error.cause}});
   }
   if (response.started()) return response.Abort();
-  SendError(error, request.head, target.ok() ? target->path : request.head.target, request_id, response);
+  SendError(error, request.head, target.ok() ? target->path : request.head.target, response);
 }
 
 Outcome Service::Run(Request& request, const Target& target, ResponseWriter& response) {
   const RequestHead& head = request.head;
   if (head.headers.Has("x-amz-rdma-token") || head.headers.Has("x-rdma-info")) {
     // Such clients take any success for a transfer by RDMA, and would believe an empty object to be their data.
-    Error declined{ErrorCode::kNotImplemented, "S3 over RDMA is not available here: send the body over HTTP.", {}, {}};
+    Error declined{ErrorCode::kNotImplemented, "S3 over RDMA is not available here: send the body over HTTP."};
     declined.headers = {{"x-amz-rdma-reply", "501"}};
     return Outcome(std::move(declined));
   }

@@ -103,7 +103,7 @@ Outcome SigV4::FromHeader(const RequestHead& head, std::string_view authorizatio
   claim->timestamp = FormatAmzDate(*at);
   Nanos off = clock_.Wall() - *at;
   if (off > kClockSkewMax || off < -kClockSkewMax) {
-    Error error{ErrorCode::kRequestTimeTooSkewed, {}, {}, {}};
+    Error error{ErrorCode::kRequestTimeTooSkewed};
     error.details = {{"RequestTime", claim->timestamp}, {"ServerTime", FormatIsoMillis(clock_.Wall())},
                      {"MaxAllowedSkewMilliseconds", std::to_string(kClockSkewMax / kMillisecond)}};
     return Outcome(std::move(error));
@@ -178,7 +178,7 @@ Outcome SigV4::Verify(const RequestHead& head, const Target& target, const Claim
     if (!name.starts_with("x-amz-") || is_signed(name)) continue;
     // In a presigned request the payload hash stands in the canonical request itself.
     if (claim.presigned && name == "x-amz-content-sha256") continue;
-    Error error{ErrorCode::kAccessDenied, "There were headers present in the request which were not signed", {}, {}};
+    Error error{ErrorCode::kAccessDenied, "There were headers present in the request which were not signed"};
     error.details = {{"HeadersNotSigned", std::string(name)}};
     return Outcome(std::move(error));
   }
@@ -198,7 +198,7 @@ Outcome SigV4::Verify(const RequestHead& head, const Target& target, const Claim
   to_sign.append(HexEncode(Hash(HashKind::kSha256, canonical)));
   std::string key = SigningKey(claim.date, claim.region);
   if (!ConstantTimeEqual(HexEncode(HmacSha256(key, to_sign)), claim.signature)) {
-    Error error{ErrorCode::kSignatureDoesNotMatch, {}, {}, {}};
+    Error error{ErrorCode::kSignatureDoesNotMatch};
     error.details = {{"AWSAccessKeyId", credentials_.access_key}, {"StringToSign", to_sign}, {"CanonicalRequest", canonical}};
     return Outcome(std::move(error));
   }

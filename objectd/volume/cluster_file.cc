@@ -4,7 +4,8 @@
 #include "base/checksum.h"
 #include "base/failpoint.h"
 
-// Layout, little-endian: magic "PGEECLUS", version u32 = 1, message_bytes u32, crc32c u32 of the message, zero u32, message.
+// Layout, little-endian: magic "PGEECLUS", version u32 = 1, message_bytes u32, crc32c u32 of the
+// message, zero u32, message.
 
 namespace perigee::objectd {
 namespace {
@@ -30,14 +31,16 @@ std::string EncodeClusterFile(const ClusterFile& file) {
 }
 
 Result<ClusterFile> DecodeClusterFile(std::string_view bytes) {
-  if (bytes.size() < kHeaderBytes || !bytes.starts_with(kMagic)) return Status(Code::kCorrupt, "not a cluster file");
+  if (bytes.size() < kHeaderBytes || !bytes.starts_with(kMagic))
+    return Status(Code::kCorrupt, "not a cluster file");
   const auto* p = reinterpret_cast<const uint8_t*>(bytes.data());
   if (uint32_t version = GetLe<uint32_t>(p + 8); version != kVersion) {
-    return Status(Code::kUnimplemented, "cluster file format " + std::to_string(version) + "; this build knows " +
-                                            std::to_string(kVersion));
+    return Status(Code::kUnimplemented, "cluster file format " + std::to_string(version) +
+                                            "; this build knows " + std::to_string(kVersion));
   }
   std::string_view message = bytes.substr(kHeaderBytes);
-  if (message.size() != GetLe<uint32_t>(p + 12) || Crc32c(AsBytes(message)) != GetLe<uint32_t>(p + 16))
+  if (message.size() != GetLe<uint32_t>(p + 12) ||
+      Crc32c(AsBytes(message)) != GetLe<uint32_t>(p + 16))
     return Status(Code::kCorrupt, "the cluster file fails its checksum");
   return wire::Decode<ClusterFile>(message);
 }

@@ -1,7 +1,7 @@
 #pragma once
-// The cluster file: <state dir>/cluster, which says that a cluster exists and what its drives are. Format:
-// docs/formats/cluster.md. With it, a drive directory that is empty, foreign or gone is a lost drive, and never a place to
-// format. Replaced atomically; blocks.
+// The cluster file: <state dir>/cluster, which says that a cluster exists and what its drives are.
+// Format: docs/formats/cluster.md. With it, a drive directory that is empty, foreign or gone is a
+// lost drive, and never a place to format. Replaced atomically; blocks.
 
 #include <cstdint>
 #include <string>
@@ -19,7 +19,12 @@ struct ClusterDrive {
   std::string dir;
   wire::Unknown unknown;
   bool operator==(const ClusterDrive&) const = default;
-  static void Fields(auto& s, auto& v) { v(1, s.drive_id); v(2, s.slot); v(3, s.dir); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.drive_id);
+    v(2, s.slot);
+    v(3, s.dir);
+    v.Rest(s.unknown);
+  }
 };
 
 struct ClusterFile {
@@ -30,14 +35,20 @@ struct ClusterFile {
   wire::Unknown unknown;
   bool operator==(const ClusterFile&) const = default;
   static void Fields(auto& s, auto& v) {
-    v(1, s.cluster_id); v(2, s.k); v(3, s.m); v(4, s.drives); v(5, s.forming); v.Rest(s.unknown);
+    v(1, s.cluster_id);
+    v(2, s.k);
+    v(3, s.m);
+    v(4, s.drives);
+    v(5, s.forming);
+    v.Rest(s.unknown);
   }
 };
 
 std::string EncodeClusterFile(const ClusterFile& file);
 // kCorrupt; kUnimplemented: newer format.
 Result<ClusterFile> DecodeClusterFile(std::string_view bytes);
-Result<ClusterFile> ReadClusterFile(Disk& disk, const std::string& state_dir);  // kNotFound: no cluster yet
+Result<ClusterFile> ReadClusterFile(Disk& disk,
+                                    const std::string& state_dir);  // kNotFound: no cluster yet
 Status WriteClusterFile(Disk& disk, const std::string& state_dir, const ClusterFile& file);
 
 }  // namespace perigee::objectd

@@ -18,7 +18,8 @@ Result<bool> Collector::RunOnce() {
   std::vector<kv::KeyValue> rows;
   const int64_t due = clock_->Wall() - options_.grace;
   PERIGEE_ASSIGN(kv::Position seen, store_->Run([&](kv::Transaction& txn) -> Status {
-    PERIGEE_ASSIGN(rows, txn.Scan(GarbageUntil(due), options_.rows, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(rows, txn.Scan(GarbageUntil(due), options_.rows, kv::Direction::kForward,
+                                  kv::ReadMode::kSnapshot));
     return Status::Ok();
   }));
   rows_waiting_ = rows.size();
@@ -42,9 +43,10 @@ Result<bool> Collector::ExpireLeases() {
   bool full = false;
   PERIGEE_FAILPOINT_STATUS(collect_before_commit);
   auto expired = store_->Run([&](kv::Transaction& txn) -> Status {
-    // A snapshot read suffices: a commit that uses a lease conflicts with its deletion, and one that came before has
-    // its references in the store when the row written here is looked at.
-    PERIGEE_ASSIGN(auto rows, txn.Scan(IntentRange(), options_.rows, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+    // A snapshot read suffices: a commit that uses a lease conflicts with its deletion, and one
+    // that came before has its references in the store when the row written here is looked at.
+    PERIGEE_ASSIGN(auto rows, txn.Scan(IntentRange(), options_.rows, kv::Direction::kForward,
+                                       kv::ReadMode::kSnapshot));
     size_t taken = 0;
     for (const auto& [key, value] : rows) {
       PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(value));
@@ -67,7 +69,8 @@ Result<bool> Collector::ExpireLeases() {
   return full;
 }
 
-Status Collector::Take(const GarbageKey& key, const std::string& raw_key, const std::string& value) {
+Status Collector::Take(const GarbageKey& key, const std::string& raw_key,
+                       const std::string& value) {
   if (key.kind == GarbageKind::kList) {
     PERIGEE_TRY(TakeList(key.first));
   } else {
@@ -78,7 +81,8 @@ Status Collector::Take(const GarbageKey& key, const std::string& raw_key, const 
 }
 
 // Takes the owner's references from the blobs, and frees those that have no other.
-Status Collector::TakeExtent(uint32_t volume, uint64_t first, uint64_t count, const ContentOwner& owner) {
+Status Collector::TakeExtent(uint32_t volume, uint64_t first, uint64_t count,
+                             const ContentOwner& owner) {
   const bool owned = owner.id != 0 || owner.generation != 0;
   for (uint64_t at = 0; at < count; at += kBlobsPerCommit) {
     const uint64_t n = std::min(kBlobsPerCommit, count - at);
@@ -88,7 +92,8 @@ Status Collector::TakeExtent(uint32_t volume, uint64_t first, uint64_t count, co
       dead.clear();
       for (uint64_t seq = first + at; seq < first + at + n; seq++) {
         if (owned) txn.Delete(ReferenceKey(volume, seq, owner));
-        PERIGEE_ASSIGN(auto holders, txn.Scan(BlobReferences(volume, seq), 1, kv::Direction::kForward, kv::ReadMode::kConflict));
+        PERIGEE_ASSIGN(auto holders, txn.Scan(BlobReferences(volume, seq), 1,
+                                              kv::Direction::kForward, kv::ReadMode::kConflict));
         if (holders.empty()) dead.push_back(seq);
       }
       return Status::Ok();
@@ -116,7 +121,8 @@ Status Collector::TakeList(uint64_t list_id) {
   while (true) {
     std::vector<kv::KeyValue> rows;
     auto read = store_->Run([&](kv::Transaction& txn) -> Status {
-      PERIGEE_ASSIGN(rows, txn.Scan(ListExtents(list_id, 0), kListRowsPerCommit, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+      PERIGEE_ASSIGN(rows, txn.Scan(ListExtents(list_id, 0), kListRowsPerCommit,
+                                    kv::Direction::kForward, kv::ReadMode::kSnapshot));
       return Status::Ok();
     });
     if (!read.ok()) return std::move(read).TakeStatus();
@@ -151,9 +157,11 @@ void Collector::DeleteShards(uint32_t volume, const std::vector<uint64_t>& seqs)
   const std::vector<DriveRecord> records = table_->Drives();
   std::vector<std::vector<std::shared_ptr<Drive>>> places(record->drives.size());
   for (size_t i = 0; i < places.size(); i++) {
-    auto mine = std::find_if(records.begin(), records.end(), [&](const DriveRecord& r) { return r.drive_id == record->drives[i]; });
+    auto mine = std::find_if(records.begin(), records.end(),
+                             [&](const DriveRecord& r) { return r.drive_id == record->drives[i]; });
     for (const DriveSlot& slot : slots) {
-      bool same = slot.drive_id == record->drives[i] || (mine != records.end() && mine->slot == slot.slot);
+      bool same =
+          slot.drive_id == record->drives[i] || (mine != records.end() && mine->slot == slot.slot);
       if (same && slot.drive && slot.drive->online()) places[i].push_back(slot.drive);
     }
   }

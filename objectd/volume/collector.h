@@ -1,9 +1,11 @@
 #pragma once
-// Collector: frees what nobody holds. It acts on garbage rows that are durable and older than a reader's grace, and turns
-// expired leases into such rows, in the commit that deletes the lease: a commit that comes later fails (reference_keys.h).
+// Collector: frees what nobody holds. It acts on garbage rows that are durable and older than a
+// reader's grace, and turns expired leases into such rows, in the commit that deletes the lease: a
+// commit that comes later fails (reference_keys.h).
 //
-// A row goes after its shards. Whatever a crash interrupts is done again: every step is idempotent. Shards on drives that
-// are away stay; reconciling removes them when the drive returns. RunOnce is bounded; thread-safe; blocks.
+// A row goes after its shards. Whatever a crash interrupts is done again: every step is idempotent.
+// Shards on drives that are away stay; reconciling removes them when the drive returns. RunOnce is
+// bounded; thread-safe; blocks.
 
 #include <atomic>
 #include <cstdint>
@@ -31,7 +33,9 @@ class Collector {
   // True: there is more to do now.
   Result<bool> RunOnce();
   uint64_t blobs_freed() const { return blobs_freed_; }
-  uint64_t rows_waiting() const { return rows_waiting_; }  // as of the last run; at most `rows`, then more is due
+  uint64_t rows_waiting() const {
+    return rows_waiting_;
+  }  // as of the last run; at most `rows`, then more is due
 
  private:
   Result<bool> ExpireLeases();

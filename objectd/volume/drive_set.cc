@@ -99,8 +99,10 @@ Status DriveSet::ChangeMirrors(uint64_t drive_id, bool in_sync) {
   }
   auto at = std::find(mirrors.begin(), mirrors.end(), drive_id);
   if ((at != mirrors.end()) == in_sync) return Status::Ok();
-  if (in_sync) mirrors.push_back(drive_id);
-  else mirrors.erase(at);
+  if (in_sync)
+    mirrors.push_back(drive_id);
+  else
+    mirrors.erase(at);
   return SpreadSuperblocks(epoch, mirrors);
 }
 
@@ -124,13 +126,16 @@ Status DriveSet::SpreadSuperblocks(uint64_t epoch, const std::vector<uint64_t>& 
   std::string failures;
   for (auto& [drive, superblock] : writes) {
     Status outcome = drive->WriteSuperblock(superblock);
-    if (outcome.ok()) written++;
-    else failures += "; " + outcome.message();
+    if (outcome.ok())
+      written++;
+    else
+      failures += "; " + outcome.message();
   }
   PERIGEE_FAILPOINT(mirror_epoch_after_write);
   if (written < needed) {
-    return Status(Code::kUnavailable, "the mirror set is on " + std::to_string(written) + " drives, " +
-                                          std::to_string(needed) + " are needed" + failures);
+    return Status(Code::kUnavailable, "the mirror set is on " + std::to_string(written) +
+                                          " drives, " + std::to_string(needed) + " are needed" +
+                                          failures);
   }
   std::lock_guard lock(mu_);
   mirrors_ = mirrors;
@@ -148,9 +153,11 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
   {
     std::lock_guard lock(mu_);
     while (at < slots_.size() && slots_[at].dir != wanted) at++;
-    if (at == slots_.size()) return Status(Code::kNotFound, wanted + " is not the directory of a drive of this cluster");
+    if (at == slots_.size())
+      return Status(Code::kNotFound, wanted + " is not the directory of a drive of this cluster");
     if (slots_[at].drive && slots_[at].drive->online())
-      return Status(Code::kPreconditionFailed, "the drive in " + wanted + " is online; it is not replaced");
+      return Status(Code::kPreconditionFailed,
+                    "the drive in " + wanted + " is online; it is not replaced");
     old = slots_[at].drive;
     fresh.slot = slots_[at].slot;
     fresh.dir = wanted;
@@ -159,18 +166,22 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
     file.drives[at].drive_id = fresh.drive_id;
     mirrors = mirrors_;
     std::erase(mirrors, slots_[at].drive_id);
-    if (mirrors.empty()) return Status(Code::kUnavailable, "the last in-sync mirror of the namespace was on " + wanted);
+    if (mirrors.empty())
+      return Status(Code::kUnavailable,
+                    "the last in-sync mirror of the namespace was on " + wanted);
   }
   auto there = ReadSuperblock(disk(), wanted);
   if (there.ok()) {
-    return Status(Code::kPreconditionFailed, wanted + " still holds drive " + HexEncode64(there->drive_id) +
-                                                 "; restart to bring it back, or empty the directory to replace it");
+    return Status(Code::kPreconditionFailed,
+                  wanted + " still holds drive " + HexEncode64(there->drive_id) +
+                      "; restart to bring it back, or empty the directory to replace it");
   }
   if (there.code() != Code::kNotFound) return there.status().With("not replaced");
   PERIGEE_TRY(CheckFormattable(disk(), wanted));
   if (old) old->Stop();
 
-  // The file first: a crash behind it leaves a lost drive with the new name, which can be replaced again.
+  // The file first: a crash behind it leaves a lost drive with the new name, which can be replaced
+  // again.
   PERIGEE_TRY(WriteClusterFile(disk(), options_.state_dir, file));
   Superblock superblock;
   uint64_t epoch = 0;
@@ -186,7 +197,8 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
   PERIGEE_FAILPOINT_STATUS(drive_replace_before_format);
   PERIGEE_TRY(Drive::Format(disk(), wanted, superblock));
   PERIGEE_FAILPOINT(drive_replace_after_format);
-  PERIGEE_ASSIGN(std::unique_ptr<Drive> drive, Drive::Open(wanted, cluster_id_, options_.drive, deps_));
+  PERIGEE_ASSIGN(std::unique_ptr<Drive> drive,
+                 Drive::Open(wanted, cluster_id_, options_.drive, deps_));
   fresh.drive = std::move(drive);
   {
     std::lock_guard lock(mu_);
@@ -201,11 +213,13 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
 void DriveSet::Probe() {
   for (const DriveSlot& slot : Slots()) {
     auto superblock = ReadSuperblock(disk(), slot.dir);
-    bool right = superblock.ok() && superblock->cluster_id == cluster_id_ && superblock->drive_id == slot.drive_id;
+    bool right = superblock.ok() && superblock->cluster_id == cluster_id_ &&
+                 superblock->drive_id == slot.drive_id;
     if (slot.drive) {
       // Writes to unlinked files would succeed for ever: an emptied directory is noticed here.
       bool gone = superblock.ok() ? !right : superblock.code() == Code::kNotFound;
-      if (slot.drive->online() && gone) slot.drive->SetOffline("its superblock is gone from " + slot.dir);
+      if (slot.drive->online() && gone)
+        slot.drive->SetOffline("its superblock is gone from " + slot.dir);
       continue;
     }
     if (!right) continue;

@@ -18,10 +18,13 @@ std::string Joined(const std::vector<std::string>& names) {
 }
 
 Status CheckProfile(Profile p, size_t drives) {
-  if (p.k >= 1 && p.k <= client::kDataShardsMax && p.m <= client::kParityShardsMax && p.k + p.m <= drives) return Status::Ok();
-  return Status(Code::kInvalidArgument, "profile " + std::to_string(p.k) + "+" + std::to_string(p.m) + " does not fit " +
-                                            std::to_string(drives) + " drives (1 to 16 data shards, 0 to 4 parity shards, " +
-                                            "a drive for each)");
+  if (p.k >= 1 && p.k <= client::kDataShardsMax && p.m <= client::kParityShardsMax &&
+      p.k + p.m <= drives)
+    return Status::Ok();
+  return Status(Code::kInvalidArgument,
+                "profile " + std::to_string(p.k) + "+" + std::to_string(p.m) + " does not fit " +
+                    std::to_string(drives) +
+                    " drives (1 to 16 data shards, 0 to 4 parity shards, " + "a drive for each)");
 }
 
 }  // namespace
@@ -43,7 +46,8 @@ Result<std::map<std::string, Superblock>> DriveSet::ReadSuperblocks() const {
       continue;
     }
     if (superblock.code() == Code::kUnimplemented) return superblock.status().With(dir);
-    if (superblock.code() != Code::kNotFound) log::Error("superblock_unreadable", {{"dir", dir}, {"cause", superblock.status()}});
+    if (superblock.code() != Code::kNotFound)
+      log::Error("superblock_unreadable", {{"dir", dir}, {"cause", superblock.status()}});
   }
   return found;
 }
@@ -63,9 +67,12 @@ Result<std::unique_ptr<DriveSet>> DriveSet::Open(Options options, DriveDeps deps
   if (file.ok()) {
     set->cluster_id_ = file->cluster_id;
     set->profile_ = {file->k, file->m};
-    for (const ClusterDrive& drive : file->drives) set->slots_.push_back({drive.drive_id, drive.slot, drive.dir, nullptr, ""});
-    if (file->forming) PERIGEE_TRY(set->FormatAll());
-    else PERIGEE_TRY(set->Match(found));
+    for (const ClusterDrive& drive : file->drives)
+      set->slots_.push_back({drive.drive_id, drive.slot, drive.dir, nullptr, ""});
+    if (file->forming)
+      PERIGEE_TRY(set->FormatAll());
+    else
+      PERIGEE_TRY(set->Match(found));
   } else if (found.empty()) {
     PERIGEE_TRY(set->Form());
   } else {
@@ -73,18 +80,22 @@ Result<std::unique_ptr<DriveSet>> DriveSet::Open(Options options, DriveDeps deps
   }
   const Options& o = set->options_;
   if (o.k + o.m != 0 && (o.k != set->k() || o.m != set->m())) {
-    return Status(Code::kPreconditionFailed, "the cluster's profile is " + std::to_string(set->k()) + "+" +
-                                                 std::to_string(set->m()) + ", not " + std::to_string(o.k) + "+" +
-                                                 std::to_string(o.m));
+    return Status(Code::kPreconditionFailed, "the cluster's profile is " +
+                                                 std::to_string(set->k()) + "+" +
+                                                 std::to_string(set->m()) + ", not " +
+                                                 std::to_string(o.k) + "+" + std::to_string(o.m));
   }
   PERIGEE_TRY(set->OpenAll());
   return set;
 }
 
-// A new cluster. The file comes first and says `forming`, so that a crash in between is finished, not taken for losses.
+// A new cluster. The file comes first and says `forming`, so that a crash in between is finished,
+// not taken for losses.
 Status DriveSet::Form() {
-  if (!options_.create_if_new) return Status(Code::kNotFound, "no cluster in " + Joined(options_.dirs));
-  profile_ = options_.k + options_.m == 0 ? DefaultProfile(options_.dirs.size()) : Profile{options_.k, options_.m};
+  if (!options_.create_if_new)
+    return Status(Code::kNotFound, "no cluster in " + Joined(options_.dirs));
+  profile_ = options_.k + options_.m == 0 ? DefaultProfile(options_.dirs.size())
+                                          : Profile{options_.k, options_.m};
   PERIGEE_TRY(CheckProfile(profile_, options_.dirs.size()));
   for (const std::string& dir : options_.dirs) PERIGEE_TRY(CheckFormattable(disk(), dir));
   cluster_id_ = SecretU64() | 1;
@@ -99,12 +110,14 @@ Status DriveSet::Form() {
 Status DriveSet::FormatAll() {
   formed_now_ = true;
   mirror_epoch_ = 1;
-  for (size_t i = 0; i < slots_.size() && i < profile_.m + 1; i++) mirrors_.push_back(slots_[i].drive_id);
+  for (size_t i = 0; i < slots_.size() && i < profile_.m + 1; i++)
+    mirrors_.push_back(slots_[i].drive_id);
   for (const DriveSlot& slot : slots_) {
     auto there = ReadSuperblock(disk(), slot.dir);
     if (there.ok() && there->cluster_id != cluster_id_) {
-      return Status(Code::kPreconditionFailed, slot.dir + " belongs to cluster " + HexEncode64(there->cluster_id) +
-                                                   ", while cluster " + HexEncode64(cluster_id_) + " is being formed");
+      return Status(Code::kPreconditionFailed,
+                    slot.dir + " belongs to cluster " + HexEncode64(there->cluster_id) +
+                        ", while cluster " + HexEncode64(cluster_id_) + " is being formed");
     }
     if (!there.ok()) PERIGEE_TRY(Drive::Format(disk(), slot.dir, SuperblockOfLocked(slot)));
     // Of an earlier attempt; nothing was stored in it.
@@ -122,7 +135,10 @@ Status DriveSet::ConfirmFormed() {
     file = FileLocked();
   }
   PERIGEE_TRY(WriteClusterFile(disk(), options_.state_dir, file));
-  log::Info("cluster_formed", {{"cluster", HexEncode64(cluster_id_)}, {"drives", file.drives.size()}, {"k", k()}, {"m", m()}});
+  log::Info("cluster_formed", {{"cluster", HexEncode64(cluster_id_)},
+                               {"drives", file.drives.size()},
+                               {"k", k()},
+                               {"m", m()}});
   return Status::Ok();
 }
 
@@ -131,7 +147,8 @@ Status DriveSet::Recover(const std::map<std::string, Superblock>& found) {
   const Superblock* newest = nullptr;
   for (const auto& [dir, superblock] : found) {
     if (newest && superblock.cluster_id != newest->cluster_id)
-      return Status(Code::kPreconditionFailed, dir + " belongs to another cluster than the drives before it");
+      return Status(Code::kPreconditionFailed,
+                    dir + " belongs to another cluster than the drives before it");
     if (!newest || superblock.mirror_epoch > newest->mirror_epoch) newest = &superblock;
   }
   cluster_id_ = newest->cluster_id;
@@ -142,7 +159,8 @@ Status DriveSet::Recover(const std::map<std::string, Superblock>& found) {
   return WriteClusterFile(disk(), options_.state_dir, FileLocked());
 }
 
-// Finds each drive's directory by superblock; directories left over go to the drives left over, in order.
+// Finds each drive's directory by superblock; directories left over go to the drives left over, in
+// order.
 Status DriveSet::Match(const std::map<std::string, Superblock>& found) {
   std::vector<std::string> spare;
   size_t present = 0;
@@ -154,17 +172,20 @@ Status DriveSet::Match(const std::map<std::string, Superblock>& found) {
       continue;
     }
     if (it->second.cluster_id != cluster_id_) {
-      return Status(Code::kPreconditionFailed, dir + " belongs to cluster " + HexEncode64(it->second.cluster_id) + ", not to " +
-                                                   HexEncode64(cluster_id_) + ": it is not used");
+      return Status(Code::kPreconditionFailed,
+                    dir + " belongs to cluster " + HexEncode64(it->second.cluster_id) +
+                        ", not to " + HexEncode64(cluster_id_) + ": it is not used");
     }
-    auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const DriveSlot& s) { return s.drive_id == it->second.drive_id; });
+    auto slot = std::find_if(slots_.begin(), slots_.end(),
+                             [&](const DriveSlot& s) { return s.drive_id == it->second.drive_id; });
     if (slot == slots_.end()) {
       log::Warn("drive_retired", {{"dir", dir}, {"drive", HexEncode64(it->second.drive_id)}});
       spare.push_back(dir);
       continue;
     }
     if (matched[slot - slots_.begin()])
-      return Status(Code::kPreconditionFailed, dir + " and " + slot->dir + " are copies of one drive");
+      return Status(Code::kPreconditionFailed,
+                    dir + " and " + slot->dir + " are copies of one drive");
     matched[slot - slots_.begin()] = true;
     slot->dir = dir;
     present++;
@@ -173,7 +194,8 @@ Status DriveSet::Match(const std::map<std::string, Superblock>& found) {
       mirrors_ = it->second.mirrors;
     }
   }
-  // A lost drive keeps its directory when that was given; else it gets the next one that nobody has.
+  // A lost drive keeps its directory when that was given; else it gets the next one that nobody
+  // has.
   for (size_t i = 0; i < slots_.size(); i++) {
     if (matched[i]) continue;
     auto own = std::find(spare.begin(), spare.end(), slots_[i].dir);
@@ -188,15 +210,18 @@ Status DriveSet::Match(const std::map<std::string, Superblock>& found) {
     spare.erase(spare.begin());
   }
   if (!spare.empty()) {
-    return Status(Code::kPreconditionFailed, Joined(spare) + ": not a drive of this cluster, which has " +
-                                                 std::to_string(slots_.size()) + "; drives are not added yet");
+    return Status(Code::kPreconditionFailed,
+                  Joined(spare) + ": not a drive of this cluster, which has " +
+                      std::to_string(slots_.size()) + "; drives are not added yet");
   }
   if (present + profile_.m < slots_.size()) {
     std::vector<std::string> missing;
     for (const DriveSlot& slot : slots_)
-      if (!found.contains(slot.dir)) missing.push_back(slot.dir.empty() ? "drive " + HexEncode64(slot.drive_id) : slot.dir);
-    return Status(Code::kUnavailable, "only " + std::to_string(present) + " of " + std::to_string(slots_.size()) +
-                                          " drives are there, " + std::to_string(slots_.size() - profile_.m) +
+      if (!found.contains(slot.dir))
+        missing.push_back(slot.dir.empty() ? "drive " + HexEncode64(slot.drive_id) : slot.dir);
+    return Status(Code::kUnavailable, "only " + std::to_string(present) + " of " +
+                                          std::to_string(slots_.size()) + " drives are there, " +
+                                          std::to_string(slots_.size() - profile_.m) +
                                           " are needed; missing: " + Joined(missing));
   }
   return Status::Ok();
@@ -205,7 +230,8 @@ Status DriveSet::Match(const std::map<std::string, Superblock>& found) {
 Status DriveSet::OpenAll() {
   for (DriveSlot& slot : slots_) {
     auto superblock = ReadSuperblock(disk(), slot.dir);
-    bool right = superblock.ok() && superblock->drive_id == slot.drive_id && superblock->cluster_id == cluster_id_;
+    bool right = superblock.ok() && superblock->drive_id == slot.drive_id &&
+                 superblock->cluster_id == cluster_id_;
     if (right) {
       auto drive = Drive::Open(slot.dir, cluster_id_, options_.drive, deps_);
       if (drive.ok()) {
@@ -217,7 +243,8 @@ Status DriveSet::OpenAll() {
     } else if (superblock.ok()) {
       slot.problem = "another drive is there";
     } else {
-      slot.problem = superblock.code() == Code::kNotFound ? "the directory holds no drive" : superblock.status().message();
+      slot.problem = superblock.code() == Code::kNotFound ? "the directory holds no drive"
+                                                          : superblock.status().message();
     }
     log::Error("drive_lost", {{"dir", slot.dir},
                               {"drive", HexEncode64(slot.drive_id)},
@@ -227,14 +254,16 @@ Status DriveSet::OpenAll() {
   if (MirrorPlaces().empty()) {
     std::vector<std::string> dirs;
     for (const DriveSlot& slot : slots_)
-      if (std::find(mirrors_.begin(), mirrors_.end(), slot.drive_id) != mirrors_.end()) dirs.push_back(slot.dir);
-    return Status(Code::kUnavailable, "no in-sync mirror of the namespace is there; they are on " + Joined(dirs));
+      if (std::find(mirrors_.begin(), mirrors_.end(), slot.drive_id) != mirrors_.end())
+        dirs.push_back(slot.dir);
+    return Status(Code::kUnavailable,
+                  "no in-sync mirror of the namespace is there; they are on " + Joined(dirs));
   }
   return EjectLost();
 }
 
-// Commits go on without the mirrors of lost drives. Said in the superblocks first, so that such a mirror is not taken for an
-// up-to-date one when its drive returns and the others are away.
+// Commits go on without the mirrors of lost drives. Said in the superblocks first, so that such a
+// mirror is not taken for an up-to-date one when its drive returns and the others are away.
 Status DriveSet::EjectLost() {
   std::lock_guard change(change_mu_);
   std::vector<uint64_t> mirrors;

@@ -15,7 +15,8 @@ Status CheckFormattable(Disk& disk, const std::string& dir) {
   PERIGEE_ASSIGN(std::vector<DirEntry> entries, disk.List(dir));
   for (const DirEntry& entry : entries) {
     if (entry.name == "lost+found") continue;
-    return Status(Code::kPreconditionFailed, dir + " is not empty (" + entry.name + " is there): it is not formatted");
+    return Status(Code::kPreconditionFailed,
+                  dir + " is not empty (" + entry.name + " is there): it is not formatted");
   }
   return Status::Ok();
 }

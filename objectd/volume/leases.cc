@@ -19,7 +19,9 @@ constexpr size_t kExtentsPerPageMax = 1024;
 kv::IdAllocator& VolumeTable::Sequences(uint32_t volume) {
   std::lock_guard lock(mu_);
   auto& sequences = sequences_[volume];
-  if (!sequences) sequences = std::make_unique<kv::IdAllocator>(*store_, SequenceCounterKey(volume), kSequenceBatch);
+  if (!sequences)
+    sequences =
+        std::make_unique<kv::IdAllocator>(*store_, SequenceCounterKey(volume), kSequenceBatch);
   return *sequences;
 }
 
@@ -28,7 +30,8 @@ Result<wire::VolumeInfo> VolumeTable::PickWritable(uint64_t spread) {
     const std::vector<uint64_t> online = OnlineDrives();
     const uint32_t k = WidestData(drives_->k(), drives_->m(), online.size());
     if (k == 0) {
-      return Status(Code::kUnavailable, "only " + std::to_string(online.size()) + " drives are online; writing needs " +
+      return Status(Code::kUnavailable, "only " + std::to_string(online.size()) +
+                                            " drives are online; writing needs " +
                                             std::to_string(drives_->m() + 1));
     }
     auto map = Map();
@@ -44,7 +47,8 @@ Result<wire::VolumeInfo> VolumeTable::PickWritable(uint64_t spread) {
     }
     const auto& candidates = roomy.empty() ? any : roomy;
     if (!candidates.empty()) return *map->Find(PickVolume(candidates, spread));
-    // Nobody made volumes of these drives yet. Whoever has the turn first does; the others find them.
+    // Nobody made volumes of these drives yet. Whoever has the turn first does; the others find
+    // them.
     Turn turn(this);
     if (Map()->epoch == map->epoch) PERIGEE_TRY(CreateVolumes(k, online));
   }
@@ -87,7 +91,8 @@ Result<uint64_t> VolumeTable::AddExtents(const wire::AddExtentsRequest& request)
       PERIGEE_ASSIGN(auto value, txn.Get(ListHeadKey(list), kv::ReadMode::kConflict));
       if (!value) return Status(Code::kStale, "extent list " + std::to_string(list) + " is gone");
       PERIGEE_ASSIGN(ListHead head, DecodeListHead(*value));
-      if (head.references > 0) return Status(Code::kInvalidArgument, "extent list " + std::to_string(list) + " is in use");
+      if (head.references > 0)
+        return Status(Code::kInvalidArgument, "extent list " + std::to_string(list) + " is in use");
     }
     return AddListExtents(txn, list, request.extents, request.intents, expires);
   }));

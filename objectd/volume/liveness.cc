@@ -12,7 +12,8 @@ constexpr size_t kPageRows = 1000;
 Result<bool> IsReferenced(kv::Store& store, uint32_t volume, uint64_t seq) {
   bool referenced = false;
   auto read = store.Run([&](kv::Transaction& txn) -> Status {
-    PERIGEE_ASSIGN(auto rows, txn.Scan(BlobReferences(volume, seq), 1, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(auto rows, txn.Scan(BlobReferences(volume, seq), 1, kv::Direction::kForward,
+                                       kv::ReadMode::kSnapshot));
     referenced = !rows.empty();
     return Status::Ok();
   });
@@ -24,7 +25,8 @@ Result<BlobPage> ReferencedBlobs(kv::Store& store, uint32_t volume, uint64_t fir
   BlobPage page;
   auto read = store.Run([&](kv::Transaction& txn) -> Status {
     page = {};
-    PERIGEE_ASSIGN(auto rows, txn.Scan(VolumeReferences(volume, first), limit, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(auto rows, txn.Scan(VolumeReferences(volume, first), limit,
+                                       kv::Direction::kForward, kv::ReadMode::kSnapshot));
     for (const auto& [key, value] : rows) {
       PERIGEE_ASSIGN(ReferenceRow row, DecodeReferenceKey(key));
       if (page.seqs.empty() || page.seqs.back() != row.seq) page.seqs.push_back(row.seq);
@@ -43,7 +45,8 @@ Result<LeasedRanges> LeasedRanges::Read(kv::Store& store) {
   while (true) {
     std::vector<kv::KeyValue> rows;
     auto read = store.Run([&](kv::Transaction& txn) -> Status {
-      PERIGEE_ASSIGN(rows, txn.Scan(left, kPageRows, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+      PERIGEE_ASSIGN(rows,
+                     txn.Scan(left, kPageRows, kv::Direction::kForward, kv::ReadMode::kSnapshot));
       return Status::Ok();
     });
     if (!read.ok()) return std::move(read).TakeStatus();

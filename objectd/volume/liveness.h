@@ -1,9 +1,10 @@
 #pragma once
 // Is a blob alive? What repair and reconciling ask before they make or delete a shard.
 //
-// A blob is alive while it has a reference, or a live lease covers it: its commit may still come. Whoever looks for garbage
-// must list the shards first, then the leases, then the references: a lease outlives the commit that uses it, so a shard that
-// was listed is under a lease, or its reference is there by then, or it is garbage. Blocks on the store.
+// A blob is alive while it has a reference, or a live lease covers it: its commit may still come.
+// Whoever looks for garbage must list the shards first, then the leases, then the references: a
+// lease outlives the commit that uses it, so a shard that was listed is under a lease, or its
+// reference is there by then, or it is garbage. Blocks on the store.
 
 #include <cstdint>
 #include <map>
@@ -30,7 +31,8 @@ class LeasedRanges {
   bool Covers(uint32_t volume, uint64_t seq) const;
 
  private:
-  std::map<std::pair<uint32_t, uint64_t>, uint64_t> ends_;  // (volume, first) -> one behind the last
+  std::map<std::pair<uint32_t, uint64_t>, uint64_t>
+      ends_;  // (volume, first) -> one behind the last
 };
 
 }  // namespace perigee::objectd

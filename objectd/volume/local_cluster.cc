@@ -7,12 +7,14 @@ Result<std::shared_ptr<const client::VolumeMap>> LocalCluster::Map(uint64_t) {
   return table_->Map();
 }
 
-Status LocalCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) {
+Status LocalCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
+                                ConstBytes bytes) {
   std::shared_ptr<Drive> drive = drives_->Find(drive_id);
   if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(drive_id) + " is lost");
   Status outcome = drive->WriteShard(header, bytes);
   if (outcome.ok() || drive->online()) return outcome;
-  Status recorded = table_->SetDriveState(drive_id, wire::DriveState::kOffline, drive->offline_reason());
+  Status recorded =
+      table_->SetDriveState(drive_id, wire::DriveState::kOffline, drive->offline_reason());
   // Not recorded: the map still has it online, and the writer must not count the blob as written.
   recorded.Ignore();
   return outcome;
@@ -20,7 +22,8 @@ Status LocalCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& head
 
 Result<client::ShardData> LocalCluster::ReadShard(const wire::ShardReadRequest& request) {
   std::shared_ptr<Drive> drive = drives_->Find(request.drive_id);
-  if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(request.drive_id) + " is lost");
+  if (!drive)
+    return Status(Code::kUnavailable, "drive " + HexEncode64(request.drive_id) + " is lost");
   return drive->ReadShard(request);
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// LocalCluster: client::Cluster over this process's own drives and volume table: for the S3 endpoint, repair, and the
-// shard calls of other nodes (volume_service.h). A drive that fails a write is recorded offline, durably, before the caller
-// learns of it: a writer may count its blob without that drive at once. Thread-safe; blocks.
+// LocalCluster: client::Cluster over this process's own drives and volume table: for the S3
+// endpoint, repair, and the shard calls of other nodes (volume_service.h). A drive that fails a
+// write is recorded offline, durably, before the caller learns of it: a writer may count its blob
+// without that drive at once. Thread-safe; blocks.
 
 #include <functional>
 
@@ -17,8 +18,12 @@ class LocalCluster final : public client::Cluster {
   void SetReporter(Reporter reporter) { reporter_ = std::move(reporter); }  // before use
 
   Result<std::shared_ptr<const client::VolumeMap>> Map(uint64_t not_older_than) override;
-  Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override { return table_->Lease(request); }
-  Result<uint64_t> AddExtents(const wire::AddExtentsRequest& request) override { return table_->AddExtents(request); }
+  Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override {
+    return table_->Lease(request);
+  }
+  Result<uint64_t> AddExtents(const wire::AddExtentsRequest& request) override {
+    return table_->AddExtents(request);
+  }
   Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) override {
     return table_->GetExtents(request);
   }

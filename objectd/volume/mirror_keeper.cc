@@ -17,14 +17,16 @@ Status MirrorKeeper::RunOnce() {
   in_sync = store_->InSync();
   if (in_sync.size() >= drives_->mirrors_wanted()) return Status::Ok();
 
-  // The drive with the most room, healthy ones first: one that is being filled is as good a place, but busier.
+  // The drive with the most room, healthy ones first: one that is being filled is as good a place,
+  // but busier.
   std::shared_ptr<Drive> best;
   std::pair<bool, uint64_t> best_rank;
   for (const DriveSlot& slot : drives_->Slots()) {
     if (!slot.drive || !slot.drive->online()) continue;
     if (std::find(in_sync.begin(), in_sync.end(), slot.drive_id) != in_sync.end()) continue;
     auto space = slot.drive->Space();
-    std::pair rank(table_->StateOf(slot.drive_id) == wire::DriveState::kOnline, space.ok() ? space->free_bytes : 0);
+    std::pair rank(table_->StateOf(slot.drive_id) == wire::DriveState::kOnline,
+                   space.ok() ? space->free_bytes : 0);
     if (best && rank <= best_rank) continue;
     best = slot.drive;
     best_rank = rank;
@@ -39,8 +41,10 @@ std::string MirrorKeeper::Describe() const {
   std::vector<uint64_t> in_sync = store_->InSync();
   std::string dirs;
   for (const DriveSlot& slot : drives_->Slots())
-    if (std::find(in_sync.begin(), in_sync.end(), slot.drive_id) != in_sync.end()) dirs += " " + slot.dir;
-  return std::to_string(in_sync.size()) + " of " + std::to_string(drives_->mirrors_wanted()) + " in sync:" + dirs;
+    if (std::find(in_sync.begin(), in_sync.end(), slot.drive_id) != in_sync.end())
+      dirs += " " + slot.dir;
+  return std::to_string(in_sync.size()) + " of " + std::to_string(drives_->mirrors_wanted()) +
+         " in sync:" + dirs;
 }
 
 }  // namespace perigee::objectd

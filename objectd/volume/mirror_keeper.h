@@ -1,6 +1,7 @@
 #pragma once
-// MirrorKeeper: keeps the namespace on min(N, M + 1) healthy drives. A mirror whose drive is gone is ejected; where one is
-// missing, a drive without one gets it at once, replaced drive or not. Thread-safe; RunOnce blocks as long as a copy takes.
+// MirrorKeeper: keeps the namespace on min(N, M + 1) healthy drives. A mirror whose drive is gone
+// is ejected; where one is missing, a drive without one gets it at once, replaced drive or not.
+// Thread-safe; RunOnce blocks as long as a copy takes.
 
 #include <string>
 
@@ -12,7 +13,8 @@ namespace perigee::objectd {
 class MirrorKeeper {
  public:
   // `store` null: nothing to keep (a store without mirrors).
-  MirrorKeeper(kv::RocksStore* store, DriveSet* drives, VolumeTable* table) : store_(store), drives_(drives), table_(table) {}
+  MirrorKeeper(kv::RocksStore* store, DriveSet* drives, VolumeTable* table)
+      : store_(store), drives_(drives), table_(table) {}
 
   // One step; ok when nothing was to be done.
   Status RunOnce();

@@ -45,7 +45,9 @@ Result<uint64_t> DecodeIntentKey(std::string_view key) {
 }
 
 std::string IntentValue(const IntentRow& row) { return wire::Encode(row); }
-Result<IntentRow> DecodeIntentValue(std::string_view value) { return wire::Decode<IntentRow>(value); }
+Result<IntentRow> DecodeIntentValue(std::string_view value) {
+  return wire::Decode<IntentRow>(value);
+}
 
 kv::Range IntentRange() {
   kv::Range range = kv::PrefixRange(Prefix(KeySpace::kIntent));
@@ -102,7 +104,8 @@ std::string ListExtentKey(uint64_t list_id, uint64_t offset) {
 }
 
 Result<uint64_t> DecodeListExtentKey(std::string_view key) {
-  if (!HasShape(key, KeySpace::kExtentList, kListExtentKeyBytes)) return Malformed("extent list", key);
+  if (!HasShape(key, KeySpace::kExtentList, kListExtentKeyBytes))
+    return Malformed("extent list", key);
   return GetBe64(key.substr(9));
 }
 
@@ -113,7 +116,9 @@ kv::Range ListExtents(uint64_t list_id, uint64_t from_offset) {
 }
 
 std::string ListExtentValue(const wire::Extent& extent) { return wire::Encode(extent); }
-Result<wire::Extent> DecodeListExtent(std::string_view value) { return wire::Decode<wire::Extent>(value); }
+Result<wire::Extent> DecodeListExtent(std::string_view value) {
+  return wire::Decode<wire::Extent>(value);
+}
 
 std::string EncodeGarbageKey(const GarbageKey& garbage) {
   std::string key = Prefix(KeySpace::kGarbage);
@@ -130,7 +135,8 @@ Result<GarbageKey> DecodeGarbageKey(std::string_view key) {
   GarbageKey garbage;
   garbage.time = static_cast<int64_t>(GetBe64(key.substr(1)));
   garbage.kind = static_cast<GarbageKind>(key[9]);
-  if (garbage.kind != GarbageKind::kExtent && garbage.kind != GarbageKind::kList) return Malformed("garbage", key);
+  if (garbage.kind != GarbageKind::kExtent && garbage.kind != GarbageKind::kList)
+    return Malformed("garbage", key);
   garbage.volume = GetBe32(key.substr(10));
   garbage.first = GetBe64(key.substr(14));
   garbage.owner.id = GetBe64(key.substr(22));
@@ -139,7 +145,9 @@ Result<GarbageKey> DecodeGarbageKey(std::string_view key) {
 }
 
 std::string GarbageValue(const GarbageRow& row) { return wire::Encode(row); }
-Result<GarbageRow> DecodeGarbageValue(std::string_view value) { return wire::Decode<GarbageRow>(value); }
+Result<GarbageRow> DecodeGarbageValue(std::string_view value) {
+  return wire::Decode<GarbageRow>(value);
+}
 
 kv::Range GarbageUntil(int64_t time) {
   kv::Range range = kv::PrefixRange(Prefix(KeySpace::kGarbage));

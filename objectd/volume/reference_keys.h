@@ -1,6 +1,7 @@
 #pragma once
-// Keys and values of who keeps a blob alive, shared by reference.cc, the volume table, repair and the collector.
-// Format: docs/formats/volumes.md. Integers in keys are big-endian, so that keys sort as the numbers do.
+// Keys and values of who keeps a blob alive, shared by reference.cc, the volume table, repair and
+// the collector. Format: docs/formats/volumes.md. Integers in keys are big-endian, so that keys
+// sort as the numbers do.
 //
 //   N <intent u64>                                      -> IntentRow
 //   R <volume u32> <seq u64> <owner id u64> <gen u64>   -> empty
@@ -10,16 +11,22 @@
 // "N" and "L" alone, and "V <volume> s", are the id counters (kv::IdAllocator).
 //
 // Rules that make it safe:
-//  - AcquireContent conflict-reads N of each intent (absent: kStale) and writes R for each blob. It does not delete N: the
-//    collector removes an intent when it has expired, in a commit that also writes a G for its range (owner zero).
-//  - ReleaseContent writes one G (kExtent, its owner, time = wall now) per extent and leaves the R rows of that owner: the
-//    collector deletes them in bounded batches, then frees the blobs without any other R. An owner is never acquired
-//    again after its release. (So a release costs keys per extent, not per blob.)
-//  - A list's blobs are held by R rows of ListOwner(list), written with the list's rows. The files that use the list are
-//    counted in ListHead::references, under conflict reads. A list with no references is garbage when its G (kList) is due:
-//    AddListExtents writes one with time = expires when it makes the head; ReleaseContent one with time = now when the
-//    count reaches zero. The collector marks the head `dead` first; AcquireContent of a dead or absent list is kStale.
-//  - Nothing named by a G row is destroyed before the row is durable and time + a reader's grace has passed.
+//  - AcquireContent conflict-reads N of each intent (absent: kStale) and writes R for each blob. It
+//  does not delete N: the
+//    collector removes an intent when it has expired, in a commit that also writes a G for its
+//    range (owner zero).
+//  - ReleaseContent writes one G (kExtent, its owner, time = wall now) per extent and leaves the R
+//  rows of that owner: the
+//    collector deletes them in bounded batches, then frees the blobs without any other R. An owner
+//    is never acquired again after its release. (So a release costs keys per extent, not per blob.)
+//  - A list's blobs are held by R rows of ListOwner(list), written with the list's rows. The files
+//  that use the list are
+//    counted in ListHead::references, under conflict reads. A list with no references is garbage
+//    when its G (kList) is due: AddListExtents writes one with time = expires when it makes the
+//    head; ReleaseContent one with time = now when the count reaches zero. The collector marks the
+//    head `dead` first; AcquireContent of a dead or absent list is kStale.
+//  - Nothing named by a G row is destroyed before the row is durable and time + a reader's grace
+//  has passed.
 // Functions are pure. Decoding what is stored gives kCorrupt, never undefined behaviour.
 
 #include <cstdint>
@@ -40,7 +47,12 @@ struct IntentRow {
   wire::NodeId node = 0;
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.volume); v(2, s.first_seq); v(3, s.count); v(4, s.expires); v(5, s.node); v.Rest(s.unknown);
+    v(1, s.volume);
+    v(2, s.first_seq);
+    v(3, s.count);
+    v(4, s.expires);
+    v(5, s.node);
+    v.Rest(s.unknown);
   }
 };
 
@@ -49,22 +61,30 @@ struct ListHead {
   int64_t expires = 0;      // wall ns; a list never acquired is garbage then
   bool dead = false;        // the collector is taking it apart
   wire::Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.references); v(2, s.expires); v(3, s.dead); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.references);
+    v(2, s.expires);
+    v(3, s.dead);
+    v.Rest(s.unknown);
+  }
 };
 
 enum class GarbageKind : uint8_t { kExtent = 1, kList = 2 };
 
 struct GarbageKey {
-  int64_t time = 0;          // wall ns; due at time + grace
+  int64_t time = 0;  // wall ns; due at time + grace
   GarbageKind kind = GarbageKind::kExtent;
-  uint32_t volume = 0;       // kList: 0
-  uint64_t first = 0;        // kExtent: first sequence; kList: the list's id
-  ContentOwner owner;        // whose R rows go; zero: nobody's (expired intents)
+  uint32_t volume = 0;  // kList: 0
+  uint64_t first = 0;   // kExtent: first sequence; kList: the list's id
+  ContentOwner owner;   // whose R rows go; zero: nobody's (expired intents)
 };
 struct GarbageRow {
-  uint32_t count = 0;        // kExtent: sequences first … first + count - 1
+  uint32_t count = 0;  // kExtent: sequences first … first + count - 1
   wire::Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.count); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.count);
+    v.Rest(s.unknown);
+  }
 };
 
 // The owner that stands for an extent list in R rows.
@@ -83,15 +103,17 @@ struct ReferenceRow {
   ContentOwner owner;
 };
 Result<ReferenceRow> DecodeReferenceKey(std::string_view key);
-kv::Range BlobReferences(uint32_t volume, uint64_t seq);            // all owners of one blob
-kv::Range VolumeReferences(uint32_t volume, uint64_t first_seq);    // all blobs of a volume from first_seq on
+kv::Range BlobReferences(uint32_t volume, uint64_t seq);  // all owners of one blob
+kv::Range VolumeReferences(uint32_t volume,
+                           uint64_t first_seq);  // all blobs of a volume from first_seq on
 
 std::string ListHeadKey(uint64_t list_id);
 std::string ListHeadValue(const ListHead& head);
 Result<ListHead> DecodeListHead(std::string_view value);
 std::string ListExtentKey(uint64_t list_id, uint64_t offset);
-Result<uint64_t> DecodeListExtentKey(std::string_view key);         // the offset; kCorrupt for a head's key
-kv::Range ListExtents(uint64_t list_id, uint64_t from_offset);      // the rows, not the head
+Result<uint64_t> DecodeListExtentKey(
+    std::string_view key);  // the offset; kCorrupt for a head's key
+kv::Range ListExtents(uint64_t list_id, uint64_t from_offset);  // the rows, not the head
 std::string ListExtentValue(const wire::Extent& extent);
 Result<wire::Extent> DecodeListExtent(std::string_view value);
 

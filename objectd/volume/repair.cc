@@ -54,8 +54,10 @@ void Repair::Slice() {
   reports_last_ = worked;
   if (!worked && (fill_ || reconcile_ || PickJob())) {
     worked = true;
-    if (fill_) outcome = fill_->pass_ended ? EndPass() : FillPage(&items);
-    else if (reconcile_) outcome = ReconcilePage();
+    if (fill_)
+      outcome = fill_->pass_ended ? EndPass() : FillPage(&items);
+    else if (reconcile_)
+      outcome = ReconcilePage();
   }
   if (!outcome.ok()) {
     log::Warn("repair_postponed", {{"cause", outcome}});
@@ -97,7 +99,8 @@ bool Repair::PickFill(const DriveRecord& drive, bool* complete) {
       const uint64_t occupant = volume.drives[i];
       const bool own = occupant == drive.drive_id;
       auto slot = slot_of.find(occupant);
-      const bool predecessor = !own && !current.contains(occupant) && slot != slot_of.end() && slot->second == drive.slot;
+      const bool predecessor = !own && !current.contains(occupant) && slot != slot_of.end() &&
+                               slot->second == drive.slot;
       if (!own && !predecessor) continue;
       if (own && filled_.contains({drive.drive_id, volume.volume})) continue;
       *complete = false;
@@ -115,8 +118,9 @@ bool Repair::PickVerify() {
   const int64_t wall = deps_.background->clock().Wall();
   for (const VolumeRecord& volume : deps_.table->Volumes()) {
     if (volume.verify_after == 0 || volume.verify_after > wall) continue;
-    bool online = std::all_of(volume.drives.begin(), volume.drives.end(),
-                              [&](uint64_t id) { return deps_.table->StateOf(id) == DriveState::kOnline; });
+    bool online = std::all_of(volume.drives.begin(), volume.drives.end(), [&](uint64_t id) {
+      return deps_.table->StateOf(id) == DriveState::kOnline;
+    });
     if (!online) continue;
     const uint32_t index = verified_[volume.volume];
     auto later = later_.find({volume.drives[index], volume.volume});
@@ -135,7 +139,9 @@ bool Repair::PickJob() {
     bool complete = false;
     if (PickFill(drive, &complete)) return true;
     auto later = later_.find({drive.drive_id, 0});
-    if (!complete || (later != later_.end() && later->second > deps_.background->clock().Monotonic())) continue;
+    if (!complete ||
+        (later != later_.end() && later->second > deps_.background->clock().Monotonic()))
+      continue;
     reconcile_ = Reconcile{drive.drive_id, {}, 0};
     return true;
   }
@@ -145,9 +151,11 @@ bool Repair::PickJob() {
 // The next blobs whose shard the target does not have.
 Status Repair::FillPage(std::vector<Item>* items) {
   auto target = deps_.drives->Find(fill_->target);
-  if (!target) return Status(Code::kUnavailable, "drive " + HexEncode64(fill_->target) + " is away");
+  if (!target)
+    return Status(Code::kUnavailable, "drive " + HexEncode64(fill_->target) + " is away");
   while (items->size() < options_.blobs_per_slice) {
-    PERIGEE_ASSIGN(BlobPage page, ReferencedBlobs(*deps_.store, fill_->volume, fill_->cursor, kRowsPerPage));
+    PERIGEE_ASSIGN(BlobPage page,
+                   ReferencedBlobs(*deps_.store, fill_->volume, fill_->cursor, kRowsPerPage));
     std::set<uint64_t> have;
     wire::BlobId from{fill_->volume, fill_->cursor};
     while (!page.seqs.empty()) {
@@ -178,8 +186,8 @@ Status Repair::FillPage(std::vector<Item>* items) {
 
 Status Repair::EndPass() {
   if (fill_->retries > 0)
-    return Status(Code::kUnavailable, std::to_string(fill_->retries) + " blobs of volume " + std::to_string(fill_->volume) +
-                                          " cannot be rebuilt now");
+    return Status(Code::kUnavailable, std::to_string(fill_->retries) + " blobs of volume " +
+                                          std::to_string(fill_->volume) + " cannot be rebuilt now");
   if (fill_->rebuilt > 0) {
     // Blobs may have been written meanwhile.
     fill_->cursor = 0;
@@ -190,10 +198,14 @@ Status Repair::EndPass() {
   const Fill done = *fill_;
   if (done.replaces != 0) {
     PERIGEE_TRY(deps_.table->SwapDrive(done.volume, done.replaces, done.target));
-    log::Info("volume_repaired", {{"volume", done.volume}, {"index", done.index}, {"drive", HexEncode64(done.target)}});
+    log::Info(
+        "volume_repaired",
+        {{"volume", done.volume}, {"index", done.index}, {"drive", HexEncode64(done.target)}});
   }
-  if (done.verify) reconcile_ = Reconcile{done.target, wire::BlobId{done.volume, 0}, done.volume};
-  else filled_.insert({done.target, done.volume});
+  if (done.verify)
+    reconcile_ = Reconcile{done.target, wire::BlobId{done.volume, 0}, done.volume};
+  else
+    filled_.insert({done.target, done.volume});
   fill_.reset();
   return Status::Ok();
 }
@@ -208,7 +220,8 @@ Status Repair::FinishVerify(uint32_t id) {
 // Order of the looks: liveness.h.
 Status Repair::ReconcilePage() {
   auto drive = deps_.drives->Find(reconcile_->drive);
-  if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(reconcile_->drive) + " is away");
+  if (!drive)
+    return Status(Code::kUnavailable, "drive " + HexEncode64(reconcile_->drive) + " is away");
   PERIGEE_ASSIGN(auto shards, drive->ListShards(reconcile_->cursor, kShardsPerPage));
   PERIGEE_ASSIGN(LeasedRanges leased, LeasedRanges::Read(*deps_.store));
   const uint32_t only = reconcile_->volume;
@@ -237,21 +250,24 @@ Status Repair::ReconcilePage() {
 Status Repair::FinishDrive(uint64_t drive_id) {
   std::vector<uint32_t> volumes;
   for (const VolumeRecord& volume : deps_.table->Volumes())
-    if (std::find(volume.drives.begin(), volume.drives.end(), drive_id) != volume.drives.end()) volumes.push_back(volume.volume);
+    if (std::find(volume.drives.begin(), volume.drives.end(), drive_id) != volume.drives.end())
+      volumes.push_back(volume.volume);
   // Writers with older leases may have left the drive out: looked at again when those are over.
   PERIGEE_TRY(deps_.table->SetVerify(volumes, deps_.table->LeasesOver()));
   PERIGEE_TRY(deps_.table->SetDriveState(drive_id, DriveState::kOnline, ""));
   PERIGEE_TRY(deps_.table->ForgetRetired());
   std::erase_if(filled_, [&](const auto& pair) { return pair.first == drive_id; });
-  log::Info("drive_repaired", {{"drive", HexEncode64(drive_id)}, {"shards_rebuilt", shards_rebuilt_.load()}});
+  log::Info("drive_repaired",
+            {{"drive", HexEncode64(drive_id)}, {"shards_rebuilt", shards_rebuilt_.load()}});
   return Status::Ok();
 }
 
 Repair::Figures Repair::figures() const {
   Figures f;
   for (const VolumeRecord& volume : deps_.table->Volumes()) {
-    bool online = std::all_of(volume.drives.begin(), volume.drives.end(),
-                              [&](uint64_t id) { return deps_.table->StateOf(id) == DriveState::kOnline; });
+    bool online = std::all_of(volume.drives.begin(), volume.drives.end(), [&](uint64_t id) {
+      return deps_.table->StateOf(id) == DriveState::kOnline;
+    });
     f.volumes_to_repair += online ? 0 : 1;
   }
   f.shards_rebuilt = shards_rebuilt_;

@@ -1,16 +1,22 @@
 #pragma once
-// Repair: brings drives and volumes back to full redundancy, in the background, several blobs at once.
+// Repair: brings drives and volumes back to full redundancy, in the background, several blobs at
+// once.
 //
-//   fill      a drive in kRepairing (replaced or returned): for each of its volumes, every referenced blob's shard that it does
-//             not have is rebuilt onto it, until a pass finds none missing. A replaced drive then takes its predecessor's
-//             place in the volume, in one commit. When all volumes are done, shards that nothing refers to are removed, and
-//             the drive is online.
-//   verify    a volume whose verify_after has passed: the same passes over all its drives, and garbage removed from them. That
-//             finds what blobs lack that were written under leases from before a drive came back, and what those covered.
-//   reports   single shards that readers and writers found missing or bad, on drives that are online. Bounded; checked first.
-// A rebuilt shard is kept only if its blob is still referenced afterwards. Progress is what lies on the drives, so that a
-// restart goes on where it was. Work is in slices that post each other; nothing waits for a pool that it runs on, but the
-// blob reader's shard pool must be another one. Thread-safe.
+//   fill      a drive in kRepairing (replaced or returned): for each of its volumes, every
+//   referenced blob's shard that it does
+//             not have is rebuilt onto it, until a pass finds none missing. A replaced drive then
+//             takes its predecessor's place in the volume, in one commit. When all volumes are
+//             done, shards that nothing refers to are removed, and the drive is online.
+//   verify    a volume whose verify_after has passed: the same passes over all its drives, and
+//   garbage removed from them. That
+//             finds what blobs lack that were written under leases from before a drive came back,
+//             and what those covered.
+//   reports   single shards that readers and writers found missing or bad, on drives that are
+//   online. Bounded; checked first.
+// A rebuilt shard is kept only if its blob is still referenced afterwards. Progress is what lies on
+// the drives, so that a restart goes on where it was. Work is in slices that post each other;
+// nothing waits for a pool that it runs on, but the blob reader's shard pool must be another one.
+// Thread-safe.
 
 #include <atomic>
 #include <deque>
@@ -33,7 +39,8 @@ class Repair {
     uint32_t blobs_per_slice = 32;
     Nanos pause = 0;                   // between slices
     Nanos retry_after = 10 * kSecond;  // of what could not be rebuilt now
-    Nanos hopeless_for = 600 * kSecond;  // reports of a blob that cannot be rebuilt are not looked at again
+    Nanos hopeless_for =
+        600 * kSecond;  // reports of a blob that cannot be rebuilt are not looked at again
     size_t reports_max = 4096;
   };
   struct Deps {
@@ -65,8 +72,8 @@ class Repair {
     uint32_t volume = 0;
     uint64_t seq = 0;
     uint32_t index = 0;
-    uint64_t target = 0;    // drive id
-    bool suspect = false;   // reported: look first
+    uint64_t target = 0;   // drive id
+    bool suspect = false;  // reported: look first
     auto operator<=>(const Item&) const = default;
   };
   enum class Fate { kDone, kNothing, kRetry };
@@ -110,23 +117,25 @@ class Repair {
 
   const Options options_;
   const Deps deps_;
-  std::atomic<uint64_t> shards_rebuilt_ = 0, bytes_rebuilt_ = 0, unrepairable_ = 0, garbage_removed_ = 0;
+  std::atomic<uint64_t> shards_rebuilt_ = 0, bytes_rebuilt_ = 0, unrepairable_ = 0,
+                        garbage_removed_ = 0;
 
   // Of the running slice only: slices and batches follow each other.
   std::optional<Fill> fill_;
   std::optional<Reconcile> reconcile_;
-  std::set<std::pair<uint64_t, uint32_t>> filled_;        // (drive, volume), until the drive is online
+  std::set<std::pair<uint64_t, uint32_t>> filled_;  // (drive, volume), until the drive is online
   std::map<std::pair<uint64_t, uint32_t>, Nanos> later_;  // (drive, volume) -> not before
   std::map<uint32_t, uint32_t> verified_;                 // volume -> indices done
   bool reports_last_ = false;                             // they take turns with the other work
 
   mutable std::mutex mu_;  // guards what follows
   bool running_ = false;
-  bool kicked_ = false;    // while running: look once more before going idle
+  bool kicked_ = false;  // while running: look once more before going idle
   std::deque<Item> reports_;
   std::set<Item> reported_;
-  std::map<std::pair<uint32_t, uint64_t>, Nanos> deaf_until_;  // (volume, seq): failed just now; a rebuild reports too
-  std::set<std::pair<uint32_t, uint64_t>> hopeless_;           // counted once each
+  std::map<std::pair<uint32_t, uint64_t>, Nanos>
+      deaf_until_;  // (volume, seq): failed just now; a rebuild reports too
+  std::set<std::pair<uint32_t, uint64_t>> hopeless_;  // counted once each
   std::vector<Item> batch_;
   size_t next_ = 0;
   uint32_t workers_ = 0;

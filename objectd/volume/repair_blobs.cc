@@ -44,7 +44,8 @@ bool Repair::TakeReports(std::vector<Item>* items) {
 }
 
 void Repair::StartBatch(std::vector<Item> items) {
-  uint32_t workers = static_cast<uint32_t>(std::min<size_t>(std::max<uint32_t>(1, options_.blobs_in_flight), items.size()));
+  uint32_t workers = static_cast<uint32_t>(
+      std::min<size_t>(std::max<uint32_t>(1, options_.blobs_in_flight), items.size()));
   {
     std::lock_guard lock(mu_);
     batch_ = std::move(items);
@@ -98,7 +99,8 @@ void Repair::EndBatch() {
   PostSlice();
 }
 
-// A failed rebuild reports the shards it missed. Without this it would be its own next work, for ever.
+// A failed rebuild reports the shards it missed. Without this it would be its own next work, for
+// ever.
 void Repair::Deafen(const Item& item, Nanos time) {
   const Nanos now = deps_.background->clock().Monotonic();
   std::lock_guard lock(mu_);
@@ -107,8 +109,12 @@ void Repair::Deafen(const Item& item, Nanos time) {
     if (deaf_until_.size() >= options_.reports_max) deaf_until_.erase(deaf_until_.begin());
   }
   deaf_until_[{item.volume, item.seq}] = now + time;
-  std::erase_if(reports_, [&](const Item& other) { return other.volume == item.volume && other.seq == item.seq; });
-  std::erase_if(reported_, [&](const Item& other) { return other.volume == item.volume && other.seq == item.seq; });
+  std::erase_if(reports_, [&](const Item& other) {
+    return other.volume == item.volume && other.seq == item.seq;
+  });
+  std::erase_if(reported_, [&](const Item& other) {
+    return other.volume == item.volume && other.seq == item.seq;
+  });
 }
 
 // True when the shard is there and every chunk passes its checksum.
@@ -133,7 +139,8 @@ bool Repair::ShardIsGood(const Item& item, const VolumeRecord& volume) {
 
 // Waiting would not help: no drive of the volume may still come back with a shard.
 bool Repair::Hopeless(const VolumeRecord& volume, uint32_t index, const Status& why) {
-  if (!why.Is(Code::kCorrupt) && !why.Is(Code::kNotFound) && !why.Is(Code::kUnavailable)) return false;
+  if (!why.Is(Code::kCorrupt) && !why.Is(Code::kNotFound) && !why.Is(Code::kUnavailable))
+    return false;
   std::set<uint64_t> current;
   for (const DriveSlot& slot : deps_.drives->Slots()) current.insert(slot.drive_id);
   for (uint32_t i = 0; i < volume.drives.size(); i++) {
@@ -141,9 +148,11 @@ bool Repair::Hopeless(const VolumeRecord& volume, uint32_t index, const Status& 
     auto drive = deps_.drives->Find(volume.drives[i]);
     if (!drive || !drive->online()) return false;
   }
-  // With every remaining drive here, only what they answer counts; an unavailable one would have been found offline.
+  // With every remaining drive here, only what they answer counts; an unavailable one would have
+  // been found offline.
   return !why.Is(Code::kUnavailable) ||
-         std::any_of(volume.drives.begin(), volume.drives.end(), [&](uint64_t id) { return !current.contains(id); });
+         std::any_of(volume.drives.begin(), volume.drives.end(),
+                     [&](uint64_t id) { return !current.contains(id); });
 }
 
 Repair::Fate Repair::RebuildOne(const Item& item) {
@@ -172,7 +181,9 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
     Deafen(item, options_.hopeless_for);
     {
       std::lock_guard lock(mu_);
-      if (hopeless_.size() >= options_.reports_max || !hopeless_.insert({item.volume, item.seq}).second) return Fate::kNothing;
+      if (hopeless_.size() >= options_.reports_max ||
+          !hopeless_.insert({item.volume, item.seq}).second)
+        return Fate::kNothing;
     }
     unrepairable_++;
     log::Error("blob_unrepairable", {{"blob", name}, {"cause", rebuilt.status()}});
@@ -185,10 +196,12 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
   Status written = deps_.cluster->WriteShard(item.target, shard.header, shard.bytes.span());
   PERIGEE_FAILPOINT(repair_after_write);
   if (!written.ok()) {
-    log::Warn("repair_write_failed", {{"blob", name}, {"drive", HexEncode64(item.target)}, {"cause", written}});
+    log::Warn("repair_write_failed",
+              {{"blob", name}, {"drive", HexEncode64(item.target)}, {"cause", written}});
     return Fate::kRetry;
   }
-  // The collector may have freed the blob while it was rebuilt, and before the shard was there to be deleted.
+  // The collector may have freed the blob while it was rebuilt, and before the shard was there to
+  // be deleted.
   auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
   if (!referenced.ok()) return Fate::kRetry;
   if (!*referenced) {

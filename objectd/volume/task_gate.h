@@ -1,6 +1,6 @@
 #pragma once
-// TaskGate: lets an owner of background tasks go away safely (Seastar's gate). Tasks and timers enter before they touch the
-// owner; Close lets no more in and waits for those inside. Thread-safe.
+// TaskGate: lets an owner of background tasks go away safely (Seastar's gate). Tasks and timers
+// enter before they touch the owner; Close lets no more in and waits for those inside. Thread-safe.
 
 #include <memory>
 #include <mutex>

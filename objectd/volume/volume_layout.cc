@@ -7,7 +7,8 @@
 
 namespace perigee::objectd {
 
-std::vector<std::vector<uint64_t>> PlanVolumes(const std::vector<uint64_t>& drives, uint32_t k, uint32_t m, uint64_t seed) {
+std::vector<std::vector<uint64_t>> PlanVolumes(const std::vector<uint64_t>& drives, uint32_t k,
+                                               uint32_t m, uint64_t seed) {
   const size_t width = k + m, n = drives.size();
   std::vector<std::vector<uint64_t>> plans;
   if (n < width || width == 0) return plans;

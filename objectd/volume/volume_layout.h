@@ -1,8 +1,10 @@
 #pragma once
-// Which drives a volume is on. Pure functions with golden vectors: what they give for equal arguments never changes.
+// Which drives a volume is on. Pure functions with golden vectors: what they give for equal
+// arguments never changes.
 //
-// As many volumes as drives, so that every drive holds every shard index equally often; when there are more drives than the
-// profile needs, as many again of drives drawn by the seed, so that a lost drive is rebuilt from and onto many.
+// As many volumes as drives, so that every drive holds every shard index equally often; when there
+// are more drives than the profile needs, as many again of drives drawn by the seed, so that a lost
+// drive is rebuilt from and onto many.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,13 +13,14 @@
 namespace perigee::objectd {
 
 // Sets of k + m of the drives, in order of shard index. Empty when there are fewer drives.
-std::vector<std::vector<uint64_t>> PlanVolumes(const std::vector<uint64_t>& drives, uint32_t k, uint32_t m, uint64_t seed);
+std::vector<std::vector<uint64_t>> PlanVolumes(const std::vector<uint64_t>& drives, uint32_t k,
+                                               uint32_t m, uint64_t seed);
 
 // The widest K' <= k for which K' + m drives are there; 0 when not even 1 + m are.
 uint32_t WidestData(uint32_t k, uint32_t m, size_t drives);
 
-// Of `ids`, the one that `spread` picks: equal spreads pick alike, and most keep their pick when others come or go
-// (rendezvous hashing, Thaler and Ravishankar 1998). `ids` is not empty.
+// Of `ids`, the one that `spread` picks: equal spreads pick alike, and most keep their pick when
+// others come or go (rendezvous hashing, Thaler and Ravishankar 1998). `ids` is not empty.
 uint32_t PickVolume(const std::vector<uint32_t>& ids, uint64_t spread);
 
 }  // namespace perigee::objectd

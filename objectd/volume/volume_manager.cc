@@ -9,7 +9,8 @@ namespace {
 
 constexpr Nanos kBusyPause = 10 * kMillisecond;
 
-client::BlobIoDeps ReaderDeps(client::Cluster* cluster, const VolumeManagerDeps& deps, wire::NodeId node) {
+client::BlobIoDeps ReaderDeps(client::Cluster* cluster, const VolumeManagerDeps& deps,
+                              wire::NodeId node) {
   client::BlobIoDeps io;
   io.cluster = cluster;
   io.shard_pool = deps.shard_pool;
@@ -22,21 +23,26 @@ client::BlobIoDeps ReaderDeps(client::Cluster* cluster, const VolumeManagerDeps&
 
 }  // namespace
 
-Result<std::unique_ptr<VolumeManager>> VolumeManager::Create(VolumeManagerOptions options, VolumeManagerDeps deps) {
-  PERIGEE_CHECK(deps.store && deps.drives && deps.background && deps.shard_pool && deps.clock && deps.slabs);
-  PERIGEE_ASSIGN(auto table, VolumeTable::Create(options.table, deps.store, deps.drives, deps.clock));
+Result<std::unique_ptr<VolumeManager>> VolumeManager::Create(VolumeManagerOptions options,
+                                                             VolumeManagerDeps deps) {
+  PERIGEE_CHECK(deps.store && deps.drives && deps.background && deps.shard_pool && deps.clock &&
+                deps.slabs);
+  PERIGEE_ASSIGN(auto table,
+                 VolumeTable::Create(options.table, deps.store, deps.drives, deps.clock));
   PERIGEE_TRY(deps.drives->ConfirmFormed());
-  return std::unique_ptr<VolumeManager>(new VolumeManager(std::move(options), std::move(deps), std::move(table)));
+  return std::unique_ptr<VolumeManager>(
+      new VolumeManager(std::move(options), std::move(deps), std::move(table)));
 }
 
-VolumeManager::VolumeManager(VolumeManagerOptions options, VolumeManagerDeps deps, std::unique_ptr<VolumeTable> table)
+VolumeManager::VolumeManager(VolumeManagerOptions options, VolumeManagerDeps deps,
+                             std::unique_ptr<VolumeTable> table)
     : options_(std::move(options)),
       deps_(std::move(deps)),
       table_(std::move(table)),
       cluster_(deps_.drives, table_.get()),
       reader_(client::BlobReader::Create(ReaderDeps(&cluster_, deps_, options_.table.node))),
-      repair_(options_.repair, Repair::Deps{deps_.store, deps_.drives, table_.get(), &cluster_, reader_.get(),
-                                            deps_.background, gate_, deps_.metrics}),
+      repair_(options_.repair, Repair::Deps{deps_.store, deps_.drives, table_.get(), &cluster_,
+                                            reader_.get(), deps_.background, gate_, deps_.metrics}),
       collector_(options_.collector, deps_.store, deps_.drives, table_.get(), deps_.clock),
       mirrors_(deps_.mirrors, deps_.drives, table_.get()) {
   cluster_.SetReporter([this](const wire::VolumeReportRequest& report) { repair_.Report(report); });
@@ -60,8 +66,10 @@ void VolumeManager::After(Nanos delay, Task task) {
 }
 
 void VolumeManager::Tick() {
-  if (Status watched = WatchDrives(); !watched.ok()) log::Warn("drives_not_watched", {{"cause", watched}});
-  if (!keeping_mirrors_.exchange(true) && !PostInside(gate_, *deps_.background, [this] { KeepMirrors(); }))
+  if (Status watched = WatchDrives(); !watched.ok())
+    log::Warn("drives_not_watched", {{"cause", watched}});
+  if (!keeping_mirrors_.exchange(true) &&
+      !PostInside(gate_, *deps_.background, [this] { KeepMirrors(); }))
     keeping_mirrors_ = false;
   repair_.Kick();
   After(options_.tick, [this] { Tick(); });
@@ -75,7 +83,8 @@ Status VolumeManager::WatchDrives() {
 }
 
 void VolumeManager::KeepMirrors() {
-  if (Status kept = mirrors_.RunOnce(); !kept.ok()) log::Warn("mirror_not_added", {{"cause", kept}});
+  if (Status kept = mirrors_.RunOnce(); !kept.ok())
+    log::Warn("mirror_not_added", {{"cause", kept}});
   keeping_mirrors_ = false;
 }
 
@@ -90,7 +99,8 @@ Result<wire::DriveInfo> VolumeManager::DriveReplace(const std::string& dir) {
   PERIGEE_TRY(WatchDrives());
   for (const DriveSlot& slot : deps_.drives->Slots()) {
     bool gone = !slot.drive || !slot.drive->online();
-    if (gone && deps_.mirrors) PERIGEE_TRY(deps_.mirrors->EjectMirror(slot.drive_id, "its drive is replaced"));
+    if (gone && deps_.mirrors)
+      PERIGEE_TRY(deps_.mirrors->EjectMirror(slot.drive_id, "its drive is replaced"));
   }
   PERIGEE_ASSIGN(DriveSlot slot, deps_.drives->Replace(dir));
   PERIGEE_TRY(WatchDrives());

@@ -1,10 +1,11 @@
 #pragma once
-// VolumeManager: the volumes of this process in one piece: table, cluster, repair, collector, mirrors, and the watch over the
-// drives that keeps them going.
+// VolumeManager: the volumes of this process in one piece: table, cluster, repair, collector,
+// mirrors, and the watch over the drives that keeps them going.
 //
-// Create makes or loads the volumes (and confirms a newly formed cluster); Start begins background work on `background`, whose
-// tasks never wait for each other; they may wait for `shard_pool` and the store, which must be other pools. A drive that goes
-// offline is recorded durably within `tick`, or before the next write's outcome if that comes first. Thread-safe.
+// Create makes or loads the volumes (and confirms a newly formed cluster); Start begins background
+// work on `background`, whose tasks never wait for each other; they may wait for `shard_pool` and
+// the store, which must be other pools. A drive that goes offline is recorded durably within
+// `tick`, or before the next write's outcome if that comes first. Thread-safe.
 
 #include <memory>
 
@@ -21,7 +22,7 @@ struct VolumeManagerOptions {
   VolumeTable::Options table;
   Repair::Options repair;
   Collector::Options collector;
-  Nanos tick = kSecond;           // drives are looked at
+  Nanos tick = kSecond;  // drives are looked at
   Nanos collect_every = 5 * kSecond;
 };
 
@@ -38,7 +39,8 @@ struct VolumeManagerDeps {
 
 class VolumeManager {
  public:
-  static Result<std::unique_ptr<VolumeManager>> Create(VolumeManagerOptions options, VolumeManagerDeps deps);
+  static Result<std::unique_ptr<VolumeManager>> Create(VolumeManagerOptions options,
+                                                       VolumeManagerDeps deps);
   ~VolumeManager() { Stop(); }
 
   void Start();
@@ -48,7 +50,8 @@ class VolumeManager {
   VolumeTable& table() { return *table_; }
   DriveSet& drives() { return *deps_.drives; }
 
-  // Formats a new drive in the directory of a lost one and begins to fill it. Errors as DriveSet::Replace.
+  // Formats a new drive in the directory of a lost one and begins to fill it. Errors as
+  // DriveSet::Replace.
   Result<wire::DriveInfo> DriveReplace(const std::string& dir);
   void KickRepair();
   // All but addresses, preflight and the counters of others.
@@ -61,7 +64,8 @@ class VolumeManager {
   Result<bool> CollectOnce() { return collector_.RunOnce(); }
 
  private:
-  VolumeManager(VolumeManagerOptions options, VolumeManagerDeps deps, std::unique_ptr<VolumeTable> table);
+  VolumeManager(VolumeManagerOptions options, VolumeManagerDeps deps,
+                std::unique_ptr<VolumeTable> table);
   void After(Nanos delay, Task task);
   void Tick();
   void Collect();

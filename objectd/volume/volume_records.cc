@@ -30,7 +30,9 @@ kv::Range VolumeRange() {
   return range;
 }
 
-bool IsVolumeKey(std::string_view key) { return key.size() == 5 && key[0] == static_cast<char>(kv::KeySpace::kVolume); }
+bool IsVolumeKey(std::string_view key) {
+  return key.size() == 5 && key[0] == static_cast<char>(kv::KeySpace::kVolume);
+}
 
 kv::Range DriveRange() { return kv::PrefixRange(Prefix(kv::KeySpace::kDrive)); }
 

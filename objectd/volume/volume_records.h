@@ -1,8 +1,8 @@
 #pragma once
 // Volume and drive records in the store. Format: docs/formats/volumes.md. Keys are big-endian.
 //
-//   V <volume u32>  -> VolumeRecord        V alone -> the map's epoch (u64 le)      V <volume> s: see reference_keys.h
-//   v <drive u64>   -> DriveRecord
+//   V <volume u32>  -> VolumeRecord        V alone -> the map's epoch (u64 le)      V <volume> s:
+//   see reference_keys.h v <drive u64>   -> DriveRecord
 // Pure functions.
 
 #include <cstdint>
@@ -19,10 +19,17 @@ struct VolumeRecord {
   uint32_t k = 0, m = 0;
   std::vector<uint64_t> drives;  // k + m, by shard index
   uint64_t epoch = 0;            // of the map when the drives last changed
-  int64_t verify_after = 0;      // wall ns; from then on its shards are checked for gaps. 0: no need known
+  int64_t verify_after =
+      0;  // wall ns; from then on its shards are checked for gaps. 0: no need known
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.volume); v(2, s.k); v(3, s.m); v(4, s.drives); v(5, s.epoch); v(6, s.verify_after); v.Rest(s.unknown);
+    v(1, s.volume);
+    v(2, s.k);
+    v(3, s.m);
+    v(4, s.drives);
+    v(5, s.epoch);
+    v(6, s.verify_after);
+    v.Rest(s.unknown);
   }
 };
 
@@ -35,7 +42,13 @@ struct DriveRecord {
   int64_t since = 0;   // wall ns of the last change of state
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.drive_id); v(2, s.slot); v(3, s.dir); v(4, s.state); v(5, s.reason); v(6, s.since); v.Rest(s.unknown);
+    v(1, s.drive_id);
+    v(2, s.slot);
+    v(3, s.dir);
+    v(4, s.state);
+    v(5, s.reason);
+    v(6, s.since);
+    v.Rest(s.unknown);
   }
 };
 

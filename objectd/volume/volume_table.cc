@@ -41,7 +41,8 @@ VolumeTable::VolumeTable(Options options, kv::Store* store, DriveSet* drives, Cl
 
 VolumeTable::~VolumeTable() = default;
 
-Result<std::unique_ptr<VolumeTable>> VolumeTable::Create(Options options, kv::Store* store, DriveSet* drives, Clock* clock) {
+Result<std::unique_ptr<VolumeTable>> VolumeTable::Create(Options options, kv::Store* store,
+                                                         DriveSet* drives, Clock* clock) {
   std::unique_ptr<VolumeTable> table(new VolumeTable(std::move(options), store, drives, clock));
   PERIGEE_TRY(table->Load());
   PERIGEE_TRY(table->SyncWithDrives());
@@ -68,7 +69,8 @@ Status VolumeTable::Load() {
     }
     for (kv::Range range : {VolumeRange(), DriveRange()}) {
       while (true) {
-        PERIGEE_ASSIGN(auto rows, txn.Scan(range, kPageRows, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+        PERIGEE_ASSIGN(auto rows, txn.Scan(range, kPageRows, kv::Direction::kForward,
+                                           kv::ReadMode::kSnapshot));
         for (const auto& [key, value] : rows) {
           if (IsVolumeKey(key)) {
             PERIGEE_ASSIGN(VolumeRecord record, wire::Decode<VolumeRecord>(value));
@@ -87,7 +89,8 @@ Status VolumeTable::Load() {
   if (!read.ok()) return std::move(read).TakeStatus();
   for (const auto& [id, volume] : volumes) {
     if (volume.k < 1 || volume.drives.size() != volume.k + volume.m)
-      return Status(Code::kCorrupt, "the record of volume " + std::to_string(id) + " makes no sense");
+      return Status(Code::kCorrupt,
+                    "the record of volume " + std::to_string(id) + " makes no sense");
   }
   std::lock_guard lock(mu_);
   epoch_ = epoch;
@@ -108,8 +111,10 @@ Status VolumeTable::Commit(Changes changes) {
     if (volume.epoch == 0) volume.epoch = epoch;
   PERIGEE_FAILPOINT_STATUS(drive_state_before_commit);
   PERIGEE_TRY(store_->RunDurable([&](kv::Transaction& txn) -> Status {
-    for (const VolumeRecord& volume : changes.volumes) txn.Put(VolumeKey(volume.volume), wire::Encode(volume));
-    for (const DriveRecord& drive : changes.drives) txn.Put(DriveKey(drive.drive_id), wire::Encode(drive));
+    for (const VolumeRecord& volume : changes.volumes)
+      txn.Put(VolumeKey(volume.volume), wire::Encode(volume));
+    for (const DriveRecord& drive : changes.drives)
+      txn.Put(DriveKey(drive.drive_id), wire::Encode(drive));
     for (uint64_t id : changes.forgotten) txn.Delete(DriveKey(id));
     txn.Put(MapEpochKey(), EncodeEpoch(epoch));
     return Status::Ok();
@@ -258,7 +263,8 @@ Status VolumeTable::SyncWithDrives() {
         state = DriveState::kOffline;
         reason = slot.drive->offline_reason();
       } else if (it == records_.end()) {
-        // A new cluster's drive is empty and right; a replaced drive's successor has everything to get.
+        // A new cluster's drive is empty and right; a replaced drive's successor has everything to
+        // get.
         state = first_time ? DriveState::kOnline : DriveState::kRepairing;
         reason = first_time ? "" : "being filled";
       } else if (state != DriveState::kOnline && state != DriveState::kRepairing) {
@@ -285,7 +291,9 @@ Status VolumeTable::SyncWithDrives() {
   }
   for (const DriveRecord& record : changes.drives) {
     if (record.state == DriveState::kOnline) continue;
-    log::Warn("drive_state", {{"dir", record.dir}, {"state", static_cast<int>(record.state)}, {"reason", record.reason}});
+    log::Warn("drive_state", {{"dir", record.dir},
+                              {"state", static_cast<int>(record.state)},
+                              {"reason", record.reason}});
   }
   return Commit(std::move(changes));
 }
@@ -299,7 +307,8 @@ Status VolumeTable::SwapDrive(uint32_t volume, uint64_t from, uint64_t to) {
     if (it == volumes_.end()) return Status(Code::kNotFound, "no volume " + std::to_string(volume));
     VolumeRecord record = it->second;
     auto at = std::find(record.drives.begin(), record.drives.end(), from);
-    if (at == record.drives.end()) return Status(Code::kStale, "the volume does not have that drive any more");
+    if (at == record.drives.end())
+      return Status(Code::kStale, "the volume does not have that drive any more");
     *at = to;
     record.epoch = 0;  // Commit gives it the new one
     record.verify_after = LeasesOver();
@@ -333,7 +342,8 @@ Status VolumeTable::ForgetRetired() {
   Changes changes;
   {
     std::lock_guard lock(mu_);
-    for (const auto& [id, volume] : volumes_) used.insert(volume.drives.begin(), volume.drives.end());
+    for (const auto& [id, volume] : volumes_)
+      used.insert(volume.drives.begin(), volume.drives.end());
     for (const auto& [id, record] : records_)
       if (!used.contains(id)) changes.forgotten.push_back(id);
   }

@@ -1,10 +1,12 @@
 #pragma once
-// VolumeTable: volumes, drives and leases: records in the store, cached here as the map that readers and writers get.
+// VolumeTable: volumes, drives and leases: records in the store, cached here as the map that
+// readers and writers get.
 //
-// Every change is durable before the map shows it, and the map's epoch, itself stored, grows with each. So a writer that sees
-// a drive as not online may count a blob without it: that fact survives a crash. A volume is writable while all its drives
-// are online. With too few drives for the profile, leases go to narrower volumes of the same M, made when first needed.
-// Thread-safe; blocks on the store.
+// Every change is durable before the map shows it, and the map's epoch, itself stored, grows with
+// each. So a writer that sees a drive as not online may count a blob without it: that fact survives
+// a crash. A volume is writable while all its drives are online. With too few drives for the
+// profile, leases go to narrower volumes of the same M, made when first needed. Thread-safe; blocks
+// on the store.
 
 #include <map>
 #include <memory>
@@ -25,13 +27,16 @@ class VolumeTable {
  public:
   struct Options {
     wire::NodeId node = 0;
-    std::string address;              // where this node's shards are reached
+    std::string address;  // where this node's shards are reached
     Nanos lease = 15 * 60 * kSecond;
-    Nanos list_lease = 24 * 3600 * kSecond;  // an extent list that no commit took: long writes build lists
-    uint64_t low_space_bytes = 256 << 20;    // volumes with a drive below are leased only if there is no other
+    Nanos list_lease =
+        24 * 3600 * kSecond;  // an extent list that no commit took: long writes build lists
+    uint64_t low_space_bytes =
+        256 << 20;  // volumes with a drive below are leased only if there is no other
   };
   // Reads the records, makes those of a new cluster, and brings them to what the drives are now.
-  static Result<std::unique_ptr<VolumeTable>> Create(Options options, kv::Store* store, DriveSet* drives, Clock* clock);
+  static Result<std::unique_ptr<VolumeTable>> Create(Options options, kv::Store* store,
+                                                     DriveSet* drives, Clock* clock);
   ~VolumeTable();
 
   std::shared_ptr<const client::VolumeMap> Map() const;
@@ -46,9 +51,11 @@ class VolumeTable {
 
   // Durable, and in the map, when they return ok.
   Status SetDriveState(uint64_t drive_id, wire::DriveState state, const std::string& reason);
-  // Records what the drives themselves say: offline ones, lost ones, returned and replaced ones (kRepairing).
+  // Records what the drives themselves say: offline ones, lost ones, returned and replaced ones
+  // (kRepairing).
   Status SyncWithDrives();
-  // `to` takes the place of `from` in the volume; the volume is to be verified when today's leases are over.
+  // `to` takes the place of `from` in the volume; the volume is to be verified when today's leases
+  // are over.
   Status SwapDrive(uint32_t volume, uint64_t from, uint64_t to);
   Status SetVerify(const std::vector<uint32_t>& volumes, int64_t verify_after);  // 0: done
   // Forgets records of drives that no slot and no volume has any more.
@@ -64,7 +71,8 @@ class VolumeTable {
     std::vector<uint64_t> forgotten;
     bool empty() const { return volumes.empty() && drives.empty() && forgotten.empty(); }
   };
-  // The right to change records. Changes read, commit and publish as one step; no mutex is held meanwhile.
+  // The right to change records. Changes read, commit and publish as one step; no mutex is held
+  // meanwhile.
   class Turn {
    public:
     explicit Turn(VolumeTable* table);

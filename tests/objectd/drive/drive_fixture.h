@@ -26,7 +26,8 @@ struct TestShard {
 };
 
 // `bytes` of a stream that (volume, seq, index, salt) decides, in chunks of 16 KiB.
-inline TestShard MakeShard(uint32_t volume, uint64_t seq, uint32_t index, size_t bytes, uint64_t salt = 0) {
+inline TestShard MakeShard(uint32_t volume, uint64_t seq, uint32_t index, size_t bytes,
+                           uint64_t salt = 0) {
   TestShard shard;
   shard.bytes = AlignedBuffer(bytes);
   Random random(volume * 1000003 + seq * 101 + index + salt * 7919);
@@ -56,8 +57,10 @@ inline wire::ShardReadRequest ReadOf(const TestShard& shard) {
 inline bool Holds(Drive& drive, const TestShard& shard) {
   auto data = drive.ReadShard(ReadOf(shard));
   if (!data.ok()) return false;
-  return data->header.chunk_crcs == shard.header.chunk_crcs && data->bytes.size() == shard.bytes.size() &&
-         std::equal(data->bytes.data(), data->bytes.data() + data->bytes.size(), shard.bytes.data());
+  return data->header.chunk_crcs == shard.header.chunk_crcs &&
+         data->bytes.size() == shard.bytes.size() &&
+         std::equal(data->bytes.data(), data->bytes.data() + data->bytes.size(),
+                    shard.bytes.data());
 }
 
 inline Code CodeOfRead(Drive& drive, const TestShard& shard) {
@@ -68,7 +71,8 @@ inline Code CodeOfRead(Drive& drive, const TestShard& shard) {
 inline constexpr uint64_t kTestCluster = 0xc1;
 
 struct MemDrive {
-  explicit MemDrive(DriveOptions o = {.segment_bytes = 1 << 20}, uint64_t seed = 1) : disk(MemDisk::Create(seed)), options(o) {
+  explicit MemDrive(DriveOptions o = {.segment_bytes = 1 << 20}, uint64_t seed = 1)
+      : disk(MemDisk::Create(seed)), options(o) {
     Superblock superblock;
     superblock.cluster_id = kTestCluster;
     superblock.drive_id = 7;
@@ -85,9 +89,12 @@ struct MemDrive {
     drive = std::move(*opened);
   }
   Result<std::unique_ptr<Drive>> TryOpen() {
-    return Drive::Open("/d", kTestCluster, options, {.disk = disk.get(), .slabs = slabs, .metrics = metrics.get()});
+    return Drive::Open("/d", kTestCluster, options,
+                       {.disk = disk.get(), .slabs = slabs, .metrics = metrics.get()});
   }
-  Status Write(const TestShard& shard) { return drive->WriteShard(shard.header, shard.bytes.span()); }
+  Status Write(const TestShard& shard) {
+    return drive->WriteShard(shard.header, shard.bytes.span());
+  }
   size_t SegmentFiles() {
     auto entries = disk->List("/d/segments");
     REQUIRE(entries.ok());

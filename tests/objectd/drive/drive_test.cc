@@ -21,7 +21,8 @@ TEST_CASE("a shard reads back whole, in part, and as a header alone") {
     part.length = bytes - part.offset;
     auto data = d.drive->ReadShard(part);
     REQUIRE(data.ok());
-    CHECK(std::equal(data->bytes.data(), data->bytes.data() + data->bytes.size(), shard.bytes.data() + part.offset));
+    CHECK(std::equal(data->bytes.data(), data->bytes.data() + data->bytes.size(),
+                     shard.bytes.data() + part.offset));
 
     wire::ShardReadRequest header = ReadOf(shard);
     header.length = 0;
@@ -73,9 +74,11 @@ TEST_CASE("acknowledged shards survive a power cut and unacknowledged ones are n
     for (uint64_t i = 0; i < 12; i++) {
       TestShard shard = MakeShard(1, i, 0, 1000 + i * 17'011);
       if (i % 3 == 2) {
-        // The sync fails after the bytes were written: no promise, and anything may be on the drive.
+        // The sync fails after the bytes were written: no promise, and anything may be on the
+        // drive.
         d.disk->SetFault([](std::string_view op, const std::string& path) {
-          return op == "sync" && path.ends_with(".seg") ? Status(Code::kIo, "injected") : Status::Ok();
+          return op == "sync" && path.ends_with(".seg") ? Status(Code::kIo, "injected")
+                                                        : Status::Ok();
         });
         CHECK_FALSE(d.Write(shard).ok());
         d.disk->SetFault(nullptr);
@@ -90,7 +93,8 @@ TEST_CASE("acknowledged shards survive a power cut and unacknowledged ones are n
     d.disk->Crash();
     d.Reopen();
     for (const TestShard& shard : acknowledged) CHECK(Holds(*d.drive, shard));
-    for (const TestShard& shard : lost) CHECK((CodeOfRead(*d.drive, shard) == Code::kNotFound || Holds(*d.drive, shard)));
+    for (const TestShard& shard : lost)
+      CHECK((CodeOfRead(*d.drive, shard) == Code::kNotFound || Holds(*d.drive, shard)));
   }
 }
 
@@ -213,15 +217,18 @@ TEST_CASE("concurrent writers share syncs") {
       writers.insert(std::this_thread::get_id());
       if (writers.size() == kWriters) all_written.Set();
     }
-    // The first sync waits until everyone has written; those who come meanwhile must share the next one.
-    if (op == "sync" && syncs.fetch_add(1) == 0 && !all_written.WaitFor(30 * kSecond)) return Status(Code::kIo, "nobody came");
+    // The first sync waits until everyone has written; those who come meanwhile must share the next
+    // one.
+    if (op == "sync" && syncs.fetch_add(1) == 0 && !all_written.WaitFor(30 * kSecond))
+      return Status(Code::kIo, "nobody came");
     return Status::Ok();
   });
   std::vector<TestShard> shards;
   for (uint64_t i = 0; i < kWriters; i++) shards.push_back(MakeShard(1, i, 0, 3000));
   std::vector<Status> outcomes(kWriters);
   std::vector<std::thread> threads;
-  for (int i = 0; i < kWriters; i++) threads.emplace_back([&, i] { outcomes[i] = d.Write(shards[i]); });
+  for (int i = 0; i < kWriters; i++)
+    threads.emplace_back([&, i] { outcomes[i] = d.Write(shards[i]); });
   for (std::thread& t : threads) t.join();
   d.disk->SetFault(nullptr);
   for (const Status& s : outcomes) CHECK_MESSAGE(s.ok(), s.ToString());

@@ -28,7 +28,8 @@ struct PosixDrive {
   }
   void Open() {
     drive.reset();
-    auto opened = Drive::Open(dir, kTestCluster, {.segment_bytes = 4 << 20}, {.disk = disk.get(), .slabs = slabs});
+    auto opened = Drive::Open(dir, kTestCluster, {.segment_bytes = 4 << 20},
+                              {.disk = disk.get(), .slabs = slabs});
     REQUIRE_MESSAGE(opened.ok(), opened.status().ToString());
     drive = std::move(*opened);
   }
@@ -44,9 +45,11 @@ struct PosixDrive {
 TEST_CASE("large aligned shards go past the page cache and come back") {
   PosixDrive d;
   std::vector<TestShard> shards;
-  for (size_t bytes : {size_t{65536}, size_t{65537}, size_t{1} << 20, (size_t{4} << 20) - 5, size_t{4} << 20})
+  for (size_t bytes :
+       {size_t{65536}, size_t{65537}, size_t{1} << 20, (size_t{4} << 20) - 5, size_t{4} << 20})
     shards.push_back(MakeShard(1, bytes, 0, bytes));
-  for (const TestShard& shard : shards) REQUIRE(d.drive->WriteShard(shard.header, shard.bytes.span()).ok());
+  for (const TestShard& shard : shards)
+    REQUIRE(d.drive->WriteShard(shard.header, shard.bytes.span()).ok());
   for (const TestShard& shard : shards) CHECK(Holds(*d.drive, shard));
   // A buffer that is not aligned takes the other path.
   TestShard odd = MakeShard(2, 1, 0, 200'000);
@@ -60,12 +63,14 @@ TEST_CASE("the index is only a cache: without it, or with an old one, the segmen
   PosixDrive d;
   std::vector<TestShard> shards;
   for (uint64_t i = 0; i < 6; i++) shards.push_back(MakeShard(1, i, 0, 300'000));
-  for (uint64_t i = 0; i < 3; i++) REQUIRE(d.drive->WriteShard(shards[i].header, shards[i].bytes.span()).ok());
+  for (uint64_t i = 0; i < 3; i++)
+    REQUIRE(d.drive->WriteShard(shards[i].header, shards[i].bytes.span()).ok());
   d.drive.reset();
   const std::string index = d.dir + "/index", old_index = d.root + "/old-index";
   fs::copy(index, old_index, fs::copy_options::recursive);
   d.Open();
-  for (uint64_t i = 3; i < 6; i++) REQUIRE(d.drive->WriteShard(shards[i].header, shards[i].bytes.span()).ok());
+  for (uint64_t i = 3; i < 6; i++)
+    REQUIRE(d.drive->WriteShard(shards[i].header, shards[i].bytes.span()).ok());
   REQUIRE(d.drive->DeleteShard(shards[0].header.blob, 0).ok());
   d.drive.reset();
 
@@ -82,7 +87,8 @@ TEST_CASE("the index is only a cache: without it, or with an old one, the segmen
   }
   SUBCASE("garbage") {
     for (const auto& entry : fs::directory_iterator(index))
-      if (entry.path().filename().string().starts_with("MANIFEST")) fs::resize_file(entry.path(), 10);
+      if (entry.path().filename().string().starts_with("MANIFEST"))
+        fs::resize_file(entry.path(), 10);
   }
   d.Open();
   for (uint64_t i = 1; i < 6; i++) CHECK(Holds(*d.drive, shards[i]));

@@ -33,11 +33,13 @@ TEST_CASE("segment pages have the bytes that the format page shows") {
   AlignedBuffer page(kPageBytes);
   EncodeSegmentHeader({0x1122334455667788, 42, 0x0000000300000abc}, page.span());
   CHECK(Hex(page.span().subspan(0, 8)) == "5053454701000000");
-  CHECK(Hex(page.span().subspan(12, 28)) == "00000000bc0a0000030000002a000000000000008877665544332211");
+  CHECK(Hex(page.span().subspan(12, 28)) ==
+        "00000000bc0a0000030000002a000000000000008877665544332211");
 
   EncodeSegmentFooter({0x1122334455667788, 42, 0x0000000300000abc}, 0x10000, page.span());
   CHECK(Hex(page.span().subspan(0, 8)) == "5053474501000000");
-  CHECK(Hex(page.span().subspan(12, 28)) == "00000000bc0a0000030000002a000000000000000000010000000000");
+  CHECK(Hex(page.span().subspan(12, 28)) ==
+        "00000000bc0a0000030000002a000000000000000000010000000000");
 
   REQUIRE(EncodeRecordHeader(SampleRecord(), page.span()).ok());
   CHECK(Hex(page.span().subspan(0, 8)) == "5053484401000000");
@@ -76,7 +78,9 @@ TEST_CASE("a shard with more chunks than a page can name is refused") {
   CHECK(EncodeRecordHeader(record, page.span()).code() == Code::kInvalidArgument);
 }
 
-TEST_CASE("payloads are checked by their chunks, or by a checksum of their own where chunks do not cover them") {
+TEST_CASE(
+    "payloads are checked by their chunks, or by a checksum of their own where chunks do not cover "
+    "them") {
   TestShard shard = MakeShard(1, 1, 0, 40'000);
   RecordHeader record;
   record.shard = shard.header;
@@ -140,7 +144,8 @@ TEST_CASE("index keys sort as shards do") {
   CHECK(EncodeShardKey({1, 2, 3}) < EncodeShardKey({1, 2, 4}));
   CHECK(EncodeShardKey({1, 255, 0}) < EncodeShardKey({1, 256, 0}));
   CHECK(EncodeShardKey({1, ~uint64_t{0}, 9}) < EncodeShardKey({2, 0, 0}));
-  CHECK(HexEncode(EncodeShardPlace({1, 2, 3, 4, 5})) == "0100000005000000020000000000000003000000000000000400000000000000");
+  CHECK(HexEncode(EncodeShardPlace({1, 2, 3, 4, 5})) ==
+        "0100000005000000020000000000000003000000000000000400000000000000");
 }
 
 }  // namespace perigee::objectd

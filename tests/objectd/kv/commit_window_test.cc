@@ -32,7 +32,8 @@ TEST_CASE("a snapshot older than the window conflicts, unless nothing was read")
   CHECK(window.Validate(Key("untouched"), window.floor() - 1).Is(Code::kConflict));
   CHECK(window.Validate(Key("untouched"), window.floor()).ok());
   CHECK(window.Validate({}, 0).ok());
-  // The hot key was written in forgotten commits and in remembered ones: its last write must have survived.
+  // The hot key was written in forgotten commits and in remembered ones: its last write must have
+  // survived.
   CHECK(window.LastWrite("hot") == 100);
   CHECK(window.Validate(Key("hot"), 99).Is(Code::kConflict));
   CHECK_FALSE(window.LastWrite("key1").has_value());

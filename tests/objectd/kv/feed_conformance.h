@@ -21,8 +21,8 @@ inline std::string EventsOf(const FeedPage& page) {
   return out;
 }
 
-TEST_CASE_TEMPLATE_DEFINE("the feed holds each commit's events in order, pages end between commits", F,
-                          conform_feed_order) {
+TEST_CASE_TEMPLATE_DEFINE("the feed holds each commit's events in order, pages end between commits",
+                          F, conform_feed_order) {
   F f;
   Store& store = f.Open(kFeedDefault);
   Position start = MustReadFeed(store, Store::kFeedEnd).next;
@@ -54,7 +54,13 @@ TEST_CASE_TEMPLATE_DEFINE("the feed holds each commit's events in order, pages e
   CHECK(MustReadFeed(store, start, 0).next == start);
   CHECK(store.ReadFeed(c + 1000, 10).status().Is(Code::kResync));
   // What a failed closure emitted is nowhere.
-  CHECK(store.Run([](Transaction& txn) { txn.Emit("x"); return Status(Code::kBusy, "no"); }).status().Is(Code::kBusy));
+  CHECK(store
+            .Run([](Transaction& txn) {
+              txn.Emit("x");
+              return Status(Code::kBusy, "no");
+            })
+            .status()
+            .Is(Code::kBusy));
   CHECK(MustReadFeed(store, c).events.empty());
 }
 
@@ -78,7 +84,8 @@ TEST_CASE_TEMPLATE_DEFINE("old events are trimmed, and who is behind them is tol
   CHECK(MustReadFeed(store, page.next).events.empty());
 }
 
-TEST_CASE_TEMPLATE_DEFINE("visible moves with a commit, durable with the wait for it", F, conform_watermarks) {
+TEST_CASE_TEMPLATE_DEFINE("visible moves with a commit, durable with the wait for it", F,
+                          conform_watermarks) {
   F f;
   Store& store = f.Open(kFeedDefault);
   Position at = PutNow(store, "k", "1");
@@ -89,7 +96,10 @@ TEST_CASE_TEMPLATE_DEFINE("visible moves with a commit, durable with the wait fo
   REQUIRE(store.WaitDurable(read).ok());
   CHECK(store.DurablePosition() >= at);
   CHECK(store.WaitDurable(at + 1'000'000).Is(Code::kInvalidArgument));
-  Result<Position> durable = store.RunDurable([](Transaction& txn) { txn.Put("k", "2"); return Status::Ok(); }).ok()
+  Result<Position> durable = store.RunDurable([](Transaction& txn) {
+                                    txn.Put("k", "2");
+                                    return Status::Ok();
+                                  }).ok()
                                  ? Result<Position>(store.DurablePosition())
                                  : Result<Position>(Code::kInternal, "RunDurable failed");
   REQUIRE(durable.ok());
@@ -99,25 +109,29 @@ TEST_CASE_TEMPLATE_DEFINE("visible moves with a commit, durable with the wait fo
   CHECK(page.durable == store.DurablePosition());
 }
 
-TEST_CASE_TEMPLATE_DEFINE("waiting for the feed ends when a watermark moves", F, conform_wait_feed) {
+TEST_CASE_TEMPLATE_DEFINE("waiting for the feed ends when a watermark moves", F,
+                          conform_wait_feed) {
   F f;
   Store& store = f.Open(kFeedDefault);
   Position seen = store.VisiblePosition();
   Position durable = store.DurablePosition();
   store.WaitFeed(seen, durable, 0);  // nothing moved: the timeout ends it
   std::thread committer([&] { EmitNow(store, "a"); });
-  while (store.VisiblePosition() == seen) store.WaitFeed(seen, store.DurablePosition(), 3600 * kSecond);
+  while (store.VisiblePosition() == seen)
+    store.WaitFeed(seen, store.DurablePosition(), 3600 * kSecond);
   committer.join();
   Position now = store.VisiblePosition();
   CHECK(now > seen);
   store.WaitFeed(seen, store.DurablePosition(), 3600 * kSecond);  // at once
   std::thread syncer([&] { CHECK_NOTHROW(store.WaitDurable(now).Ignore()); });
-  while (store.DurablePosition() < now) store.WaitFeed(now, store.DurablePosition(), 3600 * kSecond);
+  while (store.DurablePosition() < now)
+    store.WaitFeed(now, store.DurablePosition(), 3600 * kSecond);
   syncer.join();
   CHECK(store.DurablePosition() == now);
 }
 
-TEST_CASE_TEMPLATE_DEFINE("the feed goes on behind a restart, what was lost is reported", F, conform_feed_reopen) {
+TEST_CASE_TEMPLATE_DEFINE("the feed goes on behind a restart, what was lost is reported", F,
+                          conform_feed_reopen) {
   F f;
   Store* store = &f.Open(kFeedDefault);
   Position start = store->VisiblePosition();

@@ -78,9 +78,17 @@ TEST_CASE("held durability makes waiters wait, also as tasks of a manual schedul
   store->HoldDurability(true);
   int durable = 0;
   for (int i = 0; i < 3; ++i) {
-    REQUIRE(sched->Post([&] {
-      if (store->RunDurable([](Transaction& txn) { txn.AtomicAdd("n", 1); return Status::Ok(); }).ok()) ++durable;
-    }).ok());
+    REQUIRE(sched
+                ->Post([&] {
+                  if (store
+                          ->RunDurable([](Transaction& txn) {
+                            txn.AtomicAdd("n", 1);
+                            return Status::Ok();
+                          })
+                          .ok())
+                    ++durable;
+                })
+                .ok());
   }
   sched->RunFor(kSecond);
   CHECK(durable == 0);
@@ -94,11 +102,14 @@ TEST_CASE("a transaction that runs longer than its limit is refused") {
   ManualClock clock;
   auto store = MemStore::Create({.clock = &clock});
   auto run = [&](Nanos takes) {
-    return store->Run([&](Transaction& txn) {
-      txn.Put("k", "v");
-      clock.Advance(takes);
-      return Status::Ok();
-    }).status().code();
+    return store
+        ->Run([&](Transaction& txn) {
+          txn.Put("k", "v");
+          clock.Advance(takes);
+          return Status::Ok();
+        })
+        .status()
+        .code();
   };
   CHECK(run(5 * kSecond) == Code::kOk);
   CHECK(run(6 * kSecond) == Code::kTooLarge);

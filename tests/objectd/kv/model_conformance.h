@@ -1,6 +1,6 @@
 #pragma once
-// Store conformance: random transactions against std::map. Included by store_conformance.h. RapidCheck prints the seed
-// of a failure and shrinks it.
+// Store conformance: random transactions against std::map. Included by store_conformance.h.
+// RapidCheck prints the seed of a failure and shrinks it.
 
 #include <rapidcheck.h>
 
@@ -33,7 +33,8 @@ inline void ModelAdd(Model& model, const std::string& key, uint64_t by, bool max
   model[key] = Le64(max ? std::max(value, by) : value + by);
 }
 
-inline std::vector<KeyValue> ModelScan(const Model& model, const Range& range, size_t limit, bool forward) {
+inline std::vector<KeyValue> ModelScan(const Model& model, const Range& range, size_t limit,
+                                       bool forward) {
   std::vector<KeyValue> out;
   if (!range.end.empty() && range.end <= range.begin) return out;
   auto begin = model.lower_bound(range.begin);
@@ -44,7 +45,8 @@ inline std::vector<KeyValue> ModelScan(const Model& model, const Range& range, s
   return all;
 }
 
-// Does one operation to both; values are 8 bytes throughout, so that atomic operations fit anywhere.
+// Does one operation to both; values are 8 bytes throughout, so that atomic operations fit
+// anywhere.
 inline void Apply(const ModelOp& op, Transaction& txn, Model& model) {
   std::string key = ModelKey(op.key);
   switch (op.kind % 7) {
@@ -74,7 +76,8 @@ inline void Apply(const ModelOp& op, Transaction& txn, Model& model) {
       bool forward = op.kind % 7 == 5;
       Range range{key, op.other % 5 == 0 ? "" : ModelKey(op.other)};
       size_t limit = 1 + op.other % 9;
-      auto got = txn.Scan(range, limit, forward ? Direction::kForward : Direction::kBackward, ReadMode::kConflict);
+      auto got = txn.Scan(range, limit, forward ? Direction::kForward : Direction::kBackward,
+                          ReadMode::kConflict);
       RC_ASSERT(got.ok());
       RC_ASSERT(*got == ModelScan(model, range, limit, forward));
       return;
@@ -89,7 +92,8 @@ template <>
 struct Arbitrary<perigee::objectd::kv::testing::ModelOp> {
   static Gen<perigee::objectd::kv::testing::ModelOp> arbitrary() {
     using perigee::objectd::kv::testing::ModelOp;
-    return gen::build<ModelOp>(gen::set(&ModelOp::kind), gen::set(&ModelOp::key), gen::set(&ModelOp::other));
+    return gen::build<ModelOp>(gen::set(&ModelOp::kind), gen::set(&ModelOp::key),
+                               gen::set(&ModelOp::other));
   }
 };
 inline void showValue(const perigee::objectd::kv::testing::ModelOp& op, std::ostream& os) {
@@ -100,14 +104,17 @@ inline void showValue(const perigee::objectd::kv::testing::ModelOp& op, std::ost
 namespace perigee::objectd::kv::testing {
 
 TEST_CASE_TEMPLATE_DEFINE("random transactions leave what a sorted map has", F, conform_model) {
-  // Transactions of a few operations each; every third fails and must leave nothing; now and then a restart.
+  // Transactions of a few operations each; every third fails and must leave nothing; now and then a
+  // restart.
   F f;
   Store* store = &f.Open(kFeedDefault);
   int n = 0;
   bool held = rc::check([&] {
-    const auto transactions = *rc::gen::resize(F::kModelSize, rc::gen::arbitrary<std::vector<std::vector<ModelOp>>>());
+    const auto transactions =
+        *rc::gen::resize(F::kModelSize, rc::gen::arbitrary<std::vector<std::vector<ModelOp>>>());
     MustRun(*store, [](Transaction& txn) -> Status {
-      PERIGEE_ASSIGN(auto left, txn.Scan({"", ""}, kTransactionKeysMax, Direction::kForward, ReadMode::kConflict));
+      PERIGEE_ASSIGN(auto left, txn.Scan({"", ""}, kTransactionKeysMax, Direction::kForward,
+                                         ReadMode::kConflict));
       for (const auto& [key, value] : left) txn.Delete(key);
       return Status::Ok();
     });
@@ -119,11 +126,13 @@ TEST_CASE_TEMPLATE_DEFINE("random transactions leave what a sorted map has", F, 
       }
       Model after = model;
       bool fails = n % 3 == 0;
-      Status st = store->Run([&](Transaction& txn) {
-        after = model;
-        for (const ModelOp& op : ops) Apply(op, txn, after);
-        return fails ? Status(Code::kCancelled, "on purpose") : Status::Ok();
-      }).status();
+      Status st = store
+                      ->Run([&](Transaction& txn) {
+                        after = model;
+                        for (const ModelOp& op : ops) Apply(op, txn, after);
+                        return fails ? Status(Code::kCancelled, "on purpose") : Status::Ok();
+                      })
+                      .status();
       RC_ASSERT(st.Is(fails ? Code::kCancelled : Code::kOk));
       if (!fails) model = after;
     }

@@ -1,6 +1,6 @@
 #pragma once
-// What the RocksStore tests share: a directory of their own, a membership record in memory, and a file system that can
-// lose what was not synced, fail, or hang.
+// What the RocksStore tests share: a directory of their own, a membership record in memory, and a
+// file system that can lose what was not synced, fail, or hang.
 
 #include <doctest/doctest.h>
 #include <rocksdb/env.h>
@@ -91,7 +91,8 @@ class FakeMembership final : public MirrorMembership {
   bool refuse_admissions_ = false;
 };
 
-// A file system under RocksDB that knows which bytes of each file were synced, and asks a hook before each operation.
+// A file system under RocksDB that knows which bytes of each file were synced, and asks a hook
+// before each operation.
 class FaultFs final : public rocksdb::FileSystemWrapper {
  public:
   // "append", "sync" or "read", and the path; a failed status is what RocksDB gets. May block.
@@ -105,7 +106,8 @@ class FaultFs final : public rocksdb::FileSystemWrapper {
     std::lock_guard lock(mu_);
     hook_ = hook ? std::make_shared<Hook>(std::move(hook)) : nullptr;
   }
-  // Copies `from` to `to` as the drive would look after a power cut now: of files written here, only what was synced.
+  // Copies `from` to `to` as the drive would look after a power cut now: of files written here,
+  // only what was synced.
   void CopySynced(const std::string& from, const std::string& to) {
     std::lock_guard lock(mu_);
     for (const auto& entry : std::filesystem::recursive_directory_iterator(from)) {
@@ -132,7 +134,8 @@ class FaultFs final : public rocksdb::FileSystemWrapper {
     *file = std::make_unique<Writable>(*this, path, std::move(*file));
     return st;
   }
-  rocksdb::IOStatus NewRandomAccessFile(const std::string& path, const rocksdb::FileOptions& options,
+  rocksdb::IOStatus NewRandomAccessFile(const std::string& path,
+                                        const rocksdb::FileOptions& options,
                                         std::unique_ptr<rocksdb::FSRandomAccessFile>* file,
                                         rocksdb::IODebugContext* debug) override {
     rocksdb::IOStatus st = target()->NewRandomAccessFile(path, options, file, debug);
@@ -141,12 +144,14 @@ class FaultFs final : public rocksdb::FileSystemWrapper {
   }
   // Names survive a power cut here, so that syncing directories is nothing.
   rocksdb::IOStatus NewDirectory(const std::string& path, const rocksdb::IOOptions& options,
-                                 std::unique_ptr<rocksdb::FSDirectory>* dir, rocksdb::IODebugContext* debug) override {
+                                 std::unique_ptr<rocksdb::FSDirectory>* dir,
+                                 rocksdb::IODebugContext* debug) override {
     rocksdb::IOStatus st = target()->NewDirectory(path, options, dir, debug);
     if (st.ok()) *dir = std::make_unique<Directory>();
     return st;
   }
-  rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to, const rocksdb::IOOptions& options,
+  rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to,
+                               const rocksdb::IOOptions& options,
                                rocksdb::IODebugContext* debug) override {
     rocksdb::IOStatus st = target()->RenameFile(from, to, options, debug);
     std::lock_guard lock(mu_);
@@ -163,12 +168,14 @@ class FaultFs final : public rocksdb::FileSystemWrapper {
    public:
     Readable(FaultFs& fs, std::string path, std::unique_ptr<rocksdb::FSRandomAccessFile> file)
         : FSRandomAccessFileOwnerWrapper(std::move(file)), fs_(fs), path_(std::move(path)) {}
-    rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions& options, rocksdb::Slice* result,
-                           char* scratch, rocksdb::IODebugContext* debug) const override {
+    rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions& options,
+                           rocksdb::Slice* result, char* scratch,
+                           rocksdb::IODebugContext* debug) const override {
       rocksdb::IOStatus st = fs_.Ask("read", path_);
       return st.ok() ? target()->Read(offset, n, options, result, scratch, debug) : st;
     }
-    rocksdb::IOStatus MultiRead(rocksdb::FSReadRequest* reqs, size_t n, const rocksdb::IOOptions& options,
+    rocksdb::IOStatus MultiRead(rocksdb::FSReadRequest* reqs, size_t n,
+                                const rocksdb::IOOptions& options,
                                 rocksdb::IODebugContext* debug) override {
       rocksdb::IOStatus st = fs_.Ask("read", path_);
       return st.ok() ? target()->MultiRead(reqs, n, options, debug) : st;
@@ -197,14 +204,16 @@ class FaultFs final : public rocksdb::FileSystemWrapper {
       return st.ok() ? target()->Append(data, options, debug) : st;
     }
     // The drive is only pretended: noting the size is the sync.
-    rocksdb::IOStatus Sync(const rocksdb::IOOptions& options, rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* debug) override {
       rocksdb::IOStatus st = fs_.Ask("sync", path_);
       if (!st.ok()) return st;
       st = target()->Flush(options, debug);
       if (st.ok()) fs_.Synced(path_, target()->GetFileSize(options, debug));
       return st;
     }
-    rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options, rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                            rocksdb::IODebugContext* debug) override {
       return Sync(options, debug);
     }
 
@@ -254,7 +263,9 @@ struct RocksFixture {
     store.reset();
   }
 
-  MirrorPlace Place(uint64_t drive) { return {drive, dir.Path("drive" + std::to_string(drive)) + "/meta"}; }
+  MirrorPlace Place(uint64_t drive) {
+    return {drive, dir.Path("drive" + std::to_string(drive)) + "/meta"};
+  }
   std::string Dir(uint64_t drive) { return Place(drive).dir; }
 
   RocksStore& Create(int mirrors) {

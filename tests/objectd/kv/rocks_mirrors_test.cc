@@ -12,7 +12,8 @@ namespace {
 // Leaves drive 1 with more than drive 2 has: `more` commits that only drive 1 keeps.
 void MakeTails(RocksFixture& f, int more, size_t value_bytes) {
   RocksStore& store = f.Create(2);
-  for (int i = 0; i < 20; ++i) PutNow(store, "both" + std::to_string(i), std::string(value_bytes, 'b'));
+  for (int i = 0; i < 20; ++i)
+    PutNow(store, "both" + std::to_string(i), std::string(value_bytes, 'b'));
   REQUIRE(store.WaitDurable(EmitNow(store, "both")).ok());
   f.fs->CopySynced(f.Dir(2), f.Dir(2) + ".short");
   for (int i = 0; i < more; ++i) {
@@ -92,7 +93,8 @@ TEST_CASE("a mirror that vanished, is empty or damaged is ejected as long as ano
     CHECK(GetNow(store, "a") == "1");
     CHECK(store.InSync() == std::vector<uint64_t>{2});
     CHECK(f.membership.in_sync() == std::vector<uint64_t>{2});
-    if (std::string_view(what) == "empty") CHECK(std::filesystem::is_empty(f.Dir(1)));  // never formatted by itself
+    if (std::string_view(what) == "empty")
+      CHECK(std::filesystem::is_empty(f.Dir(1)));  // never formatted by itself
   }
 }
 
@@ -225,7 +227,8 @@ TEST_CASE("a mirror that came by copy converges with the others after a crash") 
   for (int i = 0; i < 50; ++i) PutNow(store, "k" + std::to_string(i), "v");
   REQUIRE(store.AddMirror(f.Place(2)).ok());
   REQUIRE(store.WaitDurable(PutNow(store, "synced", "1")).ok());
-  // Its sequence numbers differ from the source's, so that its place in the log must be found by position.
+  // Its sequence numbers differ from the source's, so that its place in the log must be found by
+  // position.
   f.fs->CopySynced(f.Dir(2), f.Dir(2) + ".short");
   for (int i = 0; i < 50; ++i) PutNow(store, "tail" + std::to_string(i), "v");
   f.store.reset();
@@ -265,8 +268,8 @@ TEST_CASE("a mirror that fails while it is added leaves the store as it was") {
 
 #ifdef PERIGEE_FAILPOINTS
 TEST_CASE("opening after a copy that was cut off at any step loses nothing") {
-  for (const char* at : {"kv_copy_before_sync", "kv_copy_after_sync", "kv_copy_before_swap", "kv_copy_between_swaps",
-                         "kv_copy_after_swap"}) {
+  for (const char* at : {"kv_copy_before_sync", "kv_copy_after_sync", "kv_copy_before_swap",
+                         "kv_copy_between_swaps", "kv_copy_after_swap"}) {
     CAPTURE(at);
     RocksFixture f;
     MakeTails(f, 5, 50);
@@ -274,7 +277,8 @@ TEST_CASE("opening after a copy that was cut off at any step loses nothing") {
     REQUIRE(RocksStore::Open(f.options).ok());
     std::filesystem::remove_all(f.Dir(1) + "/archive");
     REQUIRE(failpoint::Arm(std::string(at) + "=error").ok());
-    // The copy stops there; as if the process had died, the second drive is not ejected but found again.
+    // The copy stops there; as if the process had died, the second drive is not ejected but found
+    // again.
     f.membership.OnEject([] { return Status(Code::kIo, "died here"); });
     CHECK_FALSE(f.TryOpen().ok());
     failpoint::DisarmAll();

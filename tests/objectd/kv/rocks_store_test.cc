@@ -160,7 +160,10 @@ TEST_CASE("a mirror that is late is ejected, and its answer no longer waited for
       });
       Status durable = Status::Ok();
       std::thread stuck([&] {  // on drive 1 the committer itself hangs in the write
-        durable = store.RunDurable([](Transaction& txn) { txn.Put("a", "1"); return Status::Ok(); });
+        durable = store.RunDurable([](Transaction& txn) {
+          txn.Put("a", "1");
+          return Status::Ok();
+        });
       });
       hanging.Wait();
       CHECK(f.membership.ejected().empty());
@@ -221,7 +224,9 @@ TEST_CASE("the last mirror is not given up for a read that fails") {
   f.fs->SetHook([&](std::string_view op, const std::string& path) {
     return op == "read" && path.ends_with(".sst") ? Fault() : Status::Ok();
   });
-  CHECK(store.Run(Scans(PrefixRange("key"), 100, Direction::kForward, ReadMode::kSnapshot)).status().Is(Code::kIo));
+  CHECK(store.Run(Scans(PrefixRange("key"), 100, Direction::kForward, ReadMode::kSnapshot))
+            .status()
+            .Is(Code::kIo));
   f.fs->SetHook(nullptr);
   CHECK(ScanNow(store, PrefixRange("key")).size() == 100);
   CHECK(store.WaitDurable(PutNow(store, "more", "")).ok());
@@ -233,7 +238,8 @@ TEST_CASE("ejecting by hand is durable, idempotent, and leaves a working store")
   PutNow(store, "a", "1");
   REQUIRE(store.EjectMirror(1, "drive replaced").ok());
   CHECK(store.EjectMirror(1, "again").ok());
-  CHECK(f.membership.ejected() == std::vector<std::pair<uint64_t, std::string>>{{1, "drive replaced"}});
+  CHECK(f.membership.ejected() ==
+        std::vector<std::pair<uint64_t, std::string>>{{1, "drive replaced"}});
   CHECK(GetNow(store, "a") == "1");
   REQUIRE(store.WaitDurable(PutNow(store, "b", "2")).ok());
   CHECK(store.EjectMirror(2, "the last").Is(Code::kUnavailable));

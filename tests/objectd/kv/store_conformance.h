@@ -1,11 +1,14 @@
 #pragma once
-// The conformance suite of Store: what every engine must do. An engine's test file defines a fixture
+// The conformance suite of Store: what every engine must do. An engine's test file defines a
+// fixture
 //   struct F {
 //     static constexpr int kModelSize;         // how long random histories get, 100 at most
 //     Store& Open(uint64_t feed_events_kept);  // a new, empty store
-//     Store& Reopen();                         // the same store after a crash or restart: durable commits are there
+//     Store& Reopen();                         // the same store after a crash or restart: durable
+//     commits are there
 //   };
-// and says PERIGEE_STORE_CONFORMANCE(F). Parts: this file (transactions), feed_conformance.h, model_conformance.h.
+// and says PERIGEE_STORE_CONFORMANCE(F). Parts: this file (transactions), feed_conformance.h,
+// model_conformance.h.
 
 #include <doctest/doctest.h>
 
@@ -74,9 +77,10 @@ inline std::string KeysOf(const std::vector<KeyValue>& pairs) {
   return out;
 }
 
-// Runs `body` as a transaction; `meanwhile` commits after the first run's body and before its commit.
-// Returns how often the body ran.
-inline int RunsWhile(Store& store, const Store::Closure& body, const std::function<void()>& meanwhile) {
+// Runs `body` as a transaction; `meanwhile` commits after the first run's body and before its
+// commit. Returns how often the body ran.
+inline int RunsWhile(Store& store, const Store::Closure& body,
+                     const std::function<void()>& meanwhile) {
   int runs = 0;
   MustRun(store, [&](Transaction& txn) -> Status {
     ++runs;
@@ -103,8 +107,9 @@ inline void AddNow(Store& store, std::string_view key, int64_t by) {
   });
 }
 
-TEST_CASE_TEMPLATE_DEFINE("a commit is visible to later transactions, a failed closure commits nothing", F,
-                          conform_commit) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "a commit is visible to later transactions, a failed closure commits nothing", F,
+    conform_commit) {
   F f;
   Store& store = f.Open(kFeedDefault);
   CHECK_FALSE(GetNow(store, "a").has_value());
@@ -128,8 +133,8 @@ TEST_CASE_TEMPLATE_DEFINE("a commit is visible to later transactions, a failed c
   CHECK_FALSE(GetNow(store, "b").has_value());
 }
 
-TEST_CASE_TEMPLATE_DEFINE("a transaction reads the state of its start, whatever commits meanwhile", F,
-                          conform_snapshot) {
+TEST_CASE_TEMPLATE_DEFINE("a transaction reads the state of its start, whatever commits meanwhile",
+                          F, conform_snapshot) {
   F f;
   Store& store = f.Open(kFeedDefault);
   PutNow(store, "a", "old");
@@ -151,8 +156,8 @@ TEST_CASE_TEMPLATE_DEFINE("a transaction reads the state of its start, whatever 
   CHECK(GetNow(store, "b") == "new");
 }
 
-TEST_CASE_TEMPLATE_DEFINE("reads see the transaction's own writes, in scans of both directions too", F,
-                          conform_own_writes) {
+TEST_CASE_TEMPLATE_DEFINE("reads see the transaction's own writes, in scans of both directions too",
+                          F, conform_own_writes) {
   F f;
   Store& store = f.Open(kFeedDefault);
   for (const char* key : {"b", "d", "f", "h"}) PutNow(store, key, "0");
@@ -194,8 +199,9 @@ TEST_CASE_TEMPLATE_DEFINE("reads see the transaction's own writes, in scans of b
   CHECK(KeysOf(ScanNow(store, {"a", "k"})) == "a=1 b=0 d=1 e=1 h=0 ");
 }
 
-TEST_CASE_TEMPLATE_DEFINE("a changed key fails the commit of who read it for conflicts, and only that", F,
-                          conform_key_conflicts) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "a changed key fails the commit of who read it for conflicts, and only that", F,
+    conform_key_conflicts) {
   F f;
   Store& store = f.Open(kFeedDefault);
   PutNow(store, "k", "0");
@@ -203,21 +209,40 @@ TEST_CASE_TEMPLATE_DEFINE("a changed key fails the commit of who read it for con
   CHECK(RunsWhile(store, Reads("k", ReadMode::kConflict), change) == 2);
   CHECK(RunsWhile(store, Reads("k", ReadMode::kSnapshot), change) == 1);
   CHECK(RunsWhile(store, Reads("other", ReadMode::kConflict), change) == 1);
-  CHECK(RunsWhile(store, [](Transaction& txn) { return txn.GetMany({"x", "k"}, ReadMode::kConflict).status(); },
-                  change) == 2);
-  CHECK(RunsWhile(store, [](Transaction& txn) { txn.ConflictOn("k"); return Status::Ok(); }, change) == 2);
+  CHECK(RunsWhile(
+            store,
+            [](Transaction& txn) { return txn.GetMany({"x", "k"}, ReadMode::kConflict).status(); },
+            change) == 2);
+  CHECK(RunsWhile(
+            store,
+            [](Transaction& txn) {
+              txn.ConflictOn("k");
+              return Status::Ok();
+            },
+            change) == 2);
   // An absent key that appears, and a present one that goes.
-  CHECK(RunsWhile(store, Reads("new", ReadMode::kConflict), [&] { PutNow(store, "new", ""); }) == 2);
+  CHECK(RunsWhile(store, Reads("new", ReadMode::kConflict), [&] { PutNow(store, "new", ""); }) ==
+        2);
   auto erase = [&] {
-    MustRun(store, [](Transaction& txn) { txn.Delete("new"); return Status::Ok(); });
+    MustRun(store, [](Transaction& txn) {
+      txn.Delete("new");
+      return Status::Ok();
+    });
   };
   CHECK(RunsWhile(store, Reads("new", ReadMode::kConflict), erase) == 2);
   // Blind writes never conflict; the later commit wins.
-  CHECK(RunsWhile(store, [](Transaction& txn) { txn.Put("k", "late"); return Status::Ok(); }, change) == 1);
+  CHECK(RunsWhile(
+            store,
+            [](Transaction& txn) {
+              txn.Put("k", "late");
+              return Status::Ok();
+            },
+            change) == 1);
   CHECK(GetNow(store, "k") == "late");
 }
 
-TEST_CASE_TEMPLATE_DEFINE("a conflict scan covers what it walked over, phantoms included", F, conform_phantoms) {
+TEST_CASE_TEMPLATE_DEFINE("a conflict scan covers what it walked over, phantoms included", F,
+                          conform_phantoms) {
   F f;
   Store& store = f.Open(kFeedDefault);
   for (const char* key : {"d/b", "d/d", "d/f", "d/h"}) PutNow(store, key, "");
@@ -244,15 +269,25 @@ TEST_CASE_TEMPLATE_DEFINE("a conflict scan covers what it walked over, phantoms 
   CHECK(RunsWhile(store, Scans({"y", ""}, 10, forward, conflict), insert("zz")) == 2);
 }
 
-TEST_CASE_TEMPLATE_DEFINE("atomic operations commute, and count as changes for readers", F, conform_atomics) {
+TEST_CASE_TEMPLATE_DEFINE("atomic operations commute, and count as changes for readers", F,
+                          conform_atomics) {
   F f;
   Store& store = f.Open(kFeedDefault);
-  auto add = [](Transaction& txn) { txn.AtomicAdd("n", 5); return Status::Ok(); };
+  auto add = [](Transaction& txn) {
+    txn.AtomicAdd("n", 5);
+    return Status::Ok();
+  };
   CHECK(RunsWhile(store, add, [&] { AddNow(store, "n", -2); }) == 1);
   CHECK(GetNow(store, "n") == Le64(3));
-  auto max = [](Transaction& txn) { txn.AtomicMax("m", 9); return Status::Ok(); };
+  auto max = [](Transaction& txn) {
+    txn.AtomicMax("m", 9);
+    return Status::Ok();
+  };
   auto bigger = [&] {
-    MustRun(store, [](Transaction& txn) { txn.AtomicMax("m", 12); return Status::Ok(); });
+    MustRun(store, [](Transaction& txn) {
+      txn.AtomicMax("m", 12);
+      return Status::Ok();
+    });
   };
   CHECK(RunsWhile(store, max, bigger) == 1);
   CHECK(GetNow(store, "m") == Le64(12));
@@ -281,23 +316,35 @@ TEST_CASE_TEMPLATE_DEFINE("atomic operations commute, and count as changes for r
   AddNow(store, "n", 1);
   CHECK(GetNow(store, "n") == Le64(101));
   PutNow(store, "text", "hello");
-  CHECK(store.Run([](Transaction& txn) { txn.AtomicAdd("text", 1); return Status::Ok(); }).status().Is(Code::kCorrupt));
-  CHECK(store.Run([](Transaction& txn) {
-          txn.Put("t", "hello");
-          txn.AtomicAdd("t", 1);
-          return Status::Ok();
-        }).status().Is(Code::kInvalidArgument));
+  CHECK(store
+            .Run([](Transaction& txn) {
+              txn.AtomicAdd("text", 1);
+              return Status::Ok();
+            })
+            .status()
+            .Is(Code::kCorrupt));
+  CHECK(store
+            .Run([](Transaction& txn) {
+              txn.Put("t", "hello");
+              txn.AtomicAdd("t", 1);
+              return Status::Ok();
+            })
+            .status()
+            .Is(Code::kInvalidArgument));
 }
 
 TEST_CASE_TEMPLATE_DEFINE("the limits refuse the commit whole", F, conform_limits) {
   F f;
   Store& store = f.Open(kFeedDefault);
   auto outcome = [&](const std::function<void(Transaction&)>& body) {
-    return store.Run([&](Transaction& txn) {
-      txn.Put("witness", "x");
-      body(txn);
-      return Status::Ok();
-    }).status().code();
+    return store
+        .Run([&](Transaction& txn) {
+          txn.Put("witness", "x");
+          body(txn);
+          return Status::Ok();
+        })
+        .status()
+        .code();
   };
   std::string key_max(kKeyBytesMax, 'k'), value_max(kValueBytesMax, 'v');
   CHECK(outcome([&](Transaction& t) { t.Put(key_max + "k", ""); }) == Code::kTooLarge);
@@ -306,12 +353,14 @@ TEST_CASE_TEMPLATE_DEFINE("the limits refuse the commit whole", F, conform_limit
   CHECK(outcome([&](Transaction& t) {
           for (int i = 0; i < 16; ++i) t.Put("big" + std::to_string(i), value_max);
         }) == Code::kTooLarge);
-  CHECK(outcome([&](Transaction& t) { t.Emit(std::string(kTransactionBytesMax, 'e')); }) == Code::kTooLarge);
+  CHECK(outcome([&](Transaction& t) { t.Emit(std::string(kTransactionBytesMax, 'e')); }) ==
+        Code::kTooLarge);
   CHECK(outcome([&](Transaction& t) {
           for (size_t i = 0; i < kTransactionKeysMax; ++i) t.Put("many" + std::to_string(i), "");
         }) == Code::kTooLarge);
   CHECK(outcome([&](Transaction& t) { t.Put("", "empty key"); }) == Code::kInvalidArgument);
-  CHECK(outcome([&](Transaction& t) { t.Put(std::string("A\0h", 3), "mine"); }) == Code::kInvalidArgument);
+  CHECK(outcome([&](Transaction& t) { t.Put(std::string("A\0h", 3), "mine"); }) ==
+        Code::kInvalidArgument);
   CHECK(outcome([&](Transaction& t) { t.Delete("Feed"); }) == Code::kInvalidArgument);
   CHECK_FALSE(GetNow(store, "witness").has_value());
   // At the limits all is well; rewriting a key counts once.
@@ -326,11 +375,13 @@ TEST_CASE_TEMPLATE_DEFINE("the limits refuse the commit whole", F, conform_limit
   CHECK(ScanNow(store, PrefixRange("many"), 5000).size() == kTransactionKeysMax - 3);
 }
 
-TEST_CASE_TEMPLATE_DEFINE("keys compare as bytes across all owners, inline values included", F, conform_order) {
+TEST_CASE_TEMPLATE_DEFINE("keys compare as bytes across all owners, inline values included", F,
+                          conform_order) {
   F f;
   Store& store = f.Open(kFeedDefault);
-  std::vector<std::string> keys = {std::string("\0", 1), "A", "A\x01", "AA", "E\xff", "G", "W\xff\xff",
-                                   "X", std::string("X\0a", 3), "Xb", "X\xff\xff", "Y", "\x7f", "\x80", "\xff\xff"};
+  std::vector<std::string> keys = {
+      std::string("\0", 1),   "A",  "A\x01",     "AA", "E\xff", "G",    "W\xff\xff", "X",
+      std::string("X\0a", 3), "Xb", "X\xff\xff", "Y",  "\x7f",  "\x80", "\xff\xff"};
   MustRun(store, [&](Transaction& txn) {
     for (auto key = keys.rbegin(); key != keys.rend(); ++key) txn.Put(*key, "value of " + *key);
     txn.Emit("hidden from scans");
@@ -379,7 +430,8 @@ TEST_CASE_TEMPLATE_DEFINE("threads that count under conflicts lose no update", F
   CHECK(GetNow(store, "atomic") == Le64(kThreads * kEach));
 }
 
-TEST_CASE_TEMPLATE_DEFINE("a transaction that loses every race ends in a conflict", F, conform_starved) {
+TEST_CASE_TEMPLATE_DEFINE("a transaction that loses every race ends in a conflict", F,
+                          conform_starved) {
   F f;
   Store& store = f.Open(kFeedDefault);
   int runs = 0;
@@ -436,21 +488,21 @@ TEST_CASE_TEMPLATE_DEFINE("ids are never used twice, across reopening too", F, c
 #include "tests/objectd/kv/feed_conformance.h"
 #include "tests/objectd/kv/model_conformance.h"
 
-#define PERIGEE_STORE_CONFORMANCE(F)                      \
-  TEST_CASE_TEMPLATE_INVOKE(conform_commit, F);           \
-  TEST_CASE_TEMPLATE_INVOKE(conform_snapshot, F);         \
-  TEST_CASE_TEMPLATE_INVOKE(conform_own_writes, F);       \
-  TEST_CASE_TEMPLATE_INVOKE(conform_key_conflicts, F);    \
-  TEST_CASE_TEMPLATE_INVOKE(conform_phantoms, F);         \
-  TEST_CASE_TEMPLATE_INVOKE(conform_atomics, F);          \
-  TEST_CASE_TEMPLATE_INVOKE(conform_limits, F);           \
-  TEST_CASE_TEMPLATE_INVOKE(conform_order, F);            \
-  TEST_CASE_TEMPLATE_INVOKE(conform_threads, F);          \
-  TEST_CASE_TEMPLATE_INVOKE(conform_starved, F);          \
-  TEST_CASE_TEMPLATE_INVOKE(conform_ids, F);              \
-  TEST_CASE_TEMPLATE_INVOKE(conform_feed_order, F);       \
-  TEST_CASE_TEMPLATE_INVOKE(conform_feed_trimming, F);    \
-  TEST_CASE_TEMPLATE_INVOKE(conform_watermarks, F);       \
-  TEST_CASE_TEMPLATE_INVOKE(conform_wait_feed, F);        \
-  TEST_CASE_TEMPLATE_INVOKE(conform_feed_reopen, F);      \
+#define PERIGEE_STORE_CONFORMANCE(F)                   \
+  TEST_CASE_TEMPLATE_INVOKE(conform_commit, F);        \
+  TEST_CASE_TEMPLATE_INVOKE(conform_snapshot, F);      \
+  TEST_CASE_TEMPLATE_INVOKE(conform_own_writes, F);    \
+  TEST_CASE_TEMPLATE_INVOKE(conform_key_conflicts, F); \
+  TEST_CASE_TEMPLATE_INVOKE(conform_phantoms, F);      \
+  TEST_CASE_TEMPLATE_INVOKE(conform_atomics, F);       \
+  TEST_CASE_TEMPLATE_INVOKE(conform_limits, F);        \
+  TEST_CASE_TEMPLATE_INVOKE(conform_order, F);         \
+  TEST_CASE_TEMPLATE_INVOKE(conform_threads, F);       \
+  TEST_CASE_TEMPLATE_INVOKE(conform_starved, F);       \
+  TEST_CASE_TEMPLATE_INVOKE(conform_ids, F);           \
+  TEST_CASE_TEMPLATE_INVOKE(conform_feed_order, F);    \
+  TEST_CASE_TEMPLATE_INVOKE(conform_feed_trimming, F); \
+  TEST_CASE_TEMPLATE_INVOKE(conform_watermarks, F);    \
+  TEST_CASE_TEMPLATE_INVOKE(conform_wait_feed, F);     \
+  TEST_CASE_TEMPLATE_INVOKE(conform_feed_reopen, F);   \
   TEST_CASE_TEMPLATE_INVOKE(conform_model, F)

@@ -9,8 +9,8 @@ namespace {
 
 TEST_CASE("the store's records have these bytes") {
   FormatRecord format{1, "0123456789abcdef"};
-  CHECK(HexEncode(EncodeFormat(format)) ==
-        "504b56530100000030313233343536373839616263646566" + HexEncode(EncodeFormat(format).substr(24)));
+  CHECK(HexEncode(EncodeFormat(format)) == "504b56530100000030313233343536373839616263646566" +
+                                               HexEncode(EncodeFormat(format).substr(24)));
   CHECK(HexEncode(EncodeFormat(format).substr(24)) == "2b74a6d5");
   CHECK(HexEncode(EncodeHead({0x0102, 0x0101, 3})) ==
         "0201000000000000"
@@ -30,7 +30,9 @@ TEST_CASE("a commit's batch has these bytes") {
   content.head = {2, 1, 1};
   content.writes = {{"Ea", "v"}, {"Eb", std::nullopt}, {"Xi", "w"}};
   content.events = {"e"};
-  CHECK(HexEncode(EncodeBatch(content)) == "0000000000000000050000000103410068180200000000000000010000000000000001000000000000000102456101760002456205010258690177010d460000000000000002000000000165");
+  CHECK(HexEncode(EncodeBatch(content)) ==
+        "000000000000000005000000010341006818020000000000000001000000000000000100000000000000010245"
+        "6101760002456205010258690177010d460000000000000002000000000165");
 }
 
 TEST_CASE("records survive the way there and back") {

@@ -1,6 +1,7 @@
 #include "base/bytes.h"
 #include "base/crypto.h"
 #include "objectd/kv/key_space.h"
+#include "objectd/meta/keys.h"
 #include "objectd/volume/reference.h"
 #include "tests/objectd/meta/fixture.h"
 #include "tests/objectd/meta/hook_store.h"
@@ -228,4 +229,18 @@ TEST_CASE_FIXTURE(Uploads, "uploads of a bucket that is deleted are cleaned up")
   CHECK(ns->PutPart(u, 1, Blobs(1)).code() == Code::kNotFound);
   for (int i = 0; i < 3; ++i) Must(ns->CleanUp());
   CHECK(Rows("U") == 0);
+}
+
+TEST_CASE_FIXTURE(Uploads, "cleaning that cannot be done does not hold up the rest, and is reported") {
+  auto u = Must(ns->CreateUpload("bucket", "k", {}));
+  Part(u, 1);
+  std::string unknown = keys::EncodeChore({.due = 1, .kind = static_cast<Chore>(99), .id = 5});
+  Must(store->Run([&](kv::Transaction& txn) -> Status {
+    txn.Put(unknown, "\x01");
+    return Status::Ok();
+  }).status());
+  Must(ns->AbortUpload(u));
+  CHECK(ns->CleanUp().Is(Code::kUnimplemented));
+  CHECK(Rows("Up") == 0);
+  CHECK(Rows("Uc") == 1);
 }

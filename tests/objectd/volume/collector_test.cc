@@ -23,9 +23,11 @@ TEST_CASE("the collector frees exactly what nobody holds, after the grace") {
   TestVolumes v;
   TestObject kept = v.Write(2'000'000), gone = v.Write(2'000'000), shared = v.Write(2'000'000);
   const ContentOwner second{999, 1};
-  REQUIRE(v.store->RunDurable([&](kv::Transaction& txn) {
-    return AcquireContent(txn, second, shared.written.extents, 0, {});
-  }).ok());
+  REQUIRE(v.store
+              ->RunDurable([&](kv::Transaction& txn) {
+                return AcquireContent(txn, second, shared.written.extents, 0, {});
+              })
+              .ok());
   v.Release(gone);
   v.Release(shared);
   v.scheduler().RunFor(50 * kSecond);
@@ -49,16 +51,19 @@ TEST_CASE("garbage that is not durable is not acted on") {
   TestObject object = v.Write(2'000'000);
   v.manager->Stop();
   auto released = v.store->Run([&](kv::Transaction& txn) {
-    return ReleaseContent(txn, object.owner, object.written.extents, 0, v.clock().Wall() - 10 * kMinute);
+    return ReleaseContent(txn, object.owner, object.written.extents, 0,
+                          v.clock().Wall() - 10 * kMinute);
   });
   REQUIRE(released.ok());
   v.store->HoldDurability(true);
   bool done = false;
-  REQUIRE(v.scheduler().Post([&] {
-    auto outcome = v.manager->CollectOnce();
-    CHECK(outcome.ok());
-    done = true;
-  }).ok());
+  REQUIRE(v.scheduler()
+              .Post([&] {
+                auto outcome = v.manager->CollectOnce();
+                CHECK(outcome.ok());
+                done = true;
+              })
+              .ok());
   v.scheduler().RunFor(kMinute);
   CHECK_FALSE(done);
   CHECK(v.ShardCount(object) > 0);
@@ -67,7 +72,9 @@ TEST_CASE("garbage that is not durable is not acted on") {
   CHECK(v.ShardCount(object) == 0);
 }
 
-TEST_CASE("blobs that no commit took are freed when the lease expires, and a commit that comes late fails") {
+TEST_CASE(
+    "blobs that no commit took are freed when the lease expires, and a commit that comes late "
+    "fails") {
   TestVolumes v;
   auto late = v.WriteOnly(2'000'000);
   REQUIRE(late.ok());

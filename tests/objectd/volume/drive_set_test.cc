@@ -17,7 +17,9 @@ struct Set {
     REQUIRE(pool.ok());
     slabs = *pool;
   }
-  Result<std::unique_ptr<DriveSet>> TryOpen() { return DriveSet::Open(options, {.disk = disk.get(), .slabs = slabs}); }
+  Result<std::unique_ptr<DriveSet>> TryOpen() {
+    return DriveSet::Open(options, {.disk = disk.get(), .slabs = slabs});
+  }
   void Open() {
     set.reset();
     auto opened = TryOpen();
@@ -143,11 +145,14 @@ TEST_CASE("with more than M drives missing the cluster refuses to start and list
   REQUIRE(ClearTree(*s.disk, "/d6").ok());
   Status refused = s.OpenFails();
   CHECK(refused.Is(Code::kUnavailable));
-  for (const char* dir : {"/d4", "/d5", "/d6"}) CHECK(refused.message().find(dir) != std::string::npos);
+  for (const char* dir : {"/d4", "/d5", "/d6"})
+    CHECK(refused.message().find(dir) != std::string::npos);
   CHECK(refused.message().find("/d3") == std::string::npos);
 }
 
-TEST_CASE("a lost state directory is written again from the drives, and drives alone never become a new cluster") {
+TEST_CASE(
+    "a lost state directory is written again from the drives, and drives alone never become a new "
+    "cluster") {
   Set s;
   s.Open();
   uint64_t cluster = s.set->cluster_id();
@@ -194,7 +199,9 @@ TEST_CASE("the mirror set is what the highest epoch says, also when the ejected 
   CHECK(std::count(mirrors.begin(), mirrors.end(), fourth) == 1);
 }
 
-TEST_CASE("a mirror that was away while the others went on is not taken for in sync when it returns alone") {
+TEST_CASE(
+    "a mirror that was away while the others went on is not taken for in sync when it returns "
+    "alone") {
   Set s;
   s.Open();
   s.set.reset();
@@ -246,7 +253,8 @@ TEST_CASE("only a lost drive's empty directory is replaced") {
   CHECK(refused.code() == Code::kPreconditionFailed);
   CHECK(s.set->Replace("/elsewhere").code() == Code::kNotFound);
   s.set->Find(old_id)->SetOffline("test");
-  CHECK(s.set->Replace("/d6").code() == Code::kPreconditionFailed);  // its superblock is still there
+  CHECK(s.set->Replace("/d6").code() ==
+        Code::kPreconditionFailed);  // its superblock is still there
   REQUIRE(ClearTree(*s.disk, "/d6").ok());
   REQUIRE(s.disk->CreateDirs("/d6/other").ok());
   CHECK(s.set->Replace("/d6").code() == Code::kPreconditionFailed);
@@ -260,7 +268,8 @@ TEST_CASE("only a lost drive's empty directory is replaced") {
   CHECK(s.set->Slots()[5].drive != nullptr);
 }
 
-TEST_CASE("a replacement cut off before the format leaves a lost drive that can be replaced again") {
+TEST_CASE(
+    "a replacement cut off before the format leaves a lost drive that can be replaced again") {
   Set s;
   s.Open();
   s.set.reset();

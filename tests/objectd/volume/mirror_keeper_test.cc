@@ -1,4 +1,5 @@
-// Mirrors on a real file system: the namespace gets back to M + 1 of them without waiting for a new drive.
+// Mirrors on a real file system: the namespace gets back to M + 1 of them without waiting for a new
+// drive.
 
 #include "objectd/volume/mirror_keeper.h"
 
@@ -65,7 +66,9 @@ struct Mirrored {
 
 }  // namespace
 
-TEST_CASE("when a mirror's drive goes, another drive gets the mirror, and a start without the first finds everything") {
+TEST_CASE(
+    "when a mirror's drive goes, another drive gets the mirror, and a start without the first "
+    "finds everything") {
   Mirrored m;
   MirrorKeeper keeper(m.store.get(), m.set.get(), m.table.get());
   REQUIRE(keeper.RunOnce().ok());

@@ -8,7 +8,8 @@ namespace {
 // Copies, one stripe, several stripes, several blobs.
 std::vector<TestObject> SomeObjects(TestVolumes& v) {
   std::vector<TestObject> objects;
-  for (size_t bytes : {size_t{1}, size_t{17'000}, size_t{65'536}, size_t{300'000}, size_t{2'500'000}, size_t{17'000'000}})
+  for (size_t bytes : {size_t{1}, size_t{17'000}, size_t{65'536}, size_t{300'000},
+                       size_t{2'500'000}, size_t{17'000'000}})
     objects.push_back(v.Write(bytes));
   return objects;
 }
@@ -176,8 +177,9 @@ TEST_CASE("reading a flipped chunk repairs it") {
     request.blob = blob;
     request.length = 4096;
     auto data = drive->ReadShard(request);
-    return data.ok() && std::equal(data->bytes.data(), data->bytes.data() + 4096, object.bytes.data(),
-                                   [](uint8_t a, char b) { return a == static_cast<uint8_t>(b); });
+    return data.ok() &&
+           std::equal(data->bytes.data(), data->bytes.data() + 4096, object.bytes.data(),
+                      [](uint8_t a, char b) { return a == static_cast<uint8_t>(b); });
   }));
 }
 
@@ -204,7 +206,8 @@ TEST_CASE("a blob beyond repair is counted and does not hold up the rest") {
   wire::ObjectdStatusReply status;
   v.manager->FillStatus(&status);
   bool counted = false;
-  for (const wire::NamedCount& counter : status.counters) counted |= counter.name == "blobs_unrepairable" && counter.value == 1;
+  for (const wire::NamedCount& counter : status.counters)
+    counted |= counter.name == "blobs_unrepairable" && counter.value == 1;
   CHECK(counted);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// A small cluster in one process: drives on a MemDisk, a MemStore, a ManualScheduler, and objects kept by commits.
+// A small cluster in one process: drives on a MemDisk, a MemStore, a ManualScheduler, and objects
+// kept by commits.
 
 #include <doctest/doctest.h>
 
@@ -34,7 +35,8 @@ struct TestObject {
 
 class TestVolumes {
  public:
-  explicit TestVolumes(size_t drives = 6, uint32_t k = 4, uint32_t m = 2, uint64_t seed = 1) : scheduler_(ManualScheduler::Create(seed)) {
+  explicit TestVolumes(size_t drives = 6, uint32_t k = 4, uint32_t m = 2, uint64_t seed = 1)
+      : scheduler_(ManualScheduler::Create(seed)) {
     MESSAGE("seed " << seed);
     for (size_t i = 1; i <= drives; i++) set_options.dirs.push_back("/d" + std::to_string(i));
     set_options.k = k;
@@ -50,7 +52,9 @@ class TestVolumes {
   ~TestVolumes() { Stop(); }
 
   Result<std::unique_ptr<DriveSet>> OpenSet() {
-    return DriveSet::Open(set_options, {.disk = disk.get(), .pool = &scheduler(), .slabs = slabs, .metrics = metrics.get()});
+    return DriveSet::Open(
+        set_options,
+        {.disk = disk.get(), .pool = &scheduler(), .slabs = slabs, .metrics = metrics.get()});
   }
   void Start() {
     auto opened = OpenSet();
@@ -107,7 +111,8 @@ class TestVolumes {
   }
   Status Commit(const TestObject& object) {
     return store->RunDurable([&](kv::Transaction& txn) {
-      return AcquireContent(txn, object.owner, object.written.extents, object.written.list_id, object.written.intents);
+      return AcquireContent(txn, object.owner, object.written.extents, object.written.list_id,
+                            object.written.intents);
     });
   }
   TestObject Write(size_t bytes) {
@@ -119,14 +124,16 @@ class TestVolumes {
   }
   void Release(const TestObject& object) {
     Status released = store->RunDurable([&](kv::Transaction& txn) {
-      return ReleaseContent(txn, object.owner, object.written.extents, object.written.list_id, clock().Wall());
+      return ReleaseContent(txn, object.owner, object.written.extents, object.written.list_id,
+                            clock().Wall());
     });
     REQUIRE_MESSAGE(released.ok(), released.ToString());
   }
   Status Read(const TestObject& object) {
     auto reader = client::BlobReader::Create(Io());
     std::string out(object.bytes.size(), '\0');
-    PERIGEE_TRY(reader->Read(object.layout(), out.size(), 0, {reinterpret_cast<uint8_t*>(out.data()), out.size()}));
+    PERIGEE_TRY(reader->Read(object.layout(), out.size(), 0,
+                             {reinterpret_cast<uint8_t*>(out.data()), out.size()}));
     if (out != object.bytes) return Status(Code::kInternal, "WRONG BYTES");
     return Status::Ok();
   }
@@ -161,18 +168,25 @@ class TestVolumes {
   }
   size_t DrivesOnline() {
     size_t n = 0;
-    for (const DriveRecord& record : table().Drives()) n += record.state == wire::DriveState::kOnline;
+    for (const DriveRecord& record : table().Drives())
+      n += record.state == wire::DriveState::kOnline;
     return n;
   }
   bool RunUntilAllOnline(size_t n) {
-    if (!scheduler().RunUntil([&] { return DrivesOnline() == n && table().Drives().size() == n; })) return false;
+    if (!scheduler().RunUntil([&] { return DrivesOnline() == n && table().Drives().size() == n; }))
+      return false;
     // What a mirror keeper does; a MemStore has no mirrors to keep.
     auto slots = drives->Slots();
-    for (size_t i = 0; i < drives->mirrors_wanted(); i++) REQUIRE(drives->Admit(slots[i].drive_id).ok());
+    for (size_t i = 0; i < drives->mirrors_wanted(); i++)
+      REQUIRE(drives->Admit(slots[i].drive_id).ok());
     return true;
   }
-  void Hide(size_t drive) { REQUIRE(disk->Rename(Dir(drive), "/hidden" + std::to_string(drive)).ok()); }
-  void Unhide(size_t drive) { REQUIRE(disk->Rename("/hidden" + std::to_string(drive), Dir(drive)).ok()); }
+  void Hide(size_t drive) {
+    REQUIRE(disk->Rename(Dir(drive), "/hidden" + std::to_string(drive)).ok());
+  }
+  void Unhide(size_t drive) {
+    REQUIRE(disk->Rename("/hidden" + std::to_string(drive), Dir(drive)).ok());
+  }
   void Wipe(size_t drive) { REQUIRE(ClearTree(*disk, Dir(drive)).ok()); }
   static std::string Dir(size_t drive) { return "/d" + std::to_string(drive); }
 

@@ -15,8 +15,17 @@ TEST_CASE("keys and values have the bytes that the format page shows") {
   intent.count = 2;
   intent.expires = 5;
   intent.node = 1;
-  CHECK(HexEncode(IntentValue(intent)) == "08031009" "1802" "200a" "2801");
-  CHECK(HexEncode(ReferenceKey(7, 8, {9, 10})) == "52" "00000007" "0000000000000008" "0000000000000009" "000000000000000a");
+  CHECK(HexEncode(IntentValue(intent)) ==
+        "08031009"
+        "1802"
+        "200a"
+        "2801");
+  CHECK(HexEncode(ReferenceKey(7, 8, {9, 10})) ==
+        "52"
+        "00000007"
+        "0000000000000008"
+        "0000000000000009"
+        "000000000000000a");
   CHECK(HexEncode(ListHeadKey(5)) == "4c0000000000000005");
   CHECK(HexEncode(ListExtentKey(5, 6)) == "4c00000000000000050000000000000006");
   GarbageKey garbage;
@@ -25,7 +34,13 @@ TEST_CASE("keys and values have the bytes that the format page shows") {
   garbage.first = 3;
   garbage.owner = {4, 5};
   CHECK(HexEncode(EncodeGarbageKey(garbage)) ==
-        "47" "0000000000000010" "01" "00000002" "0000000000000003" "0000000000000004" "0000000000000005");
+        "47"
+        "0000000000000010"
+        "01"
+        "00000002"
+        "0000000000000003"
+        "0000000000000004"
+        "0000000000000005");
   GarbageRow row;
   row.count = 6;
   CHECK(HexEncode(GarbageValue(row)) == "0806");
@@ -38,7 +53,12 @@ TEST_CASE("keys and values have the bytes that the format page shows") {
   volume.m = 1;
   volume.drives = {5, 6, 7};
   volume.epoch = 4;
-  CHECK(HexEncode(wire::Encode(volume)) == "0801" "1002" "1801" "2203050607" "2804");
+  CHECK(HexEncode(wire::Encode(volume)) ==
+        "0801"
+        "1002"
+        "1801"
+        "2203050607"
+        "2804");
 }
 
 TEST_CASE("keys read back and malformed ones are refused") {
@@ -59,7 +79,9 @@ TEST_CASE("keys read back and malformed ones are refused") {
 }
 
 TEST_CASE("ranges hold what they name and nothing else") {
-  auto in = [](const kv::Range& r, const std::string& key) { return key >= r.begin && (r.end.empty() || key < r.end); };
+  auto in = [](const kv::Range& r, const std::string& key) {
+    return key >= r.begin && (r.end.empty() || key < r.end);
+  };
   CHECK(in(IntentRange(), IntentKey(1)));
   CHECK_FALSE(in(IntentRange(), IntentCounterKey()));
   CHECK(in(BlobReferences(1, 2), ReferenceKey(1, 2, {~uint64_t{0}, ~uint64_t{0}})));
@@ -74,7 +96,8 @@ TEST_CASE("ranges hold what they name and nothing else") {
   CHECK_FALSE(in(VolumeRange(), MapEpochKey()));
 }
 
-TEST_CASE("a cluster file has the bytes that the format page shows, and any flipped bit is noticed") {
+TEST_CASE(
+    "a cluster file has the bytes that the format page shows, and any flipped bit is noticed") {
   ClusterFile file;
   file.cluster_id = 1;
   file.k = 4;
@@ -83,8 +106,17 @@ TEST_CASE("a cluster file has the bytes that the format page shows, and any flip
   file.drives[0].drive_id = 9;
   file.drives[0].dir = "/d";
   std::string bytes = EncodeClusterFile(file);
-  CHECK(HexEncode(bytes.substr(0, 16)) == "50474545434c5553" "01000000" "0e000000");
-  CHECK(HexEncode(bytes.substr(24)) == "0801" "1004" "1802" "2206" "0809" "1a022f64");
+  CHECK(HexEncode(bytes.substr(0, 16)) ==
+        "50474545434c5553"
+        "01000000"
+        "0e000000");
+  CHECK(HexEncode(bytes.substr(24)) ==
+        "0801"
+        "1004"
+        "1802"
+        "2206"
+        "0809"
+        "1a022f64");
   auto back = DecodeClusterFile(bytes);
   REQUIRE(back.ok());
   CHECK(*back == file);
@@ -96,7 +128,9 @@ TEST_CASE("a cluster file has the bytes that the format page shows, and any flip
   }
 }
 
-TEST_CASE("as many drives as the profile needs give as many rotations, so that every drive has every index once") {
+TEST_CASE(
+    "as many drives as the profile needs give as many rotations, so that every drive has every "
+    "index once") {
   auto plans = PlanVolumes({1, 2, 3, 4, 5, 6}, 4, 2, 7);
   REQUIRE(plans.size() == 6);
   CHECK(plans[0] == std::vector<uint64_t>{1, 2, 3, 4, 5, 6});
@@ -108,7 +142,8 @@ TEST_CASE("as many drives as the profile needs give as many rotations, so that e
   }
 }
 
-TEST_CASE("more drives than the profile needs give other combinations too, the same for the same seed") {
+TEST_CASE(
+    "more drives than the profile needs give other combinations too, the same for the same seed") {
   std::vector<uint64_t> drives = {1, 2, 3, 4, 5, 6, 7, 8};
   auto plans = PlanVolumes(drives, 4, 2, 7);
   CHECK(plans.size() == 16);

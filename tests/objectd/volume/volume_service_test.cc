@@ -13,7 +13,8 @@ struct Answer {
 
 class FakeCall final : public rdma::ServerCall {
  public:
-  FakeCall(wire::Method method, rdma::Role role, std::string header, rdma::Piece bulk, Answer* answer)
+  FakeCall(wire::Method method, rdma::Role role, std::string header, rdma::Piece bulk,
+           Answer* answer)
       : method_(method), header_(std::move(header)), bulk_(std::move(bulk)), answer_(answer) {
     peer_.role = role;
     peer_.provider = "sim";
@@ -43,7 +44,8 @@ class FakeCall final : public rdma::ServerCall {
 struct Service {
   Service() { RegisterVolumeService(router, *v.manager, &v.scheduler(), &v.scheduler()); }
   template <class Request>
-  Answer Call(wire::Method method, const Request& request, std::string_view bulk = "", rdma::Role role = rdma::Role::kNode) {
+  Answer Call(wire::Method method, const Request& request, std::string_view bulk = "",
+              rdma::Role role = rdma::Role::kNode) {
     rdma::Piece piece;
     if (!bulk.empty()) {
       auto got = v.slabs->Allocate(bulk.size(), kSecond);
@@ -52,7 +54,8 @@ struct Service {
       std::copy(bulk.begin(), bulk.end(), piece.data());
     }
     Answer answer;
-    router.OnCall(std::make_unique<FakeCall>(method, role, wire::Encode(request), std::move(piece), &answer));
+    router.OnCall(
+        std::make_unique<FakeCall>(method, role, wire::Encode(request), std::move(piece), &answer));
     REQUIRE(v.scheduler().RunUntil([&] { return answer.given; }));
     return answer;
   }
@@ -102,7 +105,8 @@ TEST_CASE("map, lease, shards and extents work over the wire") {
   auto list = Service::As<wire::AddExtentsReply>(s.Call(wire::Method::kVolumeAddExtents, add));
   wire::GetExtentsRequest get;
   get.list_id = list.list_id;
-  CHECK(Service::As<wire::GetExtentsReply>(s.Call(wire::Method::kMetaGetExtents, get)).extents.size() == 1);
+  CHECK(Service::As<wire::GetExtentsReply>(s.Call(wire::Method::kMetaGetExtents, get))
+            .extents.size() == 1);
 }
 
 TEST_CASE("wrong input is answered with its error, and users are refused") {
@@ -119,7 +123,8 @@ TEST_CASE("wrong input is answered with its error, and users are refused") {
   report.blob = wire::BlobId{777, 1};
   report.bad_shards = {1, 2, 3};
   CHECK(s.Call(wire::Method::kVolumeReport, report).status.ok());
-  CHECK(s.Call(wire::Method::kVolumeLease, wire::LeaseRequest{}, "", rdma::Role::kUser).status.Is(Code::kPermissionDenied));
+  CHECK(s.Call(wire::Method::kVolumeLease, wire::LeaseRequest{}, "", rdma::Role::kUser)
+            .status.Is(Code::kPermissionDenied));
 }
 
 }  // namespace perigee::objectd

@@ -27,7 +27,8 @@ TEST_CASE("sequences and intents are never given twice, also across a crash") {
       REQUIRE(lease.ok());
       CHECK(lease->count == request.count);
       CHECK(intents.insert(lease->intent).second);
-      for (uint64_t n = 0; n < lease->count; n++) CHECK(blobs.insert({lease->volume.volume, lease->first_seq + n}).second);
+      for (uint64_t n = 0; n < lease->count; n++)
+        CHECK(blobs.insert({lease->volume.volume, lease->first_seq + n}).second);
     }
     v.Stop();
     v.store->Crash();
@@ -50,11 +51,14 @@ TEST_CASE("equal spreads lease from equal volumes") {
   CHECK(volumes.size() == 6);
 }
 
-TEST_CASE("with drives gone leases go to narrower volumes of the same parity, and back when they return") {
+TEST_CASE(
+    "with drives gone leases go to narrower volumes of the same parity, and back when they "
+    "return") {
   TestVolumes v;
   auto width = [&] {
     auto lease = v.cluster().Lease({});
-    return lease.ok() ? std::pair<uint32_t, uint32_t>(lease->volume.k, lease->volume.m) : std::pair<uint32_t, uint32_t>(0, 0);
+    return lease.ok() ? std::pair<uint32_t, uint32_t>(lease->volume.k, lease->volume.m)
+                      : std::pair<uint32_t, uint32_t>(0, 0);
   };
   CHECK(width() == std::pair<uint32_t, uint32_t>(4, 2));
   uint64_t epoch = v.table().Map()->epoch;
@@ -76,7 +80,8 @@ TEST_CASE("with drives gone leases go to narrower volumes of the same parity, an
   CHECK(v.table().Volumes().size() == volumes);
 }
 
-TEST_CASE("a drive that fails a write is recorded before the writer hears of it, and stays recorded") {
+TEST_CASE(
+    "a drive that fails a write is recorded before the writer hears of it, and stays recorded") {
   TestVolumes v;
   const DriveSlot slot = v.drives->Slots()[1];
   v.disk->SetFault([](std::string_view op, const std::string& path) {
@@ -102,7 +107,8 @@ TEST_CASE("a drive that fails a write is recorded before the writer hears of it,
 TEST_CASE("an object is written while drives fail, and read back without them") {
   TestVolumes v;
   v.disk->SetFault([](std::string_view op, const std::string& path) {
-    return op == "sync" && path.ends_with(".seg") && (path.starts_with("/d2/") || path.starts_with("/d5/"))
+    return op == "sync" && path.ends_with(".seg") &&
+                   (path.starts_with("/d2/") || path.starts_with("/d5/"))
                ? Status(Code::kIo, "injected")
                : Status::Ok();
   });

@@ -1,0 +1,24 @@
+#pragma once
+// One record in, one record out: the I/O of a shard, in one batch each.
+//
+// Payloads of 64 KiB and more in page-aligned memory go past the page cache, both ways. Nothing
+// here syncs, and payloads are not checked: the blob's reader does that. Thread-safe; blocks.
+
+#include "base/disk.h"
+#include "client/blob/shard_io.h"
+#include "objectd/drive/segment_file.h"
+#include "objectd/drive/shard_index.h"
+
+namespace perigee::objectd {
+
+// Header page and payload at record.offset, which is the caller's own room.
+Status WriteRecord(Disk& disk, SegmentFile& segment, const RecordHeader& record, ConstBytes bytes);
+
+// The header, and the asked range in a piece of `slabs`. kInvalidArgument: not inside the shard.
+// kNotFound: the record at `place` is gone or another's. kCorrupt: its header fails its check, or
+// the file is cut off. kIo: the device failed.
+Result<client::ShardData> ReadRecord(Disk& disk, rdma::SlabPool& slabs, SegmentFile& segment,
+                                     const ShardPlace& place,
+                                     const wire::ShardReadRequest& request);
+
+}  // namespace perigee::objectd

@@ -1,0 +1,311 @@
+// What is there after the daemon was killed, and after the power went.
+
+#include "world.h"
+
+using namespace perigee;
+using namespace perigee::bufferd;
+using wire::Access;
+using wire::BurstState;
+using wire::Durability;
+using wire::LayoutKind;
+
+TEST_CASE("after a crash published content is there, and is flushed") {
+  World w;
+  std::string bytes = Bytes(1, kBig);
+  wire::FileId id = w.Save("a", bytes);
+  w.Restart();
+  CHECK(w.Load(id) == bytes);
+  w.Settle();
+  wire::Record r = w.objectd->Get(id);
+  CHECK(!r.writer);
+  CHECK(r.committed->generation == 1);
+  CHECK(w.blobs.BytesOf(*r.committed) == bytes);
+  CHECK(w.engine->recovery().left() == 0);
+}
+
+TEST_CASE("a file whose writer died unpublished is ended and its burst file freed") {
+  World w;
+  Opened o = w.Create("a");
+  w.Write(o, 0, "lost");
+  wire::FileId id = o.record.id;
+  o = {};
+  w.Restart();
+  w.Settle();
+  CHECK(!w.objectd->Get(id).writer);
+  CHECK(!w.objectd->Get(id).committed);
+  CHECK(w.FilesOnDisk() == 0);
+  CHECK(w.Load(id) == "");
+}
+
+TEST_CASE("a writer that outlives the daemon goes on: its file is neither ended nor dropped") {
+  World w;
+  Opened o = w.Create("a");
+  wire::FileId id = o.record.id;
+  wire::BurstId burst = o.file->burst;
+  auto fd = w.engine->store().Descriptor(o.file->dir, burst, true);
+  REQUIRE(fd.ok());
+  o = {};
+  w.Restart();
+  w.Settle();
+  CHECK(w.objectd->Get(id).writer.has_value());
+  auto again = w.engine->opener().Open({.id = id, .access = Access::kWrite, .expect_burst = burst, .deadline = w.Soon()});
+  REQUIRE(again.ok());
+  REQUIRE(::pwrite(fd->get(), "alive", 5, 0) == 5);
+  fd->Reset(-1);
+  REQUIRE(w.engine->Publish(again->file).ok());
+  w.Release(*again);
+  w.Settle();
+  CHECK(w.Load(id) == "alive");
+}
+
+TEST_CASE("what was rewritten in place after a publish is published as a new generation after a crash") {
+  World w;
+  std::string bytes = Bytes(2, kBig);
+  Opened o = w.Create("a");
+  w.Write(o, 0, bytes);
+  REQUIRE(w.engine->Publish(o.file).ok());
+  w.Write(o, 0, "changed");
+  wire::FileId id = o.record.id;
+  o = {};
+  w.Restart();
+  w.Settle();
+  wire::Record r = w.objectd->Get(id);
+  CHECK(r.committed->generation == 2);
+  bytes.replace(0, 7, "changed");
+  CHECK(w.blobs.BytesOf(*r.committed) == bytes);
+}
+
+TEST_CASE("a publish journaled but not committed is committed after a crash") {
+  World w;
+  Opened o = w.Create("a");
+  w.Write(o, 0, Bytes(3, kBig));
+  w.objectd->away = true;
+  REQUIRE(w.engine->Publish(o.file).ok());
+  wire::FileId id = o.record.id;
+  o = {};
+  w.Kill();
+  w.objectd->away = false;
+  w.Start();
+  w.Settle();
+  REQUIRE(w.objectd->Get(id).committed);
+  CHECK(w.blobs.BytesOf(*w.objectd->Get(id).committed) == Bytes(3, kBig));
+}
+
+TEST_CASE("a commit that the daemon did not live to hear of is adopted, not repeated") {
+  World w;
+  Opened o = w.Create("a");
+  w.Write(o, 0, Bytes(4, kBig));
+  w.objectd->lose_reply = wire::Method::kMetaPublish;
+  REQUIRE(w.engine->Publish(o.file).ok());
+  wire::FileId id = o.record.id;
+  o = {};
+  w.Restart();
+  w.Settle();
+  CHECK(w.objectd->Get(id).committed->generation == 1);
+  CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
+}
+
+TEST_CASE("files without records are removed and ids are never given again") {
+  World w;
+  wire::FileId id = w.Save("a", "x");
+  wire::BurstId burst = w.Current(id)->burst;
+  w.Kill();
+  {
+    auto store = StoreDir::Open(*w.disk, RealClock::Get(), w.dir.path());
+    REQUIRE(store.ok());
+    REQUIRE((*store)->Create(burst + 100).ok());
+  }
+  w.Start();
+  CHECK(w.FilesOnDisk() == 1);
+  wire::FileId other = w.Save("b", "y");
+  CHECK(w.Current(other)->burst > burst + 100);
+}
+
+TEST_CASE("a file unlinked while the daemon was down is freed") {
+  World w;
+  w.Save("a", Bytes(5, kBig));
+  w.Kill();
+  w.objectd->Unlink("a");
+  w.Start();
+  w.Settle();
+  CHECK(w.FilesOnDisk() == 0);
+}
+
+TEST_CASE("with objectd away at start, what is here is served, and reconciled when it is back") {
+  World w;
+  wire::FileId id = w.Save("a", Bytes(6, kBig));
+  w.Kill();
+  w.objectd->away = true;
+  w.Start();
+  CHECK(w.Load(id) == Bytes(6, kBig));
+  CHECK(w.engine->recovery().left() == 1);
+  w.objectd->away = false;
+  w.Settle();
+  CHECK(w.engine->recovery().left() == 0);
+  CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
+}
+
+TEST_CASE("after power loss an unsynced version falls back to the one before, whole, and is reported") {
+  World w;
+  std::string old_bytes = Bytes(7, kBig);
+  wire::FileId id = w.Save("a", old_bytes);
+  w.Settle();  // in the object tier
+  Opened o = w.MustOpen(id, Access::kWrite, true);
+  w.Write(o, 0, Bytes(8, kBig));
+  REQUIRE(w.index.Sync().ok());  // the journal's pages went out, the data's did not
+  REQUIRE(w.engine->Publish(o.file).ok());
+  REQUIRE(w.index.Sync().ok());
+  CHECK(w.objectd->Get(id).committed->generation == 2);
+  o = {};
+  w.Reboot();
+  w.Settle();
+  wire::Record r = w.objectd->Get(id);
+  CHECK(r.committed->generation == 1);
+  CHECK(!r.writer);
+  CHECK(w.Load(id) == old_bytes);
+  CHECK(w.Count("fell_back") == 1);
+  REQUIRE(w.engine->core().Reported().size() == 1);
+  CHECK(w.engine->core().Reported()[0].find("fell back to version 1") != std::string::npos);
+}
+
+TEST_CASE("after power loss an unsynced first version is gone, and reported, even when its record is gone too") {
+  World w;
+  Opened o = w.Create("a");
+  w.Write(o, 0, Bytes(9, kBig));
+  REQUIRE(w.engine->Publish(o.file).ok());
+  wire::FileId id = o.record.id;
+  o = {};
+  w.Reboot();  // nothing of the journal survived
+  CHECK(w.FilesOnDisk() == 0);
+  CHECK(w.Open(id).code() == Code::kStale);
+  CHECK(!w.objectd->Exists(id));
+  CHECK(w.Count("fell_back") == 1);
+}
+
+TEST_CASE("after power loss a synced version is there") {
+  World w;
+  Opened o = w.Create("a");
+  w.Write(o, 0, Bytes(10, kBig));
+  REQUIRE(w.engine->Fsync(o.file, Durability::kLocal, w.Soon()).ok());
+  wire::FileId id = o.record.id;
+  w.Release(o);
+  o = {};
+  w.RunFor(kSecond);
+  w.Reboot();
+  w.Settle();
+  CHECK(w.Load(id) == Bytes(10, kBig));
+  CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
+  CHECK(w.Count("fell_back") == 0);
+}
+
+TEST_CASE("a synced version that was being rewritten in place at power loss is kept as what the file has, and reported") {
+  World w;
+  std::string bytes = Bytes(11, kBig);
+  wire::FileId id = w.Save("a", bytes);
+  w.RunFor(kSecond);  // local, sealed, not flushed
+  REQUIRE(w.objectd->Get(id).committed->durability == Durability::kLocal);
+  Opened o = w.MustOpen(id, Access::kWrite);
+  w.Write(o, 0, "torn");
+  o = {};
+  w.Reboot();
+  w.Settle();
+  wire::Record r = w.objectd->Get(id);
+  CHECK(r.committed->generation == 2);
+  CHECK(!r.writer);
+  bytes.replace(0, 4, "torn");
+  CHECK(w.blobs.BytesOf(*r.committed) == bytes);
+  CHECK(w.Count("rewritten_torn") == 1);
+}
+
+TEST_CASE("a version opened for rewriting at power loss but never written is proven whole by its checksums") {
+  World w;
+  wire::FileId id = w.Save("a", Bytes(12, kBig));
+  w.RunFor(kSecond);
+  Opened o = w.MustOpen(id, Access::kWrite);
+  o = {};
+  w.Reboot();
+  w.Settle();
+  CHECK(w.objectd->Get(id).committed->generation == 1);
+  CHECK(w.Count("rewritten_torn") == 0);
+  CHECK(w.Load(id) == Bytes(12, kBig));
+}
+
+TEST_CASE("copies survive a reboot only when they were synced") {
+  World w;
+  wire::FileId synced = w.objectd->Put("a", w.blobs.Store(Bytes(13, kBig)));
+  wire::FileId fresh = w.objectd->Put("b", w.blobs.Store(Bytes(14, kBig)));
+  CHECK(w.Load(synced) == Bytes(13, kBig));
+  w.RunFor(kSecond);
+  Opened o = w.MustOpen(fresh);
+  o = {};
+  int reads = w.blobs.reads;
+  w.Reboot();
+  CHECK(w.Load(synced) == Bytes(13, kBig));
+  CHECK(w.blobs.reads == reads);
+  CHECK(w.Load(fresh) == Bytes(14, kBig));
+  CHECK(w.blobs.reads > reads);
+}
+
+TEST_CASE("a crash in the middle of a fill keeps what was recorded and fetches the rest") {
+  World w;
+  std::string bytes = Bytes(15, 40'000'000);
+  wire::FileId id = w.objectd->Put("a", w.blobs.Store(bytes));
+  auto o = w.Open(id, Access::kRead, false, 0);
+  REQUIRE(o.ok());
+  REQUIRE(w.engine->filler().Ensure(o->file, {0, 100}, w.Soon(), false).ok());
+  *o = {};
+  w.Restart();
+  CHECK(w.Load(id) == bytes);
+}
+
+TEST_CASE("a synced burst file that is missing is reported lost and not given up") {
+  World w;
+  wire::FileId id = w.Save("a", Bytes(16, kBig));
+  w.RunFor(kSecond);
+  FilePtr f = w.Current(id);
+  uint32_t dir = f->dir;
+  wire::BurstId burst = f->burst;
+  f.reset();
+  w.Kill();
+  {
+    auto store = StoreDir::Open(*w.disk, RealClock::Get(), w.dir.path());
+    REQUIRE(store.ok());
+    REQUIRE((*store)->Unlink(dir, burst).ok());
+  }
+  w.Start();
+  w.Settle();
+  CHECK(w.objectd->Get(id).committed.has_value());
+  CHECK(w.Count("lost_files") == 1);
+  CHECK(!w.Open(id).ok());
+}
+
+TEST_CASE("whatever step a crash interrupts, acknowledged content is there afterwards") {
+  constexpr uint64_t kSeed = 99;
+  INFO("seed ", kSeed);
+  Random random(kSeed);
+  for (int round = 0; round < 12; ++round) {
+    INFO("round ", round);
+    World w(World::Setup{.seed = kSeed + static_cast<uint64_t>(round)});
+    std::map<wire::FileId, std::string> acknowledged;
+    for (int i = 0; i < 6; ++i) {
+      uint64_t size = random.OneIn(2) ? random.Below(10'000) : 100'000 + random.Below(300'000);
+      std::string bytes = Bytes(random.Next(), size);
+      wire::FileId id = w.Save("f" + std::to_string(i), bytes);
+      acknowledged[id] = bytes;
+      if (random.OneIn(3)) {
+        Opened o = w.MustOpen(id, Access::kWrite, random.OneIn(2));
+        std::string next = Bytes(random.Next(), size + 1);
+        w.Write(o, 0, next);
+        REQUIRE(w.engine->Publish(o.file).ok());
+        w.Release(o);
+        acknowledged[id] = next;
+      }
+      w.RunFor(static_cast<Nanos>(random.Below(3 * kSecond)));
+    }
+    w.Restart();
+    for (const auto& [id, bytes] : acknowledged) CHECK(w.Load(id) == bytes);
+    w.Settle();
+    for (const auto& [id, bytes] : acknowledged) CHECK(w.Load(id) == bytes);
+    CHECK(w.engine->publisher().waiting() == 0);
+  }
+}
