@@ -9,7 +9,8 @@ namespace perigee {
 
 // The standard finalised value: Crc32c("123456789") == 0xe3069283.
 uint32_t Crc32c(ConstBytes data);
-// Continues `crc`, a finalised value of the bytes before: Crc32cExtend(Crc32c(a), b) == Crc32c(a + b).
+// Continues `crc`, a finalised value of the bytes before: Crc32cExtend(Crc32c(a), b) == Crc32c(a +
+// b).
 uint32_t Crc32cExtend(uint32_t crc, ConstBytes data);
 
 }  // namespace perigee

@@ -33,7 +33,9 @@ class ManualClock final : public Clock {
   Nanos Monotonic() const override { return now_.load(); }
   Nanos Wall() const override { return now_.load(); }
   void Advance(Nanos by) { now_.fetch_add(by); }
-  void AdvanceTo(Nanos at) { if (at > now_.load()) now_.store(at); }
+  void AdvanceTo(Nanos at) {
+    if (at > now_.load()) now_.store(at);
+  }
 
  private:
   std::atomic<Nanos> now_;

@@ -26,10 +26,11 @@ class Hasher {
   HashKind kind_;
 };
 
-std::string Hash(HashKind kind, std::string_view data);          // raw digest
+std::string Hash(HashKind kind, std::string_view data);  // raw digest
 std::string HmacSha256(std::string_view key, std::string_view data);
 bool ConstantTimeEqual(std::string_view a, std::string_view b);
 std::string Base64Encode(std::string_view raw);
-std::optional<std::string> Base64Decode(std::string_view text);  // strict: padding required, nothing else inside
+std::optional<std::string> Base64Decode(
+    std::string_view text);  // strict: padding required, nothing else inside
 
 }  // namespace perigee

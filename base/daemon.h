@@ -1,5 +1,6 @@
 #pragma once
-// What every daemon's main needs: raised limits, ignored SIGPIPE and SIGIO, and waiting for SIGTERM or SIGINT.
+// What every daemon's main needs: raised limits, ignored SIGPIPE and SIGIO, and waiting for SIGTERM
+// or SIGINT.
 
 #include <string>
 
@@ -7,16 +8,16 @@
 
 namespace perigee {
 
-// First thing in main, before any thread: blocks SIGTERM and SIGINT for WaitForStop, raises RLIMIT_NOFILE to its hard
-// limit, ignores SIGPIPE and SIGIO.
+// First thing in main, before any thread: blocks SIGTERM and SIGINT for WaitForStop, raises
+// RLIMIT_NOFILE to its hard limit, ignores SIGPIPE and SIGIO.
 void PrepareDaemon();
 // Returns the signal that asked to stop.
 int WaitForStop();
 // PR_SET_PDEATHSIG: this process gets SIGTERM when its parent dies. For children of `perigee up`.
 void StopWithParent();
 
-// An exclusive flock on `path` (made if absent) that holds until the object goes; the file then holds this pid.
-// kAlreadyExists names the pid that has it.
+// An exclusive flock on `path` (made if absent) that holds until the object goes; the file then
+// holds this pid. kAlreadyExists names the pid that has it.
 class PidLock {
  public:
   static Result<PidLock> Take(const std::string& path);

@@ -1,14 +1,16 @@
 #pragma once
 // Disk and File: every byte that Perigee stores passes here (RocksDB's own files excepted).
 //
-//   PosixDisk  a directory of the machine. Batches go through io_uring (one ring per thread), or pread/pwrite where
+//   PosixDisk  a directory of the machine. Batches go through io_uring (one ring per thread), or
+//   pread/pwrite where
 //              the kernel refuses it; `engine()` says which.
-//   MemDisk    in memory. Remembers what was synced; Crash() drops the rest, as a power cut does. Has fault knobs.
+//   MemDisk    in memory. Remembers what was synced; Crash() drops the rest, as a power cut does.
+//   Has fault knobs.
 //
-// Durability: WriteAt promises nothing. SyncData makes the file's bytes and size survive power loss; a new name
-// survives only after SyncDir of its directory. A failed sync leaves the file's state unknown: do not retry, give up
-// on the file. Thread rule: thread-safe; concurrent writes to overlapping ranges are the caller's race.
-// Paths are absolute, or relative to the process.
+// Durability: WriteAt promises nothing. SyncData makes the file's bytes and size survive power
+// loss; a new name survives only after SyncDir of its directory. A failed sync leaves the file's
+// state unknown: do not retry, give up on the file. Thread rule: thread-safe; concurrent writes to
+// overlapping ranges are the caller's race. Paths are absolute, or relative to the process.
 
 #include <cstdint>
 #include <functional>
@@ -23,12 +25,15 @@
 namespace perigee {
 
 enum class OpenMode {
-  kRead,        // must exist
-  kReadWrite,   // must exist
-  kCreate,      // read-write, must not exist
-  kCreateOrOpen // read-write
+  kRead,         // must exist
+  kReadWrite,    // must exist
+  kCreate,       // read-write, must not exist
+  kCreateOrOpen  // read-write
 };
-enum class Caching { kBuffered, kDirect };  // kDirect: offset, length and address multiples of kPageBytes
+enum class Caching {
+  kBuffered,
+  kDirect
+};  // kDirect: offset, length and address multiples of kPageBytes
 
 class File {
  public:
@@ -52,8 +57,8 @@ struct IoOp {
   uint64_t offset = 0;
   uint8_t* data = nullptr;  // read into, or written from
   size_t bytes = 0;
-  Status status;            // out; a short read at end of file is kOk with done < bytes
-  size_t done = 0;          // out
+  Status status;    // out; a short read at end of file is kOk with done < bytes
+  size_t done = 0;  // out
 };
 
 struct DirEntry {
@@ -78,13 +83,15 @@ class Disk {
   virtual ~Disk() = default;
   virtual Result<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode,
                                              Caching caching = Caching::kBuffered) = 0;
-  // Runs all, in any order and in parallel where the engine can; returns when each has its outcome in its op.
+  // Runs all, in any order and in parallel where the engine can; returns when each has its outcome
+  // in its op.
   virtual void Run(std::span<IoOp> ops) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces
   virtual Status Unlink(const std::string& path) = 0;
-  virtual Status CreateDir(const std::string& path) = 0;   // kAlreadyExists is ok() == false
-  virtual Status CreateDirs(const std::string& path) = 0;  // and parents; existing is fine; new names are synced
-  virtual Status RemoveDir(const std::string& path) = 0;   // must be empty
+  virtual Status CreateDir(const std::string& path) = 0;  // kAlreadyExists is ok() == false
+  virtual Status CreateDirs(
+      const std::string& path) = 0;  // and parents; existing is fine; new names are synced
+  virtual Status RemoveDir(const std::string& path) = 0;  // must be empty
   virtual Status SyncDir(const std::string& path) = 0;
   virtual Result<std::vector<DirEntry>> List(const std::string& path) = 0;
   virtual Result<FileInfo> Stat(const std::string& path) = 0;
@@ -94,21 +101,22 @@ class Disk {
 
 enum class IoEngine { kAuto, kPread };  // kPread: never io_uring
 
-// Stateless; one per process is enough. Files are made with mode 0600, directories with 0755 (less the umask).
-// kDirect is buffered where the file system has no direct I/O (tmpfs).
+// Stateless; one per process is enough. Files are made with mode 0600, directories with 0755 (less
+// the umask). kDirect is buffered where the file system has no direct I/O (tmpfs).
 std::unique_ptr<Disk> CreatePosixDisk(IoEngine engine = IoEngine::kAuto);
 
 class MemDisk : public Disk {
  public:
   static std::unique_ptr<MemDisk> Create(uint64_t seed = 1);
-  // Drops everything not synced: file bytes (at random, pages of 4 KiB written since the last SyncData survive or not)
-  // and names since the last SyncDir. Open files fail with kIo afterwards.
+  // Drops everything not synced: file bytes (at random, pages of 4 KiB written since the last
+  // SyncData survive or not) and names since the last SyncDir. Open files fail with kIo afterwards.
   virtual void Crash() = 0;
   virtual void SetCapacity(uint64_t bytes) = 0;  // beyond: kNoSpace
-  // Asked before each operation ("read", "write", "sync", "open", "rename", "unlink", "sync_dir", "create_dir",
-  // "remove_dir", "list", "stat") with the path; a failed Status is what the caller gets. Truncate, Allocate and PunchHole
-  // are writes. Called without locks held, so it may wait.
-  virtual void SetFault(std::function<Status(std::string_view op, const std::string& path)> fault) = 0;
+  // Asked before each operation ("read", "write", "sync", "open", "rename", "unlink", "sync_dir",
+  // "create_dir", "remove_dir", "list", "stat") with the path; a failed Status is what the caller
+  // gets. Truncate, Allocate and PunchHole are writes. Called without locks held, so it may wait.
+  virtual void SetFault(
+      std::function<Status(std::string_view op, const std::string& path)> fault) = 0;
   // Flips one bit, as a bad drive does.
   virtual Status FlipBit(const std::string& path, uint64_t bit) = 0;
 };

@@ -73,16 +73,18 @@ class RegistryImpl final : public Registry {
   Counter* GetCounter(const std::string& name, const std::string& help,
                       const Labels& labels) override {
     std::lock_guard lock(mu_);
-    return counters_.Get(name, labels, [&]() -> auto& {
-      return prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
-    });
+    return counters_.Get(
+        name, labels, [&]() -> auto& {
+          return prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
+        });
   }
 
   Gauge* GetGauge(const std::string& name, const std::string& help, const Labels& labels) override {
     std::lock_guard lock(mu_);
-    return gauges_.Get(name, labels, [&]() -> auto& {
-      return prometheus::BuildGauge().Name(name).Help(help).Register(registry_);
-    });
+    return gauges_.Get(
+        name, labels, [&]() -> auto& {
+          return prometheus::BuildGauge().Name(name).Help(help).Register(registry_);
+        });
   }
 
   Histogram* GetHistogram(const std::string& name, const std::string& help,

@@ -1,8 +1,9 @@
 #pragma once
 // Metrics: counters, gauges and histograms in the Prometheus text format, over prometheus-cpp.
 //
-// One Registry per process, passed to what counts. A metric is looked up once at construction and kept by pointer;
-// pointers live as long as the registry. Names: perigee_<area>_<what>_<unit>[_total]. Thread-safe.
+// One Registry per process, passed to what counts. A metric is looked up once at construction and
+// kept by pointer; pointers live as long as the registry. Names:
+// perigee_<area>_<what>_<unit>[_total]. Thread-safe.
 
 #include <functional>
 #include <map>
@@ -40,11 +41,14 @@ class Registry {
   static std::unique_ptr<Registry> Create();
   virtual ~Registry() = default;
   // The same name and labels give the same object.
-  virtual Counter* GetCounter(const std::string& name, const std::string& help, const Labels& labels = {}) = 0;
-  virtual Gauge* GetGauge(const std::string& name, const std::string& help, const Labels& labels = {}) = 0;
+  virtual Counter* GetCounter(const std::string& name, const std::string& help,
+                              const Labels& labels = {}) = 0;
+  virtual Gauge* GetGauge(const std::string& name, const std::string& help,
+                          const Labels& labels = {}) = 0;
   virtual Histogram* GetHistogram(const std::string& name, const std::string& help,
                                   std::vector<double> bounds, const Labels& labels = {}) = 0;
-  // Runs before each exposition; for gauges that are cheaper to read than to keep. Must outlive the registry's use.
+  // Runs before each exposition; for gauges that are cheaper to read than to keep. Must outlive the
+  // registry's use.
   virtual void OnCollect(std::function<void()> fn) = 0;
   virtual std::string ExposeText() = 0;
 };

@@ -1,6 +1,6 @@
 #pragma once
-// Preflight: what this machine gives a daemon, checked once at start and shown by `perigee status`. Pure readings; nothing is
-// changed. Thread-safe.
+// Preflight: what this machine gives a daemon, checked once at start and shown by `perigee status`.
+// Pure readings; nothing is changed. Thread-safe.
 
 #include <string>
 #include <vector>

@@ -37,7 +37,8 @@ uint64_t Random::Below(uint64_t bound) {
   PERIGEE_CHECK(bound > 0);
   uint64_t limit = -bound % bound;  // rejects the short last interval
   uint64_t v;
-  do v = Next(); while (v < limit);
+  do v = Next();
+  while (v < limit);
   return v % bound;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// Random numbers: a seeded generator whose stream is the same on every machine (xoshiro256**, Blackman and
-// Vigna 2018, seeded by splitmix64), and the operating system's generator for secrets and identities.
+// Random numbers: a seeded generator whose stream is the same on every machine (xoshiro256**,
+// Blackman and Vigna 2018, seeded by splitmix64), and the operating system's generator for secrets
+// and identities.
 
 #include <cstdint>
 #include <string>

@@ -8,11 +8,30 @@
 namespace perigee {
 
 std::string_view CodeName(Code code) {
-  static constexpr std::string_view kNames[] = {
-      "ok", "invalid argument", "not found", "already exists", "permission denied", "unauthenticated",
-      "not empty", "not a directory", "is a directory", "cross device", "precondition failed", "conflict",
-      "stale", "busy", "unavailable", "deadline exceeded", "no space", "too large", "corrupt", "I/O error",
-      "unimplemented", "cancelled", "resync", "internal"};
+  static constexpr std::string_view kNames[] = {"ok",
+                                                "invalid argument",
+                                                "not found",
+                                                "already exists",
+                                                "permission denied",
+                                                "unauthenticated",
+                                                "not empty",
+                                                "not a directory",
+                                                "is a directory",
+                                                "cross device",
+                                                "precondition failed",
+                                                "conflict",
+                                                "stale",
+                                                "busy",
+                                                "unavailable",
+                                                "deadline exceeded",
+                                                "no space",
+                                                "too large",
+                                                "corrupt",
+                                                "I/O error",
+                                                "unimplemented",
+                                                "cancelled",
+                                                "resync",
+                                                "internal"};
   auto i = static_cast<size_t>(code);
   return i < std::size(kNames) ? kNames[i] : "unknown";
 }
@@ -24,35 +43,52 @@ Status::Status(Code code, std::string message) {
 
 static Code CodeOfErrno(int err) {
   switch (err) {
-    case ENOENT: return Code::kNotFound;
-    case EEXIST: return Code::kAlreadyExists;
+    case ENOENT:
+      return Code::kNotFound;
+    case EEXIST:
+      return Code::kAlreadyExists;
     case EACCES:
-    case EPERM: return Code::kPermissionDenied;
-    case ENOTEMPTY: return Code::kNotEmpty;
-    case ENOTDIR: return Code::kNotDirectory;
-    case EISDIR: return Code::kIsDirectory;
-    case EXDEV: return Code::kCrossDevice;
+    case EPERM:
+      return Code::kPermissionDenied;
+    case ENOTEMPTY:
+      return Code::kNotEmpty;
+    case ENOTDIR:
+      return Code::kNotDirectory;
+    case EISDIR:
+      return Code::kIsDirectory;
+    case EXDEV:
+      return Code::kCrossDevice;
     case EINVAL:
-    case ENAMETOOLONG: return Code::kInvalidArgument;
-    case ESTALE: return Code::kStale;
+    case ENAMETOOLONG:
+      return Code::kInvalidArgument;
+    case ESTALE:
+      return Code::kStale;
     case EAGAIN:
     case EBUSY:
     case ENOMEM:
     case EMFILE:
-    case ENFILE: return Code::kBusy;
+    case ENFILE:
+      return Code::kBusy;
     case ECONNREFUSED:
     case ECONNRESET:
     case ENOTCONN:
-    case EPIPE: return Code::kUnavailable;
-    case ETIMEDOUT: return Code::kDeadlineExceeded;
+    case EPIPE:
+      return Code::kUnavailable;
+    case ETIMEDOUT:
+      return Code::kDeadlineExceeded;
     case ENOSPC:
-    case EDQUOT: return Code::kNoSpace;
+    case EDQUOT:
+      return Code::kNoSpace;
     case EFBIG:
-    case E2BIG: return Code::kTooLarge;
+    case E2BIG:
+      return Code::kTooLarge;
     case ENOSYS:
-    case EOPNOTSUPP: return Code::kUnimplemented;
-    case ECANCELED: return Code::kCancelled;
-    default: return Code::kIo;
+    case EOPNOTSUPP:
+      return Code::kUnimplemented;
+    case ECANCELED:
+      return Code::kCancelled;
+    default:
+      return Code::kIo;
   }
 }
 
@@ -100,7 +136,8 @@ Status Status::With(std::string_view context) const {
 #ifndef NDEBUG
 void Status::AbortIfUnread() const {
   if (rep_ && !read_) {
-    std::fprintf(stderr, "perigee: a failed Status was dropped unread: %s\n", rep_->message.c_str());
+    std::fprintf(stderr, "perigee: a failed Status was dropped unread: %s\n",
+                 rep_->message.c_str());
     std::abort();
   }
 }

@@ -1,9 +1,10 @@
 #pragma once
 // Status and Result<T>: the outcome of every fallible call in Perigee.
 //
-// A Status is a code, a message written by the place that knows the cause, and the context callers added.
-// Both types are [[nodiscard]]; a build without NDEBUG aborts when a failed Status is destroyed unread.
-// Input from users, disks and the network becomes a Status; PERIGEE_CHECK is for our own invariants only.
+// A Status is a code, a message written by the place that knows the cause, and the context callers
+// added. Both types are [[nodiscard]]; a build without NDEBUG aborts when a failed Status is
+// destroyed unread. Input from users, disks and the network becomes a Status; PERIGEE_CHECK is for
+// our own invariants only.
 //
 // Thread rule: values; not shared between threads without synchronisation.
 
@@ -19,7 +20,7 @@ namespace perigee {
 // Each code is acted on differently by some caller. Numbers are sent on the wire: never renumber.
 enum class Code : uint8_t {
   kOk = 0,
-  kInvalidArgument = 1,     // the caller's request is wrong; do not retry
+  kInvalidArgument = 1,  // the caller's request is wrong; do not retry
   kNotFound = 2,
   kAlreadyExists = 3,
   kPermissionDenied = 4,
@@ -27,20 +28,20 @@ enum class Code : uint8_t {
   kNotEmpty = 6,
   kNotDirectory = 7,
   kIsDirectory = 8,
-  kCrossDevice = 9,         // rename or link across buckets
-  kPreconditionFailed = 10, // If-Match and its kind
-  kConflict = 11,           // transaction lost a race: run it again
-  kStale = 12,              // the thing was replaced: look it up again
-  kBusy = 13,               // a bound was reached: retry later
-  kUnavailable = 14,        // peer or drive away: retry elsewhere or later
+  kCrossDevice = 9,          // rename or link across buckets
+  kPreconditionFailed = 10,  // If-Match and its kind
+  kConflict = 11,            // transaction lost a race: run it again
+  kStale = 12,               // the thing was replaced: look it up again
+  kBusy = 13,                // a bound was reached: retry later
+  kUnavailable = 14,         // peer or drive away: retry elsewhere or later
   kDeadlineExceeded = 15,
   kNoSpace = 16,
   kTooLarge = 17,
-  kCorrupt = 18,            // stored or received bytes fail their check
-  kIo = 19,                 // the operating system reported an I/O error
+  kCorrupt = 18,  // stored or received bytes fail their check
+  kIo = 19,       // the operating system reported an I/O error
   kUnimplemented = 20,
   kCancelled = 21,
-  kResync = 22,             // feed consumer too late: rebuild state
+  kResync = 22,  // feed consumer too late: rebuild state
   kInternal = 23,
 };
 
@@ -52,20 +53,35 @@ class [[nodiscard]] Status {
   Status(Code code, std::string message);
 
   static Status Ok() { return Status(); }
-  // Message is "<what>: <strerror>"; the code follows errno (ENOENT -> kNotFound, ENOSPC -> kNoSpace, ...).
+  // Message is "<what>: <strerror>"; the code follows errno (ENOENT -> kNotFound, ENOSPC ->
+  // kNoSpace, ...).
   static Status FromErrno(int err, std::string_view what);
 
-  Status(Status&& other) noexcept : rep_(std::move(other.rep_)) { other.MarkRead(); TakeMark(other); }
+  Status(Status&& other) noexcept : rep_(std::move(other.rep_)) {
+    other.MarkRead();
+    TakeMark(other);
+  }
   Status& operator=(Status&& other) noexcept;
-  Status(const Status& other) : rep_(other.rep_ ? std::make_unique<Rep>(*other.rep_) : nullptr) { other.MarkRead(); }
+  Status(const Status& other) : rep_(other.rep_ ? std::make_unique<Rep>(*other.rep_) : nullptr) {
+    other.MarkRead();
+  }
   Status& operator=(const Status& other);
   ~Status() { AbortIfUnread(); }
 
-  bool ok() const { MarkRead(); return rep_ == nullptr; }
-  Code code() const { MarkRead(); return rep_ ? rep_->code : Code::kOk; }
+  bool ok() const {
+    MarkRead();
+    return rep_ == nullptr;
+  }
+  Code code() const {
+    MarkRead();
+    return rep_ ? rep_->code : Code::kOk;
+  }
   bool Is(Code c) const { return code() == c; }
   const std::string& message() const;
-  int sys_errno() const { MarkRead(); return rep_ ? rep_->err : 0; }  // 0 when not from errno
+  int sys_errno() const {
+    MarkRead();
+    return rep_ ? rep_->err : 0;
+  }  // 0 when not from errno
   // "kNotFound: open /x: No such file or directory"
   std::string ToString() const;
   // Prepends "context: " to the message; a no-op on ok.
@@ -95,7 +111,7 @@ class [[nodiscard]] Status {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                 // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}  // NOLINT: implicit by design
   Result(Status status) : status_(std::move(status)) { CheckFailed(); }  // NOLINT
   Result(Code code, std::string message) : status_(code, std::move(message)) { CheckFailed(); }
 
@@ -121,8 +137,11 @@ class [[nodiscard]] Result {
 [[noreturn]] void CheckFail(const char* expr, const char* file, int line);
 
 // Always on, in every build: our own invariants.
-#define PERIGEE_CHECK(expr) \
-  do { if (!(expr)) [[unlikely]] ::perigee::CheckFail(#expr, __FILE__, __LINE__); } while (0)
+#define PERIGEE_CHECK(expr)                            \
+  do {                                                 \
+    if (!(expr)) [[unlikely]]                          \
+      ::perigee::CheckFail(#expr, __FILE__, __LINE__); \
+  } while (0)
 
 template <class T>
 void Result<T>::CheckFailed() const {
@@ -132,16 +151,16 @@ void Result<T>::CheckFailed() const {
 #define PERIGEE_CONCAT_(a, b) a##b
 #define PERIGEE_CONCAT(a, b) PERIGEE_CONCAT_(a, b)
 // Returns the Status of `expr` from the enclosing function when it failed.
-#define PERIGEE_TRY(expr)                              \
-  do {                                                 \
-    ::perigee::Status perigee_st_ = (expr);            \
-    if (!perigee_st_.ok()) return perigee_st_;         \
+#define PERIGEE_TRY(expr)                      \
+  do {                                         \
+    ::perigee::Status perigee_st_ = (expr);    \
+    if (!perigee_st_.ok()) return perigee_st_; \
   } while (0)
 // PERIGEE_ASSIGN(auto x, Fallible()): declares x from a Result, or returns its Status.
 #define PERIGEE_ASSIGN(decl, expr) PERIGEE_ASSIGN_(PERIGEE_CONCAT(perigee_r_, __LINE__), decl, expr)
-#define PERIGEE_ASSIGN_(tmp, decl, expr)              \
-  auto tmp = (expr);                                   \
-  if (!tmp.ok()) return std::move(tmp).TakeStatus();   \
+#define PERIGEE_ASSIGN_(tmp, decl, expr)             \
+  auto tmp = (expr);                                 \
+  if (!tmp.ok()) return std::move(tmp).TakeStatus(); \
   decl = std::move(tmp).value()
 
 }  // namespace perigee

@@ -21,17 +21,21 @@ Nanos Batch::DeadlineOf(const wire::BurstTarget& target, Nanos deadline) const {
   return std::min(deadline, core_.clock->Monotonic() + Nanos{target.timeout_ms} * kMillisecond);
 }
 
-Status Batch::Walk(const wire::Caller& caller, wire::FileId dir, const std::string& prefix, int depth, std::vector<Item>* items) {
+Status Batch::Walk(const wire::Caller& caller, wire::FileId dir, const std::string& prefix,
+                   int depth, std::vector<Item>* items) {
   if (depth > kDepthMax) return Status(Code::kTooLarge, "directories nest too deeply at " + prefix);
   std::string after;
   while (true) {
-    PERIGEE_ASSIGN(wire::ReadDirReply page, core_.meta->ReadDir({.caller = caller, .dir = dir, .after = after}));
+    PERIGEE_ASSIGN(wire::ReadDirReply page,
+                   core_.meta->ReadDir({.caller = caller, .dir = dir, .after = after}));
     for (const wire::DirItem& item : page.items) {
       after = item.key;
       std::string name = prefix + item.name;
-      if (item.record.kind == wire::FileKind::kDirectory) PERIGEE_TRY(Walk(caller, item.record.id, name + "/", depth + 1, items));
+      if (item.record.kind == wire::FileKind::kDirectory)
+        PERIGEE_TRY(Walk(caller, item.record.id, name + "/", depth + 1, items));
       else if (item.record.kind == wire::FileKind::kFile) {
-        items->push_back({name, item.record.id, core_.table->Current(item.record.id), item.record.committed ? item.record.committed->size : 0});
+        items->push_back({name, item.record.id, core_.table->Current(item.record.id),
+                          item.record.committed ? item.record.committed->size : 0});
       }
     }
     if (page.end || page.items.empty()) return Status::Ok();
@@ -45,7 +49,8 @@ Result<std::vector<Batch::Item>> Batch::Items(const wire::BurstTarget& target) {
       PERIGEE_ASSIGN(wire::RecordReply reply, core_.meta->GetAttr({.id = target.id}));
       PERIGEE_TRY(CheckAccess(reply.record, target.caller, wire::Access::kRead));
     }
-    items.push_back({"file " + HexEncode64(target.id), target.id, core_.table->Current(target.id), 0});
+    items.push_back(
+        {"file " + HexEncode64(target.id), target.id, core_.table->Current(target.id), 0});
   } else if (!target.path.empty()) {
     PERIGEE_ASSIGN(wire::RecordReply reply, engine_.opener().Resolve(target.caller, target.path));
     std::string name = target.path;
@@ -54,7 +59,8 @@ Result<std::vector<Batch::Item>> Batch::Items(const wire::BurstTarget& target) {
       PERIGEE_TRY(Walk(target.caller, reply.record.id, name.empty() ? "" : name + "/", 0, &items));
     } else {
       PERIGEE_TRY(CheckAccess(reply.record, target.caller, wire::Access::kRead));
-      items.push_back({name, reply.record.id, core_.table->Current(reply.record.id), reply.record.committed ? reply.record.committed->size : 0});
+      items.push_back({name, reply.record.id, core_.table->Current(reply.record.id),
+                       reply.record.committed ? reply.record.committed->size : 0});
     }
   } else {
     for (const FilePtr& file : core_.table->All()) {
@@ -67,7 +73,9 @@ Result<std::vector<Batch::Item>> Batch::Items(const wire::BurstTarget& target) {
 }
 
 Result<wire::BurstStatReply> Batch::Stat(const wire::BurstTarget& target) {
-  Result<wire::RecordReply> reply = target.id != 0 ? core_.meta->GetAttr({.id = target.id}) : engine_.opener().Resolve(target.caller, target.path);
+  Result<wire::RecordReply> reply = target.id != 0
+                                        ? core_.meta->GetAttr({.id = target.id})
+                                        : engine_.opener().Resolve(target.caller, target.path);
   if (!reply.ok()) return std::move(reply).TakeStatus();
   wire::BurstStatReply stat;
   FilePtr file = core_.table->Current(reply->record.id);
@@ -105,20 +113,27 @@ Result<wire::BurstBatchReply> Batch::Flush(const wire::BurstTarget& target, Nano
           reply.bytes += f.rec.size;
           continue;
         }
-        if (f.corrupt) why = "fails its checksums";
-        else if (f.writers > 0) why = "open for writing";
-        else if (f.Unsealed()) why = "not sealed yet: something may still write to it";
-        else if (!f.rec.registered) why = "not in the namespace yet: objectd is away";
-        else if (engine_.flusher().held()) why = "flushing is on hold";
-        else why = "waiting to be flushed";
+        if (f.corrupt)
+          why = "fails its checksums";
+        else if (f.writers > 0)
+          why = "open for writing";
+        else if (f.Unsealed())
+          why = "not sealed yet: something may still write to it";
+        else if (!f.rec.registered)
+          why = "not in the namespace yet: objectd is away";
+        else if (engine_.flusher().held())
+          why = "flushing is on hold (perigee flush --resume)";
+        else
+          why = "waiting to be flushed";
         force = f.rec.state == BurstState::kSealed;
-        if (!f.corrupt) worth_waiting = true;
+        if (!f.corrupt && !engine_.flusher().held()) worth_waiting = true;
       }
       if (force) engine_.flusher().Force(item.file);
       Leave(&reply, item.name, why);
     }
     Nanos left = deadline - core_.clock->Monotonic();
-    if (!target.wait || reply.left == 0 || !worth_waiting || left <= 0 || core_.stopping) return reply;
+    if (!target.wait || reply.left == 0 || !worth_waiting || left <= 0 || core_.stopping)
+      return reply;
     core_.table->WaitProgress(std::min<Nanos>(left, 200 * kMillisecond));
   }
 }
@@ -148,16 +163,19 @@ Result<wire::BurstBatchReply> Batch::Warm(const wire::BurstTarget& target, Nanos
   PERIGEE_ASSIGN(std::vector<Item> items, Items(target));
   deadline = DeadlineOf(target, deadline);
   wire::BurstBatchReply reply;
-  // All are started before any is waited for; the readers' handles keep them from eviction meanwhile.
+  // All are started before any is waited for; the readers' handles keep them from eviction
+  // meanwhile.
   std::vector<std::pair<Opened, std::string>> opened;
   for (const Item& item : items) {
-    auto open = engine_.opener().Open({.caller = target.caller, .id = item.id, .deadline = deadline});
+    auto open =
+        engine_.opener().Open({.caller = target.caller, .id = item.id, .deadline = deadline});
     if (!open.ok()) {
       Leave(&reply, item.name, open.status().message());
       continue;
     }
     engine_.filler().Prefetch(open->file);
-    if (target.wait) opened.emplace_back(std::move(*open), item.name);
+    if (target.wait)
+      opened.emplace_back(std::move(*open), item.name);
     else {
       ++reply.files;
       reply.bytes += open->size;

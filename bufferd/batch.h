@@ -1,6 +1,6 @@
 #pragma once
-// Batch: stat, flush, evict, warm, pin and hold, of one file, of a directory's files, or of everything on this node.
-// Thread-safe; blocks.
+// Batch: stat, flush, evict, warm, pin and hold, of one file, of a directory's files, or of
+// everything on this node. Thread-safe; blocks.
 
 #include <string>
 #include <vector>
@@ -14,7 +14,8 @@ class Batch {
   Batch(Engine& engine) : engine_(engine), core_(engine.core()) {}
 
   Result<wire::BurstStatReply> Stat(const wire::BurstTarget& target);
-  // Starts what can be flushed at once; with wait, returns when all of it is in the object tier, or the time is up.
+  // Starts what can be flushed at once; with wait, returns when all of it is in the object tier, or
+  // the time is up.
   Result<wire::BurstBatchReply> Flush(const wire::BurstTarget& target, Nanos deadline);
   Result<wire::BurstBatchReply> Evict(const wire::BurstTarget& target);
   Result<wire::BurstBatchReply> Warm(const wire::BurstTarget& target, Nanos deadline);
@@ -23,13 +24,14 @@ class Batch {
 
  private:
   struct Item {
-    std::string name;     // for reasons
+    std::string name;  // for reasons
     wire::FileId id = 0;
-    FilePtr file;         // null: nothing here
-    uint64_t size = 0;    // as the namespace says, 0 when it was not asked
+    FilePtr file;       // null: nothing here
+    uint64_t size = 0;  // as the namespace says, 0 when it was not asked
   };
   Result<std::vector<Item>> Items(const wire::BurstTarget& target);
-  Status Walk(const wire::Caller& caller, wire::FileId dir, const std::string& prefix, int depth, std::vector<Item>* items);
+  Status Walk(const wire::Caller& caller, wire::FileId dir, const std::string& prefix, int depth,
+              std::vector<Item>* items);
   Nanos DeadlineOf(const wire::BurstTarget& target, Nanos deadline) const;
 
   Engine& engine_;

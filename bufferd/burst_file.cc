@@ -6,9 +6,13 @@ using wire::BurstState;
 using wire::Durability;
 
 BurstFile::BurstFile(BurstRecord record, std::shared_ptr<std::atomic<uint64_t>> allocated_total)
-    : burst(record.burst), dir(record.dir), rec(std::move(record)), allocated_total_(std::move(allocated_total)) {
+    : burst(record.burst),
+      dir(record.dir),
+      rec(std::move(record)),
+      allocated_total_(std::move(allocated_total)) {
   if (rec.whole) {
-    residency.Set({0, rec.size}, rec.home == Home::kBurst ? RangeState::kDirty : RangeState::kResident);
+    residency.Set({0, rec.size},
+                  rec.home == Home::kBurst ? RangeState::kDirty : RangeState::kResident);
   } else {
     for (size_t i = 0; i + 1 < rec.resident.size(); i += 2) {
       residency.Set({rec.resident[i], rec.resident[i + 1]}, RangeState::kResident);
@@ -33,7 +37,9 @@ bool BurstFile::OnlyCopy() const {
   return rec.home == Home::kInline && rec.durability != Durability::kObject;
 }
 
-BurstState BurstFile::Settled() const { return OnlyCopy() ? BurstState::kSealed : BurstState::kClean; }
+BurstState BurstFile::Settled() const {
+  return OnlyCopy() ? BurstState::kSealed : BurstState::kClean;
+}
 
 bool BurstFile::Evictable(std::string* why) const {
   auto no = [&](const char* reason) {
@@ -53,8 +59,9 @@ bool BurstFile::Evictable(std::string* why) const {
 }
 
 bool BurstFile::Flushable() const {
-  return !gone && !busy && writers == 0 && rec.state == BurstState::kSealed && rec.home == Home::kBurst && rec.registered &&
-         !superseded && !orphan && !corrupt && !needs_reconcile;
+  return !gone && !busy && writers == 0 && rec.state == BurstState::kSealed &&
+         rec.home == Home::kBurst && rec.registered && !superseded && !orphan && !corrupt &&
+         !needs_reconcile;
 }
 
 wire::BurstStatReply BurstFile::Describe() const {

@@ -1,12 +1,14 @@
 #pragma once
-// BurstFile: one burst file in memory: its record, what of it is resident, who has it open, and what is being done to it.
+// BurstFile: one burst file in memory: its record, what of it is resident, who has it open, and
+// what is being done to it.
 //
 //   writing -> published -> sealed -> flushing -> clean      kWriting … kClean of wire::BurstState
 //      ^__________|____________|_________|__________|        a re-open for write goes back
-// Its lock guards everything below it and is held for moments only: never across a wait, a call or bulk I/O. A longer
-// change takes `busy` (BusyHold): opening for write, publishing, sealing, reconciling. Flushing is not busy: it is
-// cancelled by `flush_cancel` and ends by itself. `gone` is final: the file leaves the table, opens look again.
-// Lock order: none; two files' locks are never held together.
+// Its lock guards everything below it and is held for moments only: never across a wait, a call or
+// bulk I/O. A longer change takes `busy` (BusyHold): opening for write, publishing, sealing,
+// reconciling. Flushing is not busy: it is cancelled by `flush_cancel` and ends by itself. `gone`
+// is final: the file leaves the table, opens look again. Lock order: none; two files' locks are
+// never held together.
 
 #include <atomic>
 #include <cstdint>
@@ -41,17 +43,18 @@ struct BurstFile {
   uint32_t waiting = 0;               // readers waiting for ranges
   bool busy = false;
   bool gone = false;
-  bool superseded = false;      // another burst file serves this id now
-  bool orphan = false;          // the namespace no longer has this id
-  bool released = false;        // and durably so, or it durably names other content: nothing here is needed
-  bool corrupt = false;         // fails its checksums: kept, never flushed, reported
-  bool sync_failed = false;     // the kernel lost writes: no class above unsynced any more
-  bool needs_reconcile = false; // loaded at start, or the feed was lost
-  bool lost = false;            // its bytes did not survive a reboot
-  bool maybe_committed = false; // a publish of rec.generation had no known outcome
+  bool superseded = false;  // another burst file serves this id now
+  bool orphan = false;      // the namespace no longer has this id
+  bool released =
+      false;  // and durably so, or it durably names other content: nothing here is needed
+  bool corrupt = false;          // fails its checksums: kept, never flushed, reported
+  bool sync_failed = false;      // the kernel lost writes: no class above unsynced any more
+  bool needs_reconcile = false;  // loaded at start, or the feed was lost
+  bool lost = false;             // its bytes did not survive a reboot
+  bool maybe_committed = false;  // a publish of rec.generation had no known outcome
   bool seal_queued = false, sync_queued = false;
   uint32_t seal_refusals = 0;
-  Nanos sealed_at = 0;          // monotonic
+  Nanos sealed_at = 0;                  // monotonic
   std::optional<wire::Version> source;  // of a copy that is not whole: where it comes from
   tiers::Readahead readahead;
   ByteRange fill_goal;
@@ -62,15 +65,17 @@ struct BurstFile {
   uint64_t save_seq = 0;
 
   std::atomic<bool> flush_cancel{false};
-  std::mutex save_mu;           // orders writes of the record to the index; taken after mu was released
-  uint64_t saved_seq = 0;       // guarded by save_mu
+  std::mutex save_mu;      // orders writes of the record to the index; taken after mu was released
+  uint64_t saved_seq = 0;  // guarded by save_mu
 
   // With mu held.
-  bool Whole() const;           // every byte of its content can be read from it
-  bool OnlyCopy() const;        // removing it would lose published content
-  bool Unsealed() const { return rec.state == wire::BurstState::kWriting || rec.state == wire::BurstState::kPublished; }
+  bool Whole() const;     // every byte of its content can be read from it
+  bool OnlyCopy() const;  // removing it would lose published content
+  bool Unsealed() const {
+    return rec.state == wire::BurstState::kWriting || rec.state == wire::BurstState::kPublished;
+  }
   bool Evictable(std::string* why) const;
-  bool Flushable() const;       // sealed, registered, current, sound
+  bool Flushable() const;            // sealed, registered, current, sound
   wire::BurstState Settled() const;  // the state once nobody writes
   wire::BurstStatReply Describe() const;
   void SetAllocated(uint64_t bytes);

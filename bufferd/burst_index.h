@@ -1,9 +1,11 @@
 #pragma once
-// BurstIndex: the journal of burst files: their records, their checksums, and a few small values of the daemon.
+// BurstIndex: the journal of burst files: their records, their checksums, and a few small values of
+// the daemon.
 //
-// A completed Put, Remove or PutValue survives the death of the process; it survives power loss only after a Sync (or
-// with Durable::kYes) that began after it. Order is kept: what survives is a prefix. Thread-safe.
-// Two implementations: RocksDB (daemon) and memory (tests; Crash() drops what was not synced).
+// A completed Put, Remove or PutValue survives the death of the process; it survives power loss
+// only after a Sync (or with Durable::kYes) that began after it. Order is kept: what survives is a
+// prefix. Thread-safe. Two implementations: RocksDB (daemon) and memory (tests; Crash() drops what
+// was not synced).
 
 #include <cstdint>
 #include <functional>
@@ -30,14 +32,15 @@ class BurstIndex {
   virtual Status PutValue(const std::string& name, const std::string& value, Durable durable) = 0;
   virtual Result<std::optional<std::string>> GetValue(const std::string& name) = 0;
   virtual Status Sync() = 0;
-  // Every record. One that cannot be decoded fails the whole: the operator decides, nothing is dropped silently.
+  // Every record. One that cannot be decoded fails the whole: the operator decides, nothing is
+  // dropped silently.
   virtual Status ForEach(const std::function<void(BurstRecord)>& fn) = 0;
 };
 
 struct RocksIndexOptions {
-  std::string dir;                       // made when absent
-  uint64_t memory_bytes = 6 << 20;       // memtables and block cache
-  std::function<bool()> on_no_space;     // gives up ballast; true: it helped, the write is tried again
+  std::string dir;                    // made when absent
+  uint64_t memory_bytes = 6 << 20;    // memtables and block cache
+  std::function<bool()> on_no_space;  // gives up ballast; true: it helped, the write is tried again
 };
 Result<std::unique_ptr<BurstIndex>> OpenRocksIndex(RocksIndexOptions options);
 

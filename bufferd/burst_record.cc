@@ -18,9 +18,12 @@ std::string Frame(std::string_view magic, const std::string& body) {
 
 Result<std::string_view> Unframe(std::string_view magic, std::string_view stored) {
   if (stored.size() < kFrameBytes) return Status(Code::kCorrupt, "burst record is truncated");
-  if (stored.substr(0, 3) != magic.substr(0, 3)) return Status(Code::kCorrupt, "burst record has a foreign magic");
+  if (stored.substr(0, 3) != magic.substr(0, 3))
+    return Status(Code::kCorrupt, "burst record has a foreign magic");
   if (stored[3] != magic[3]) {
-    return Status(Code::kUnimplemented, "burst record of format '" + std::string(stored.substr(0, 4)) + "' is newer than this build");
+    return Status(Code::kUnimplemented, "burst record of format '" +
+                                            std::string(stored.substr(0, 4)) +
+                                            "' is newer than this build");
   }
   std::string_view body = stored.substr(kFrameBytes);
   if (GetLe<uint32_t>(AsBytes(stored).data() + 4) != Crc32c(AsBytes(body))) {
@@ -31,12 +34,15 @@ Result<std::string_view> Unframe(std::string_view magic, std::string_view stored
 
 }  // namespace
 
-std::string EncodeRecord(const BurstRecord& record) { return Frame(kRecordMagic, wire::Encode(record)); }
+std::string EncodeRecord(const BurstRecord& record) {
+  return Frame(kRecordMagic, wire::Encode(record));
+}
 
 Result<BurstRecord> DecodeRecord(std::string_view stored) {
   PERIGEE_ASSIGN(std::string_view body, Unframe(kRecordMagic, stored));
   PERIGEE_ASSIGN(BurstRecord record, wire::Decode<BurstRecord>(body));
-  if (record.burst == 0 || record.resident.size() % 2 != 0) return Status(Code::kCorrupt, "burst record makes no sense");
+  if (record.burst == 0 || record.resident.size() % 2 != 0)
+    return Status(Code::kCorrupt, "burst record makes no sense");
   return record;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// BurstRecord: what bufferd remembers of one burst file across restarts. Stored in the index, framed and checked;
-// docs/formats/burst-record.md.
+// BurstRecord: what bufferd remembers of one burst file across restarts. Stored in the index,
+// framed and checked; docs/formats/burst-record.md.
 //
 //   frame = "PBR1" | u32 crc32c of body | body (protobuf, the field numbers below)
 //   crcs  = "PBC1" | u32 crc32c of body | body (BurstCrcs)
@@ -27,33 +27,54 @@ enum class Home : uint8_t {
 
 struct BurstRecord {
   wire::BurstId burst = 0;
-  wire::FileId id = 0;          // 0: the name is being created
-  uint32_t dir = 0;             // of the store
-  uint64_t generation = 0;      // that the file holds as published or fetched; 0: none
+  wire::FileId id = 0;             // 0: the name is being created
+  uint32_t dir = 0;                // of the store
+  uint64_t generation = 0;         // that the file holds as published or fetched; 0: none
   uint64_t writer_generation = 0;  // of the next publish
   wire::BurstState state = wire::BurstState::kAbsent;
   wire::Durability durability = wire::Durability::kUnsynced;
   Home home = Home::kNone;
-  uint64_t size = 0;            // of that generation
-  int64_t mtime = 0, ctime = 0; // of the file when it was exactly that generation
+  uint64_t size = 0;               // of that generation
+  int64_t mtime = 0, ctime = 0;    // of the file when it was exactly that generation
   uint64_t synced_generation = 0;  // newest whose bytes were synced in this file; 0: never
-  bool writing = false;         // the namespace's writer is this file: bytes may be newer than `generation`
-  bool registered = false;      // the namespace is known to have committed `generation`
+  bool writing =
+      false;  // the namespace's writer is this file: bytes may be newer than `generation`
+  bool registered = false;  // the namespace is known to have committed `generation`
   bool pinned = false;
-  int64_t accessed = 0;         // wall ns
-  std::string boot;             // boot id under which unsynced state is still true
+  int64_t accessed = 0;            // wall ns
+  std::string boot;                // boot id under which unsynced state is still true
   std::vector<uint64_t> resident;  // begin, end, begin, end … of a copy that is not whole
-  bool whole = false;           // all of [0, size) is resident
-  bool resident_synced = false; // and survives power loss
-  uint64_t parent = 0;          // while id is 0
+  bool whole = false;              // all of [0, size) is resident
+  bool resident_synced = false;    // and survives power loss
+  uint64_t parent = 0;             // while id is 0
   std::string name;
-  uint32_t inline_crc = 0;      // kInline: of the bytes that were published
+  uint32_t inline_crc = 0;  // kInline: of the bytes that were published
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.burst); v(2, s.id); v(3, s.dir); v(4, s.generation); v(5, s.writer_generation); v(6, s.state);
-    v(7, s.durability); v(8, s.home); v(9, s.size); v(10, s.mtime); v(11, s.ctime); v(12, s.synced_generation);
-    v(13, s.writing); v(14, s.registered); v(15, s.pinned); v(16, s.accessed); v(17, s.boot); v(18, s.resident);
-    v(19, s.whole); v(20, s.resident_synced); v(21, s.parent); v(22, s.name); v(23, s.inline_crc); v.Rest(s.unknown);
+    v(1, s.burst);
+    v(2, s.id);
+    v(3, s.dir);
+    v(4, s.generation);
+    v(5, s.writer_generation);
+    v(6, s.state);
+    v(7, s.durability);
+    v(8, s.home);
+    v(9, s.size);
+    v(10, s.mtime);
+    v(11, s.ctime);
+    v(12, s.synced_generation);
+    v(13, s.writing);
+    v(14, s.registered);
+    v(15, s.pinned);
+    v(16, s.accessed);
+    v(17, s.boot);
+    v(18, s.resident);
+    v(19, s.whole);
+    v(20, s.resident_synced);
+    v(21, s.parent);
+    v(22, s.name);
+    v(23, s.inline_crc);
+    v.Rest(s.unknown);
   }
 };
 
@@ -65,7 +86,12 @@ struct BurstCrcs {
   uint64_t size = 0;
   std::vector<uint32_t> crcs;
   wire::Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.generation); v(2, s.size); v(3, s.crcs); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.generation);
+    v(2, s.size);
+    v(3, s.crcs);
+    v.Rest(s.unknown);
+  }
 };
 
 std::string EncodeRecord(const BurstRecord& record);

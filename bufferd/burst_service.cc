@@ -11,60 +11,86 @@ namespace perigee::bufferd {
 using rdma::Access;
 using wire::Method;
 
-bool Trusted(const rdma::Peer& peer) { return peer.role == rdma::Role::kNode || peer.uid == 0 || peer.uid == ::geteuid(); }
+bool Trusted(const rdma::Peer& peer) {
+  return peer.role == rdma::Role::kNode || peer.uid == 0 || peer.uid == ::geteuid();
+}
 
-void BurstService::Register(rdma::Router* router, std::function<void(wire::BufferdStatusReply*)> complete_status) {
-  router->Add<wire::BurstOpenRequest>(Method::kBurstOpen, Access::kAnyone, pools_.slow,
-                                      [this](Ctx& c, wire::BurstOpenRequest q) { return Open(c, std::move(q)); });
-  router->Add<wire::BurstCreateRequest>(Method::kBurstCreate, Access::kAnyone, pools_.client,
-                                        [this](Ctx& c, wire::BurstCreateRequest q) { return Create(c, std::move(q)); });
-  router->Add<wire::BurstHandleRequest>(Method::kBurstRelease, Access::kAnyone, pools_.client,
-                                        [this](Ctx& c, const wire::BurstHandleRequest& q) { return Release(c, q); });
-  router->Add<wire::BurstHandleRequest>(Method::kBurstPublish, Access::kAnyone, pools_.client,
-                                        [this](Ctx& c, const wire::BurstHandleRequest& q) { return Publish(c, q); });
-  router->Add<wire::BurstHandleRequest>(Method::kBurstFsync, Access::kAnyone, pools_.slow,
-                                        [this](Ctx& c, const wire::BurstHandleRequest& q) { return Fsync(c, q); });
-  router->Add<wire::BurstEnsureRequest>(Method::kBurstEnsure, Access::kAnyone, pools_.slow,
-                                        [this](Ctx& c, const wire::BurstEnsureRequest& q) { return Ensure(c, q); });
-  router->Add<wire::BurstWriteRequest>(Method::kBurstWrite, Access::kAnyone, pools_.slow,
-                                       [this](Ctx& c, const wire::BurstWriteRequest& q) { return Write(c, q); });
-  router->Add<wire::BurstTruncateRequest>(Method::kBurstTruncate, Access::kAnyone, pools_.slow,
-                                          [this](Ctx& c, const wire::BurstTruncateRequest& q) { return Truncate(c, q); });
-  router->Add<wire::BurstReadRequest>(Method::kBurstRead, Access::kNodesOnly, pools_.peer,
-                                      [this](Ctx& c, const wire::BurstReadRequest& q) { return Read(c, q); });
-  router->Add<wire::BurstWatchRequest>(Method::kBurstWatch, Access::kAnyone, pools_.watch,
-                                       [this](Ctx& c, const wire::BurstWatchRequest& q) -> Result<wire::BurstWatchReply> {
-                                         if (!Trusted(c.peer)) return Status(Code::kPermissionDenied, "watching is for the mount");
-                                         return Watch(q);
-                                       });
-  router->Add<wire::Empty>(Method::kControlBufferdStatus, Access::kAnyone, pools_.client,
-                           [this, complete_status](Ctx&, const wire::Empty&) -> Result<wire::BufferdStatusReply> {
-                             wire::BufferdStatusReply status;
-                             engine_.FillStatus(&status);
-                             complete_status(&status);
-                             return status;
-                           });
+void BurstService::Register(rdma::Router* router,
+                            std::function<void(wire::BufferdStatusReply*)> complete_status) {
+  router->Add<wire::BurstOpenRequest>(
+      Method::kBurstOpen, Access::kAnyone, pools_.slow,
+      [this](Ctx& c, wire::BurstOpenRequest q) { return Open(c, std::move(q)); });
+  router->Add<wire::BurstCreateRequest>(
+      Method::kBurstCreate, Access::kAnyone, pools_.client,
+      [this](Ctx& c, wire::BurstCreateRequest q) { return Create(c, std::move(q)); });
+  router->Add<wire::BurstHandleRequest>(
+      Method::kBurstRelease, Access::kAnyone, pools_.client,
+      [this](Ctx& c, const wire::BurstHandleRequest& q) { return Release(c, q); });
+  router->Add<wire::BurstHandleRequest>(
+      Method::kBurstPublish, Access::kAnyone, pools_.client,
+      [this](Ctx& c, const wire::BurstHandleRequest& q) { return Publish(c, q); });
+  router->Add<wire::BurstHandleRequest>(
+      Method::kBurstFsync, Access::kAnyone, pools_.slow,
+      [this](Ctx& c, const wire::BurstHandleRequest& q) { return Fsync(c, q); });
+  router->Add<wire::BurstEnsureRequest>(
+      Method::kBurstEnsure, Access::kAnyone, pools_.slow,
+      [this](Ctx& c, const wire::BurstEnsureRequest& q) { return Ensure(c, q); });
+  router->Add<wire::BurstWriteRequest>(
+      Method::kBurstWrite, Access::kAnyone, pools_.slow,
+      [this](Ctx& c, const wire::BurstWriteRequest& q) { return Write(c, q); });
+  router->Add<wire::BurstTruncateRequest>(
+      Method::kBurstTruncate, Access::kAnyone, pools_.slow,
+      [this](Ctx& c, const wire::BurstTruncateRequest& q) { return Truncate(c, q); });
+  router->Add<wire::BurstReadRequest>(
+      Method::kBurstRead, Access::kNodesOnly, pools_.peer,
+      [this](Ctx& c, const wire::BurstReadRequest& q) { return Read(c, q); });
+  router->Add<wire::BurstWatchRequest>(
+      Method::kBurstWatch, Access::kAnyone, pools_.watch,
+      [this](Ctx& c, const wire::BurstWatchRequest& q) -> Result<wire::BurstWatchReply> {
+        if (!Trusted(c.peer)) return Status(Code::kPermissionDenied, "watching is for the mount");
+        return Watch(q);
+      });
+  router->Add<wire::Empty>(
+      Method::kControlBufferdStatus, Access::kAnyone, pools_.client,
+      [this, complete_status](Ctx&, const wire::Empty&) -> Result<wire::BufferdStatusReply> {
+        wire::BufferdStatusReply status;
+        engine_.FillStatus(&status);
+        complete_status(&status);
+        return status;
+      });
   RegisterBatch(router);
   router->OnDisconnected([this](const rdma::Peer& peer) { OnDisconnected(peer); });
 }
 
 void BurstService::RegisterBatch(rdma::Router* router) {
   auto add = [&](Method method, bool anyone, auto fn) {
-    router->Add<wire::BurstTarget>(method, Access::kAnyone, pools_.slow, [anyone, fn](Ctx& c, wire::BurstTarget q) -> decltype(fn(c, q)) {
-      if (!Trusted(c.peer)) {
-        if (!anyone) return Status(Code::kPermissionDenied, "this is for root and for the user that bufferd runs as");
-        if (q.id == 0 && q.path.empty()) return Status(Code::kPermissionDenied, "name a file or a directory");
-      }
-      q.caller = client::StampCaller(c.peer, q.caller);
-      return fn(c, q);
-    });
+    router->Add<wire::BurstTarget>(
+        method, Access::kAnyone, pools_.slow,
+        [anyone, fn](Ctx& c, wire::BurstTarget q) -> decltype(fn(c, q)) {
+          if (!Trusted(c.peer)) {
+            if (!anyone)
+              return Status(Code::kPermissionDenied,
+                            "this is for root and for the user that bufferd runs as");
+            if (q.id == 0 && q.path.empty())
+              return Status(Code::kPermissionDenied, "name a file or a directory");
+          }
+          q.caller = client::StampCaller(c.peer, q.caller);
+          return fn(c, q);
+        });
   };
-  add(Method::kBurstStat, true, [this](Ctx&, const wire::BurstTarget& q) { return batch_.Stat(q); });
-  add(Method::kBurstFlush, true, [this](Ctx& c, const wire::BurstTarget& q) { return batch_.Flush(q, c.deadline - 100 * kMillisecond); });
-  add(Method::kBurstWarm, true, [this](Ctx& c, const wire::BurstTarget& q) { return batch_.Warm(q, c.deadline - 100 * kMillisecond); });
-  add(Method::kBurstEvict, false, [this](Ctx&, const wire::BurstTarget& q) { return batch_.Evict(q); });
+  add(Method::kBurstStat, true,
+      [this](Ctx&, const wire::BurstTarget& q) { return batch_.Stat(q); });
+  add(Method::kBurstFlush, true, [this](Ctx& c, const wire::BurstTarget& q) {
+    return batch_.Flush(q, c.deadline - 100 * kMillisecond);
+  });
+  add(Method::kBurstWarm, true, [this](Ctx& c, const wire::BurstTarget& q) {
+    return batch_.Warm(q, c.deadline - 100 * kMillisecond);
+  });
+  add(Method::kBurstEvict, false,
+      [this](Ctx&, const wire::BurstTarget& q) { return batch_.Evict(q); });
   add(Method::kBurstPin, false, [this](Ctx&, const wire::BurstTarget& q) { return batch_.Pin(q); });
-  add(Method::kBurstHold, false, [this](Ctx&, const wire::BurstTarget& q) { return batch_.Hold(q); });
+  add(Method::kBurstHold, false,
+      [this](Ctx&, const wire::BurstTarget& q) { return batch_.Hold(q); });
 }
 
 Result<wire::BurstOpenReply> BurstService::Hand(Ctx& ctx, Opened opened, bool writable_fd) {
@@ -91,17 +117,30 @@ Result<wire::BurstOpenReply> BurstService::Hand(Ctx& ctx, Opened opened, bool wr
 
 Result<wire::BurstOpenReply> BurstService::Open(Ctx& ctx, wire::BurstOpenRequest q) {
   if ((q.id == 0) == q.path.empty()) return Status(Code::kInvalidArgument, "give an id or a path");
-  OpenAsk ask{.caller = client::StampCaller(ctx.peer, q.caller), .id = q.id, .path = q.path, .access = q.access,
-              .truncate = q.truncate && q.access == wire::Access::kWrite, .expect_burst = q.expect_burst,
-              .wait_fill = Nanos{q.wait_fill_ms} * kMillisecond, .deadline = ctx.deadline};
+  OpenAsk ask{.caller = client::StampCaller(ctx.peer, q.caller),
+              .id = q.id,
+              .path = q.path,
+              .access = q.access,
+              .truncate = q.truncate && q.access == wire::Access::kWrite,
+              .expect_burst = q.expect_burst,
+              .wait_fill = Nanos{q.wait_fill_ms} * kMillisecond,
+              .deadline = ctx.deadline};
   PERIGEE_ASSIGN(Opened opened, engine_.opener().Open(ask));
   return Hand(ctx, std::move(opened), q.want_writable_fd);
 }
 
 Result<wire::BurstOpenReply> BurstService::Create(Ctx& ctx, wire::BurstCreateRequest q) {
-  if ((q.parent == 0) == q.path.empty()) return Status(Code::kInvalidArgument, "give a parent and a name, or a path");
-  CreateAsk ask{.caller = client::StampCaller(ctx.peer, q.caller), .parent = q.parent, .name = q.name, .path = q.path,
-                .replace = q.replace, .mode = q.mode & 07777, .uid = q.uid, .gid = q.gid, .deadline = ctx.deadline};
+  if ((q.parent == 0) == q.path.empty())
+    return Status(Code::kInvalidArgument, "give a parent and a name, or a path");
+  CreateAsk ask{.caller = client::StampCaller(ctx.peer, q.caller),
+                .parent = q.parent,
+                .name = q.name,
+                .path = q.path,
+                .replace = q.replace,
+                .mode = q.mode & 07777,
+                .uid = q.uid,
+                .gid = q.gid,
+                .deadline = ctx.deadline};
   if (!Trusted(ctx.peer)) {
     ask.uid = ctx.peer.uid;
     ask.gid = ctx.peer.gid;
@@ -141,44 +180,58 @@ Result<wire::BurstStatReply> BurstService::Fsync(Ctx& ctx, const wire::BurstHand
 Result<wire::Empty> BurstService::Ensure(Ctx& ctx, const wire::BurstEnsureRequest& q) {
   PERIGEE_ASSIGN(Handle handle, handles_.Find(ctx.peer.connection, q.handle));
   if (q.length > UINT64_MAX - q.offset) return Status(Code::kInvalidArgument, "range wraps");
-  PERIGEE_TRY(engine_.filler().Ensure(handle.file, {q.offset, q.offset + q.length}, ctx.deadline, true));
+  PERIGEE_TRY(
+      engine_.filler().Ensure(handle.file, {q.offset, q.offset + q.length}, ctx.deadline, true));
   return wire::Empty{};
 }
 
 Result<wire::Empty> BurstService::Write(Ctx& ctx, const wire::BurstWriteRequest& q) {
   PERIGEE_ASSIGN(Handle handle, handles_.Find(ctx.peer.connection, q.handle));
-  if (handle.access != wire::Access::kWrite) return Status(Code::kPermissionDenied, "not open for writing");
-  if (q.offset > static_cast<uint64_t>(INT64_MAX) - ctx.bulk.size()) return Status(Code::kTooLarge, "offset too large");
-  if (ctx.bulk) PERIGEE_TRY(engine_.Write(handle.file, q.offset, ctx.bulk.span(), ctx.deadline - 100 * kMillisecond));
+  if (handle.access != wire::Access::kWrite)
+    return Status(Code::kPermissionDenied, "not open for writing");
+  if (q.offset > static_cast<uint64_t>(INT64_MAX) - ctx.bulk.size())
+    return Status(Code::kTooLarge, "offset too large");
+  if (ctx.bulk)
+    PERIGEE_TRY(
+        engine_.Write(handle.file, q.offset, ctx.bulk.span(), ctx.deadline - 100 * kMillisecond));
   return wire::Empty{};
 }
 
 Result<wire::BurstStatReply> BurstService::Truncate(Ctx& ctx, const wire::BurstTruncateRequest& q) {
   if (q.size > static_cast<uint64_t>(INT64_MAX)) return Status(Code::kTooLarge, "size too large");
   if (q.handle == 0) {
-    PERIGEE_ASSIGN(FilePtr file, engine_.opener().TruncateClosed(client::StampCaller(ctx.peer, q.caller), q.id, q.size, ctx.deadline));
+    PERIGEE_ASSIGN(FilePtr file,
+                   engine_.opener().TruncateClosed(client::StampCaller(ctx.peer, q.caller), q.id,
+                                                   q.size, ctx.deadline));
     return engine_.Describe(file);
   }
   PERIGEE_ASSIGN(Handle handle, handles_.Find(ctx.peer.connection, q.handle));
-  if (handle.access != wire::Access::kWrite) return Status(Code::kPermissionDenied, "not open for writing");
+  if (handle.access != wire::Access::kWrite)
+    return Status(Code::kPermissionDenied, "not open for writing");
   PERIGEE_TRY(engine_.opener().Truncate(handle.file, q.size));
   return engine_.Describe(handle.file);
 }
 
 Result<wire::Empty> BurstService::Read(Ctx& ctx, const wire::BurstReadRequest& q) {
-  if (q.length > rdma::kPieceBytesMax) return Status(Code::kTooLarge, "at most " + std::to_string(rdma::kPieceBytesMax) + " bytes a call");
+  if (q.length > rdma::kPieceBytesMax)
+    return Status(Code::kTooLarge,
+                  "at most " + std::to_string(rdma::kPieceBytesMax) + " bytes a call");
   if (q.length == 0) {
     PERIGEE_TRY(ReadBurst(engine_.core(), q, {}));
     return wire::Empty{};
   }
-  PERIGEE_ASSIGN(ctx.reply_bulk, slabs_->Allocate(q.length, std::max<Nanos>(0, ctx.deadline - engine_.core().clock->Monotonic())));
+  PERIGEE_ASSIGN(
+      ctx.reply_bulk,
+      slabs_->Allocate(q.length,
+                       std::max<Nanos>(0, ctx.deadline - engine_.core().clock->Monotonic())));
   PERIGEE_TRY(ReadBurst(engine_.core(), q, ctx.reply_bulk.span()));
   return wire::Empty{};
 }
 
 Result<wire::BurstWatchReply> BurstService::Watch(const wire::BurstWatchRequest& q) {
   wire::BurstWatchReply reply;
-  wire::FeedRequest feed{.after = q.after == 0 ? UINT64_MAX : q.after, .wait_ms = q.after == 0 ? 0 : std::min<uint32_t>(q.wait_ms, 30'000)};
+  wire::FeedRequest feed{.after = q.after == 0 ? UINT64_MAX : q.after,
+                         .wait_ms = q.after == 0 ? 0 : std::min<uint32_t>(q.wait_ms, 30'000)};
   auto got = engine_.core().meta->Feed(feed);
   if (!got.ok() && got.code() == Code::kResync) {
     got = engine_.core().meta->Feed({.after = UINT64_MAX});
@@ -191,7 +244,8 @@ Result<wire::BurstWatchReply> BurstService::Watch(const wire::BurstWatchRequest&
 }
 
 void BurstService::OnDisconnected(const rdma::Peer& peer) {
-  auto release = [this, handles = std::make_shared<std::vector<Handle>>(handles_.Disconnect(peer.connection))] {
+  auto release = [this, handles = std::make_shared<std::vector<Handle>>(
+                            handles_.Disconnect(peer.connection))] {
     for (const Handle& h : *handles) engine_.opener().Release(h.file, h.access);
   };
   // Releasing may unlink: not on the transport's thread, unless everything is ending.

@@ -1,9 +1,10 @@
 #pragma once
-// BurstService: the kBurst* calls, over the engine. Local clients open, publish and release; nodes read.
+// BurstService: the kBurst* calls, over the engine. Local clients open, publish and release; nodes
+// read.
 //
-// Peers that are not trusted (not a node, not root, not this daemon's own user) act as themselves with permission bits
-// enforced, and may not evict, pin, hold or touch everything at once. Opens belong to their connection.
-// Thread-safe after Register.
+// Peers that are not trusted (not a node, not root, not this daemon's own user) act as themselves
+// with permission bits enforced, and may not evict, pin, hold or touch everything at once. Opens
+// belong to their connection. Thread-safe after Register.
 
 #include <functional>
 
@@ -28,7 +29,8 @@ class BurstService {
   BurstService(Engine& engine, std::shared_ptr<rdma::SlabPool> slabs, ServicePools pools)
       : engine_(engine), batch_(engine), slabs_(std::move(slabs)), pools_(pools) {}
 
-  void Register(rdma::Router* router, std::function<void(wire::BufferdStatusReply*)> complete_status);
+  void Register(rdma::Router* router,
+                std::function<void(wire::BufferdStatusReply*)> complete_status);
   size_t open_handles() const { return handles_.size(); }
 
  private:

@@ -14,7 +14,8 @@ Result<std::unique_ptr<BurstTable>> BurstTable::Create(BurstIndex* index) {
   std::unique_ptr<BurstTable> table(new BurstTable(index));
   PERIGEE_ASSIGN(auto stored, index->GetValue(kCeilingName));
   if (stored) {
-    if (stored->size() != 8) return Status(Code::kCorrupt, "burst id ceiling in the index makes no sense");
+    if (stored->size() != 8)
+      return Status(Code::kCorrupt, "burst id ceiling in the index makes no sense");
     table->next_ = table->ceiling_ = GetBe64(*stored);
   }
   return table;
@@ -32,7 +33,9 @@ Result<wire::BurstId> BurstTable::NextBurst() {
   return next_++;
 }
 
-FilePtr BurstTable::Make(BurstRecord record) { return std::make_shared<BurstFile>(std::move(record), allocated_); }
+FilePtr BurstTable::Make(BurstRecord record) {
+  return std::make_shared<BurstFile>(std::move(record), allocated_);
+}
 
 void BurstTable::Add(const FilePtr& file) {
   std::lock_guard lock(mu_);

@@ -1,6 +1,7 @@
 #pragma once
-// BurstTable: every burst file of this node, by burst id and by the file id it serves now; ids for new ones; and the
-// gates that let one opener at a time decide which burst file serves a file id. Thread-safe; its lock is a leaf.
+// BurstTable: every burst file of this node, by burst id and by the file id it serves now; ids for
+// new ones; and the gates that let one opener at a time decide which burst file serves a file id.
+// Thread-safe; its lock is a leaf.
 
 #include <atomic>
 #include <memory>
@@ -54,7 +55,8 @@ class BurstTable {
   explicit BurstTable(BurstIndex* index) : index_(index) {}
 
   BurstIndex* const index_;
-  const std::shared_ptr<std::atomic<uint64_t>> allocated_ = std::make_shared<std::atomic<uint64_t>>(0);
+  const std::shared_ptr<std::atomic<uint64_t>> allocated_ =
+      std::make_shared<std::atomic<uint64_t>>(0);
   mutable std::mutex mu_;  // guards the maps and the progress count
   std::unordered_map<wire::BurstId, FilePtr> files_;
   std::unordered_map<wire::FileId, FilePtr> current_;
@@ -64,7 +66,7 @@ class BurstTable {
   CondVar gate_cv_;
   std::unordered_set<wire::FileId> gated_;  // guarded by gate_mu_
   std::mutex ids_mu_;
-  wire::BurstId next_ = 1, ceiling_ = 1;    // guarded by ids_mu_
+  wire::BurstId next_ = 1, ceiling_ = 1;  // guarded by ids_mu_
 };
 
 }  // namespace perigee::bufferd

@@ -5,7 +5,8 @@
 
 namespace perigee::bufferd {
 
-metrics::Counter* Stats::Make(metrics::Registry& registry, const std::string& name, const std::string& help) {
+metrics::Counter* Stats::Make(metrics::Registry& registry, const std::string& name,
+                              const std::string& help) {
   metrics::Counter* counter = registry.GetCounter("perigee_bufferd_" + name + "_total", help);
   all_.emplace_back(name, counter);
   return counter;
@@ -19,14 +20,16 @@ Stats::Stats(metrics::Registry& r) {
   publishes_inline = Make(r, "publishes_inline", "contents committed inline");
   syncs = Make(r, "syncs", "burst files synced");
   seals = Make(r, "seals", "burst files sealed");
-  seal_refusals = Make(r, "seal_refusals", "seal tests refused: a writable descriptor or mapping was left");
+  seal_refusals =
+      Make(r, "seal_refusals", "seal tests refused: a writable descriptor or mapping was left");
   bytes_filled_blobs = Make(r, "bytes_filled_blobs", "bytes fetched from the object tier");
   bytes_filled_peer = Make(r, "bytes_filled_peer", "bytes fetched from other nodes' buffers");
   bytes_filled_inline = Make(r, "bytes_filled_inline", "bytes fetched from the namespace");
   bytes_flushed = Make(r, "bytes_flushed", "bytes copied to the object tier");
   files_flushed = Make(r, "files_flushed", "files copied to the object tier");
   flush_failures = Make(r, "flush_failures", "flushes that failed and are tried again");
-  flush_cancelled = Make(r, "flush_cancelled", "flushes given up because the file was opened again");
+  flush_cancelled =
+      Make(r, "flush_cancelled", "flushes given up because the file was opened again");
   bytes_read_burst = Make(r, "bytes_read_burst", "bytes served to other nodes and to the S3 door");
   bytes_written_slow = Make(r, "bytes_written_slow", "bytes written through the daemon");
   evicted_files = Make(r, "evicted_files", "clean files evicted");
@@ -35,12 +38,14 @@ Stats::Stats(metrics::Registry& r) {
   corrupt_files = Make(r, "corrupt_files", "burst files that failed their checksums");
   fell_back = Make(r, "fell_back", "unsynced versions that a reboot took");
   lost_files = Make(r, "lost_files", "versions whose burst file is missing");
-  rewritten_torn = Make(r, "rewritten_torn", "files that were being rewritten in place at a reboot");
+  rewritten_torn =
+      Make(r, "rewritten_torn", "files that were being rewritten in place at a reboot");
 }
 
 std::vector<wire::NamedCount> Stats::Snapshot() const {
   std::vector<wire::NamedCount> out;
-  for (const auto& [name, counter] : all_) out.push_back({name, static_cast<uint64_t>(counter->Value())});
+  for (const auto& [name, counter] : all_)
+    out.push_back({name, static_cast<uint64_t>(counter->Value())});
   return out;
 }
 
@@ -67,7 +72,8 @@ void Core::Forget(const FilePtr& file) {
   {
     std::lock_guard lock(file->save_mu);
     file->saved_seq = UINT64_MAX;  // a Save on its way must not bring the record back
-    if (Status s = index->Remove(file->burst); !s.ok()) log::Error("burst_record_not_removed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+    if (Status s = index->Remove(file->burst); !s.ok())
+      log::Error("burst_record_not_removed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
   }
   PERIGEE_FAILPOINT(burst_forget_before_unlink);
   if (Status s = store->Unlink(file->dir, file->burst); !s.ok() && !s.Is(Code::kNotFound)) {
@@ -85,8 +91,11 @@ void Core::RetireIfUnneeded(const FilePtr& file) {
   {
     std::lock_guard lock(file->mu);
     bool unneeded = file->superseded || file->orphan;
-    if (!unneeded || file->gone || file->busy || file->readers > 0 || file->writers > 0 || file->fills_in_flight > 0) return;
-    if (file->OnlyCopy() && !file->released) return;  // the feed tells when the namespace let go of it, durably
+    if (!unneeded || file->gone || file->busy || file->readers > 0 || file->writers > 0 ||
+        file->fills_in_flight > 0)
+      return;
+    if (file->OnlyCopy() && !file->released)
+      return;  // the feed tells when the namespace let go of it, durably
     if (file->rec.state == wire::BurstState::kFlushing) return;
     file->gone = true;
   }

@@ -1,7 +1,7 @@
 #pragma once
-// Core: what every part of the burst buffer works with: the world (disk, clock, schedulers, namespace, object tier,
-// peers), the files, the counters. Each member is set before Start and constant afterwards; what it points to is
-// thread-safe.
+// Core: what every part of the burst buffer works with: the world (disk, clock, schedulers,
+// namespace, object tier, peers), the files, the counters. Each member is set before Start and
+// constant afterwards; what it points to is thread-safe.
 
 #include <atomic>
 #include <deque>
@@ -26,25 +26,30 @@ namespace perigee::bufferd {
 
 struct Stats {
   explicit Stats(metrics::Registry& registry);
-  metrics::Counter *opens_descriptor, *opens_cached, *creates, *publishes, *publishes_inline, *syncs, *seals, *seal_refusals,
-      *bytes_filled_blobs, *bytes_filled_peer, *bytes_filled_inline, *bytes_flushed, *files_flushed, *flush_failures,
-      *flush_cancelled, *bytes_read_burst, *bytes_written_slow, *evicted_files, *evicted_bytes, *released_files,
-      *corrupt_files, *fell_back, *lost_files, *rewritten_torn;
+  metrics::Counter *opens_descriptor, *opens_cached, *creates, *publishes, *publishes_inline,
+      *syncs, *seals, *seal_refusals, *bytes_filled_blobs, *bytes_filled_peer, *bytes_filled_inline,
+      *bytes_flushed, *files_flushed, *flush_failures, *flush_cancelled, *bytes_read_burst,
+      *bytes_written_slow, *evicted_files, *evicted_bytes, *released_files, *corrupt_files,
+      *fell_back, *lost_files, *rewritten_torn;
   std::vector<wire::NamedCount> Snapshot() const;  // short names, as status shows them
 
  private:
-  metrics::Counter* Make(metrics::Registry& registry, const std::string& name, const std::string& help);
+  metrics::Counter* Make(metrics::Registry& registry, const std::string& name,
+                         const std::string& help);
   std::vector<std::pair<std::string, metrics::Counter*>> all_;
 };
 
-// Reads of what another node's burst buffer holds. kUnavailable: unreachable, or its address is unknown.
+// Reads of what another node's burst buffer holds. kUnavailable: unreachable, or its address is
+// unknown.
 class PeerPort {
  public:
   virtual ~PeerPort() = default;
-  virtual Status Read(wire::NodeId node, const wire::BurstReadRequest& request, MutableBytes out) = 0;
+  virtual Status Read(wire::NodeId node, const wire::BurstReadRequest& request,
+                      MutableBytes out) = 0;
 };
 
-using WriterFactory = std::function<std::unique_ptr<client::BlobWriter>(client::BlobWriter::Options)>;
+using WriterFactory =
+    std::function<std::unique_ptr<client::BlobWriter>(client::BlobWriter::Options)>;
 
 struct Core {
   Clock* clock = nullptr;
@@ -66,10 +71,11 @@ struct Core {
 
   // Stores the file's record. Later states are never overwritten by earlier ones.
   Status Save(const FilePtr& file, Durable durable = Durable::kNo);
-  // `gone` must be set. Out of the table, the index and the store. Failures are logged: the start's scan finds leftovers.
+  // `gone` must be set. Out of the table, the index and the store. Failures are logged: the start's
+  // scan finds leftovers.
   void Forget(const FilePtr& file);
-  // Removes the file when nothing of it is needed any more: no handles, and superseded or orphaned without being the
-  // only copy. Called after each change that may have made it so.
+  // Removes the file when nothing of it is needed any more: no handles, and superseded or orphaned
+  // without being the only copy. Called after each change that may have made it so.
   void RetireIfUnneeded(const FilePtr& file);
   // The name a person knows a file by, as far as this node can tell.
   static std::string NameOf(const BurstFile& file);
@@ -83,11 +89,13 @@ struct Core {
 
 // The namespace or a peer could not be asked: try later. Everything else is an answer.
 inline bool IsAway(const Status& s) {
-  return s.Is(Code::kUnavailable) || s.Is(Code::kDeadlineExceeded) || s.Is(Code::kBusy) || s.Is(Code::kCancelled);
+  return s.Is(Code::kUnavailable) || s.Is(Code::kDeadlineExceeded) || s.Is(Code::kBusy) ||
+         s.Is(Code::kCancelled);
 }
 inline bool IsGone(const Status& s) { return s.Is(Code::kStale) || s.Is(Code::kNotFound); }
 inline bool IsOurs(const Core& core, const wire::Layout& layout, wire::BurstId burst) {
-  return layout.kind == wire::LayoutKind::kBurst && layout.node == core.node && layout.burst == burst;
+  return layout.kind == wire::LayoutKind::kBurst && layout.node == core.node &&
+         layout.burst == burst;
 }
 inline bool IsWriter(const Core& core, const wire::Record& record, wire::BurstId burst) {
   return record.writer && record.writer->node == core.node && record.writer->burst == burst;

@@ -37,22 +37,30 @@ Status Engine::Build() {
   publisher_ = std::make_unique<Publisher>(core_, [this](const FilePtr& f) { syncer_->Add(f); });
   syncer_ = std::make_unique<Syncer>(core_, [](const FilePtr&) {});
   sealer_ = std::make_unique<Sealer>(core_, *publisher_, [this](const FilePtr& f) { OnSealed(f); });
-  flusher_ = std::make_unique<Flusher>(core_, options_.flush, [this](const FilePtr& f) { sealer_->Queue(f); });
+  flusher_ = std::make_unique<Flusher>(core_, options_.flush,
+                                       [this](const FilePtr& f) { sealer_->Queue(f); });
   evictor_ = std::make_unique<Evictor>(core_);
   PERIGEE_ASSIGN(budget_, Budget::Create(core_, options_.budget, [this] {
-    if (!budget_) return;  // its first look, while it is being made
-    evictor_->Wake();
-    flusher_->ForceOldest();
-  }));
+                   if (!budget_) return;  // its first look, while it is being made
+                   evictor_->Wake();
+                   flusher_->ForceOldest();
+                 }));
   evictor_->SetBudget(budget_.get());
   filler_ = std::make_unique<Filler>(core_, [this](const FilePtr& f) { syncer_->Add(f); });
   filler_->SetBudget(budget_.get());
-  recovery_ = std::make_unique<Recovery>(
-      core_, Recovery::Parts{.publisher = publisher_.get(), .sealer = sealer_.get(), .flusher = flusher_.get(), .syncer = syncer_.get()});
+  recovery_ = std::make_unique<Recovery>(core_, Recovery::Parts{.publisher = publisher_.get(),
+                                                                .sealer = sealer_.get(),
+                                                                .flusher = flusher_.get(),
+                                                                .syncer = syncer_.get()});
   opener_ = std::make_unique<Opener>(
-      core_, Opener::Parts{.publisher = publisher_.get(), .sealer = sealer_.get(), .flusher = flusher_.get(), .filler = filler_.get(),
-                           .budget = budget_.get(), .reconcile = [this](const FilePtr& f) { return recovery_->Reconcile(f); },
-                           .lost = [this](const wire::Record& r) { recovery_->Lost(r); }});
+      core_,
+      Opener::Parts{.publisher = publisher_.get(),
+                    .sealer = sealer_.get(),
+                    .flusher = flusher_.get(),
+                    .filler = filler_.get(),
+                    .budget = budget_.get(),
+                    .reconcile = [this](const FilePtr& f) { return recovery_->Reconcile(f); },
+                    .lost = [this](const wire::Record& r) { recovery_->Lost(r); }});
   feed_ = std::make_unique<ReleaseFeed>(core_, *recovery_, deps_.poll);
   return Status::Ok();
 }
@@ -77,9 +85,14 @@ void Engine::PollBudget() {
   bool active = false;
   for (const FilePtr& file : table_->All()) {
     std::lock_guard lock(file->mu);
-    if (file->writers > 0 || file->fills_in_flight > 0) { active = true; break; }
+    if (file->writers > 0 || file->fills_in_flight > 0) {
+      active = true;
+      break;
+    }
   }
-  (void)core_.work->PostAfter(active || budget_->Low() ? options_.budget_poll : 10 * options_.budget_poll, [this] { PollBudget(); });
+  (void)core_.work->PostAfter(
+      active || budget_->Low() ? options_.budget_poll : 10 * options_.budget_poll,
+      [this] { PollBudget(); });
 }
 
 void Engine::OnSealed(const FilePtr& file) {
@@ -87,14 +100,16 @@ void Engine::OnSealed(const FilePtr& file) {
   // The linger is when the checksums are made; a flush that comes first makes them itself.
   Status posted = core_.work->Post([this, file] {
     Status s = sealer_->Checksum(file);
-    if (!s.ok() && !s.Is(Code::kConflict) && !s.Is(Code::kNotFound)) log::Warn("checksums_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+    if (!s.ok() && !s.Is(Code::kConflict) && !s.Is(Code::kNotFound))
+      log::Warn("checksums_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
   });
   posted.Ignore();
 }
 
 Status Engine::Fsync(const FilePtr& file, Durability durability, Nanos deadline) {
   if (durability == Durability::kUnsynced) return publisher_->Publish(file, false);
-  if (durability == Durability::kPartner) return Status(Code::kUnimplemented, "partner copies are not there yet");
+  if (durability == Durability::kPartner)
+    return Status(Code::kUnimplemented, "partner copies are not there yet");
   PERIGEE_TRY(publisher_->Publish(file, true));
   while (durability == Durability::kObject) {
     bool open;
@@ -104,12 +119,16 @@ Status Engine::Fsync(const FilePtr& file, Durability durability, Nanos deadline)
       open = file->Unsealed();
     }
     Status s;
-    if (open) s = flusher_->FlushOpen(file);
-    else flusher_->Force(file);
+    if (open)
+      s = flusher_->FlushOpen(file);
+    else
+      flusher_->Force(file);
     if (open && s.ok()) continue;
     if (!s.ok() && !s.Is(Code::kConflict) && !IsAway(s)) return s;
     Nanos left = deadline - core_.clock->Monotonic();
-    if (left <= 0 || core_.stopping) return Status(Code::kDeadlineExceeded, "not in the object tier in time: " + (s.ok() ? "waiting" : s.message()));
+    if (left <= 0 || core_.stopping)
+      return Status(Code::kDeadlineExceeded,
+                    "not in the object tier in time: " + (s.ok() ? "waiting" : s.message()));
     table_->WaitProgress(std::min<Nanos>(left, 100 * kMillisecond));
     // Written between publish and copy: another publish, then.
     if (s.Is(Code::kConflict)) PERIGEE_TRY(publisher_->Publish(file, true));

@@ -1,9 +1,11 @@
 #pragma once
-// Engine: the burst buffer without its doors: every part, wired, over the world it is given. bufferd's server puts the
-// RPC door in front; tests put a namespace fake and a manual scheduler behind.
+// Engine: the burst buffer without its doors: every part, wired, over the world it is given.
+// bufferd's server puts the RPC door in front; tests put a namespace fake and a manual scheduler
+// behind.
 //
-// Start loads the store and begins the background work; nothing is served before. Stop lets no new work begin; the
-// schedulers are stopped by their owner afterwards, before the engine goes. Thread-safe between the two.
+// Start loads the store and begins the background work; nothing is served before. Stop lets no new
+// work begin; the schedulers are stopped by their owner afterwards, before the engine goes.
+// Thread-safe between the two.
 
 #include <memory>
 #include <string>
@@ -38,12 +40,12 @@ struct EngineDeps {
   Scheduler* work = nullptr;
   Scheduler* fill = nullptr;
   Scheduler* flush = nullptr;
-  Scheduler* poll = nullptr;       // the release feed's long poll
+  Scheduler* poll = nullptr;  // the release feed's long poll
   BurstIndex* index = nullptr;
   client::MetaClient* meta = nullptr;
   client::BlobReader* blobs = nullptr;
   WriterFactory make_writer;
-  PeerPort* peers = nullptr;       // null: no other nodes
+  PeerPort* peers = nullptr;  // null: no other nodes
   metrics::Registry* metrics = nullptr;
 };
 
@@ -67,7 +69,8 @@ class Engine {
   StoreDir& store() { return *store_; }
 
   Status Publish(const FilePtr& file) { return publisher_->Publish(file, false); }
-  // Returns when the class is reached: kLocal syncs here, kObject waits for the object tier. kPartner: kUnimplemented.
+  // Returns when the class is reached: kLocal syncs here, kObject waits for the object tier.
+  // kPartner: kUnimplemented.
   Status Fsync(const FilePtr& file, wire::Durability durability, Nanos deadline);
   // The slowed path of writers while space is short.
   Status Write(const FilePtr& file, uint64_t offset, ConstBytes data, Nanos deadline);

@@ -11,7 +11,8 @@ void Evictor::Wake() {
 
 void Evictor::Run() {
   armed_ = false;
-  uint64_t bytes = tiers::BytesToEvict(budget_->used_bytes(), tiers::WatermarksOf(budget_->budget_bytes()), budget_->ShortBytes());
+  uint64_t bytes = tiers::BytesToEvict(
+      budget_->used_bytes(), tiers::WatermarksOf(budget_->budget_bytes()), budget_->ShortBytes());
   if (bytes == 0) return;
   std::vector<tiers::EvictCandidate> candidates;
   for (const FilePtr& file : core_.table->All()) {
@@ -27,7 +28,6 @@ void Evictor::Run() {
       (void)Evict(file, &why);
     }
   }
-  core_.table->NotifyProgress();
 }
 
 bool Evictor::Evict(const FilePtr& file, std::string* why) {

@@ -1,7 +1,8 @@
 #pragma once
-// Evictor: drops clean burst files, by unlink only, when the budget asks (used longest ago first) or on command. What is
-// not in the object tier, pinned, open for writing, or being fetched stays. Readers of a whole file keep their
-// descriptors; its space comes back when the last is closed. Thread-safe.
+// Evictor: drops clean burst files, by unlink only, when the budget asks (used longest ago first)
+// or on command. What is not in the object tier, pinned, open for writing, or being fetched stays.
+// Readers of a whole file keep their descriptors; its space comes back when the last is closed.
+// Thread-safe.
 
 #include <string>
 

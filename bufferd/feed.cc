@@ -22,8 +22,10 @@ void ReleaseFeed::Loop() {
   if (core_.stopping) return;
   bool ok = Step(pending_.empty() ? kWaitMs : kWaitDurableMs);
   if (core_.stopping) return;
-  if (ok) poll_->Post([this] { Loop(); }).Ignore();
-  else (void)poll_->PostAfter(kAwayRetry, [this] { Loop(); });
+  if (ok)
+    poll_->Post([this] { Loop(); }).Ignore();
+  else
+    (void)poll_->PostAfter(kAwayRetry, [this] { Loop(); });
 }
 
 // Where to read on from: the stored position, else now (everything older is found by reconciling).
@@ -39,22 +41,36 @@ bool ReleaseFeed::Begin() {
   next_ = now->visible;
   recovery_.FlagAll();
   recovery_.ReconcileAll();
+  // What is being written is not flagged, but may have been released as well.
+  for (const FilePtr& file : core_.table->All()) {
+    {
+      std::lock_guard lock(file->mu);
+      if (file->needs_reconcile) continue;
+    }
+    Status s = recovery_.Released(file, Recovery::Release::kMaybe);
+    if (s.ok()) continue;
+    next_.reset();
+    return false;
+  }
   return true;
 }
 
 bool ReleaseFeed::Step(uint32_t wait_ms) {
   if (!next_ && !Begin()) return false;
-  auto reply = core_.meta->Feed({.after = *next_, .limit = 1024, .wait_ms = wait_ms, .released_for = core_.node});
+  auto reply = core_.meta->Feed(
+      {.after = *next_, .limit = 1024, .wait_ms = wait_ms, .released_for = core_.node});
   if (!reply.ok()) {
     if (!reply.status().Is(Code::kResync)) return false;
     log::Warn("feed_lost", {{"effect", "every burst file is checked against the namespace"}});
     pending_.clear();
     next_.reset();
-    if (Status s = core_.index->PutValue(kPositionName, "", Durable::kNo); !s.ok()) log::Error("feed_position_not_saved", {{"error", s}});
+    if (Status s = core_.index->PutValue(kPositionName, "", Durable::kNo); !s.ok())
+      log::Error("feed_position_not_saved", {{"error", s}});
     return true;
   }
   for (wire::Change& c : reply->changes) {
-    if (c.kind == wire::ChangeKind::kReleasedBurst && c.node == core_.node) pending_.push_back(std::move(c));
+    if (c.kind == wire::ChangeKind::kReleasedBurst && c.node == core_.node)
+      pending_.push_back(std::move(c));
   }
   bool moved = reply->next != *next_;
   next_ = reply->next;
@@ -64,7 +80,8 @@ bool ReleaseFeed::Step(uint32_t wait_ms) {
     PERIGEE_FAILPOINT(burst_feed_before_position);
     std::string value;
     AppendBe64(&value, *next_);
-    if (Status s = core_.index->PutValue(kPositionName, value, Durable::kNo); !s.ok()) log::Error("feed_position_not_saved", {{"error", s}});
+    if (Status s = core_.index->PutValue(kPositionName, value, Durable::kNo); !s.ok())
+      log::Error("feed_position_not_saved", {{"error", s}});
   }
   return ok;
 }
@@ -72,9 +89,10 @@ bool ReleaseFeed::Step(uint32_t wait_ms) {
 bool ReleaseFeed::Apply(uint64_t durable) {
   while (!pending_.empty() && pending_.front().position <= durable) {
     if (FilePtr file = core_.table->Find(pending_.front().burst)) {
-      Status s = recovery_.Released(file);
+      Status s = recovery_.Released(file, Recovery::Release::kDurable);
       if (!s.ok()) {
-        if (!IsAway(s)) log::Error("release_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+        if (!IsAway(s))
+          log::Error("release_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
         return false;
       }
     }

@@ -1,7 +1,7 @@
 #pragma once
-// ReleaseFeed: follows the namespace's change feed for burst files of this node that it released, and frees them once the
-// release is durable. The position is kept in the index; a lost feed makes every file be asked about again.
-// One long poll at a time, on a scheduler of its own. Thread-safe.
+// ReleaseFeed: follows the namespace's change feed for burst files of this node that it released,
+// and frees them once the release is durable. The position is kept in the index; a lost feed makes
+// every file be asked about again. One long poll at a time, on a scheduler of its own. Thread-safe.
 
 #include <deque>
 #include <optional>
@@ -13,7 +13,8 @@ namespace perigee::bufferd {
 
 class ReleaseFeed {
  public:
-  ReleaseFeed(Core& core, Recovery& recovery, Scheduler* poll) : core_(core), recovery_(recovery), poll_(poll) {}
+  ReleaseFeed(Core& core, Recovery& recovery, Scheduler* poll)
+      : core_(core), recovery_(recovery), poll_(poll) {}
   void Start();
   // One poll and what it brought; the loop's body, and the tests'. False: objectd is away.
   bool Step(uint32_t wait_ms);

@@ -44,17 +44,30 @@ Status Filler::Ensure(const FilePtr& file, ByteRange range, Nanos deadline, bool
   ++file->waiting;
   Status outcome;
   while (!file->residency.Readable(range)) {
-    if (file->gone) { outcome = Status(Code::kStale, "burst file was dropped"); break; }
-    if (file->fill_failures != failures) { outcome = file->fill_error; break; }
-    if (!file->source) { outcome = Status(Code::kInternal, "a copy without a source"); break; }
+    if (file->gone) {
+      outcome = Status(Code::kStale, "burst file was dropped");
+      break;
+    }
+    if (file->fill_failures != failures) {
+      outcome = file->fill_error;
+      break;
+    }
+    if (!file->source) {
+      outcome = Status(Code::kInternal, "a copy without a source");
+      break;
+    }
     Start(file, range, piece);
     if (ahead) Start(file, file->fill_goal, kRangeBytes);
     Nanos left = deadline - core_.clock->Monotonic();
-    if (left <= 0) { outcome = Status(Code::kDeadlineExceeded, "content did not arrive in time"); break; }
+    if (left <= 0) {
+      outcome = Status(Code::kDeadlineExceeded, "content did not arrive in time");
+      break;
+    }
     if (file->fill_failures != failures) continue;
     file->changed.WaitFor(lock, left);
   }
-  if (outcome.ok() && ahead && !file->gone && file->source) Start(file, file->fill_goal, kRangeBytes);
+  if (outcome.ok() && ahead && !file->gone && file->source)
+    Start(file, file->fill_goal, kRangeBytes);
   --file->waiting;
   return outcome;
 }
@@ -66,7 +79,8 @@ void Filler::Prefetch(const FilePtr& file) {
   Start(file, file->fill_goal, kRangeBytes);
 }
 
-Status Filler::Fetch(const FilePtr& file, const wire::Version& source, wire::FileId id, ByteRange range, MutableBytes out) {
+Status Filler::Fetch(const FilePtr& file, const wire::Version& source, wire::FileId id,
+                     ByteRange range, MutableBytes out) {
   (void)file;
   switch (source.layout.kind) {
     case LayoutKind::kBlobs:
@@ -74,18 +88,24 @@ Status Filler::Fetch(const FilePtr& file, const wire::Version& source, wire::Fil
       core_.stats->bytes_filled_blobs->Add(static_cast<double>(out.size()));
       return Status::Ok();
     case LayoutKind::kInline: {
-      PERIGEE_ASSIGN(std::string bytes, core_.meta->ReadInline({.id = id, .generation = source.generation}));
-      if (bytes.size() != source.size) return Status(Code::kCorrupt, "inline content has another length than its record");
+      PERIGEE_ASSIGN(std::string bytes,
+                     core_.meta->ReadInline({.id = id, .generation = source.generation}));
+      if (bytes.size() != source.size)
+        return Status(Code::kCorrupt, "inline content has another length than its record");
       std::memcpy(out.data(), bytes.data() + range.begin, out.size());
       core_.stats->bytes_filled_inline->Add(static_cast<double>(out.size()));
       return Status::Ok();
     }
     case LayoutKind::kBurst: {
-      if (core_.peers == nullptr) return Status(Code::kUnavailable, "content is in another node's buffer");
+      if (core_.peers == nullptr)
+        return Status(Code::kUnavailable, "content is in another node's buffer");
       for (size_t at = 0; at < out.size(); at += rdma::kPieceBytesMax) {
         size_t take = std::min(out.size() - at, rdma::kPieceBytesMax);
-        wire::BurstReadRequest q{.burst = source.layout.burst, .id = id, .generation = source.generation,
-                                 .offset = range.begin + at, .length = static_cast<uint32_t>(take)};
+        wire::BurstReadRequest q{.burst = source.layout.burst,
+                                 .id = id,
+                                 .generation = source.generation,
+                                 .offset = range.begin + at,
+                                 .length = static_cast<uint32_t>(take)};
         PERIGEE_TRY(core_.peers->Read(source.layout.node, q, out.subspan(at, take)));
       }
       core_.stats->bytes_filled_peer->Add(static_cast<double>(out.size()));
@@ -102,7 +122,8 @@ Status Filler::Fetch(const FilePtr& file, const wire::Version& source, wire::Fil
 void Filler::Measure(uint64_t bytes, Nanos took) {
   if (bytes < (1 << 20) || took <= 0) return;
   // What this range got, times those beside it: the rate a whole fill would see.
-  double now = static_cast<double>(bytes) * 1e9 / static_cast<double>(took) * std::max<uint32_t>(1, running_);
+  double now = static_cast<double>(bytes) * 1e9 / static_cast<double>(took) *
+               std::max<uint32_t>(1, running_);
   rate_ = static_cast<uint64_t>(0.8 * static_cast<double>(rate_.load()) + 0.2 * now);
 }
 
@@ -114,8 +135,10 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
   {
     std::lock_guard lock(file->mu);
     id = file->rec.id;
-    if (file->gone || !file->source || core_.stopping) s = Status(Code::kCancelled, "burst file was dropped");
-    else source = *file->source;
+    if (file->gone || !file->source || core_.stopping)
+      s = Status(Code::kCancelled, "burst file was dropped");
+    else
+      source = *file->source;
   }
   Nanos began = core_.clock->Monotonic();
   if (s.ok() && budget_ != nullptr) s = budget_->Admit(range.bytes(), began + 10 * kSecond);
@@ -133,7 +156,8 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
     std::lock_guard lock(file->mu);
     file->residency.Set(range, s.ok() ? RangeState::kResident : RangeState::kAbsent);
     // The last range stays in flight until Finish is through: a writer must not come between.
-    whole = s.ok() && !file->gone && file->fills_in_flight == 1 && file->residency.Readable({0, file->rec.size});
+    whole = s.ok() && !file->gone && file->fills_in_flight == 1 &&
+            file->residency.Readable({0, file->rec.size});
     if (!whole) --file->fills_in_flight;
     if (s.ok() && !whole) {
       Start(file, file->fill_goal, kRangeBytes);
@@ -146,8 +170,11 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
     file->changed.NotifyAll();
   }
   --running_;
-  if (s.ok()) Measure(range.bytes(), core_.clock->Monotonic() - began);
-  else if (!core_.stopping) log::Warn("fill_failed", {{"burst", HexEncode64(file->burst)}, {"offset", range.begin}, {"error", s}});
+  if (s.ok())
+    Measure(range.bytes(), core_.clock->Monotonic() - began);
+  else if (!core_.stopping)
+    log::Warn("fill_failed",
+              {{"burst", HexEncode64(file->burst)}, {"offset", range.begin}, {"error", s}});
   if (whole) {
     if (Status finished = Finish(file); !finished.ok()) {
       log::Error("fill_not_recorded", {{"burst", HexEncode64(file->burst)}, {"error", finished}});

@@ -129,19 +129,22 @@ void Flusher::RunOne(wire::BurstId burst) {
     }
     return Pump();
   }
-  Status s = Copy(file, [this, file] { return file->flush_cancel.load() || core_.stopping.load(); });
+  Status s =
+      Copy(file, [this, file] { return file->flush_cancel.load() || core_.stopping.load(); });
   bool removed, changed;
   {
     std::lock_guard lock(file->mu);
     changed = s.Is(Code::kConflict) && !file->flush_cancel && !core_.stopping;
-    if (file->rec.state == BurstState::kFlushing) file->rec.state = changed ? BurstState::kPublished : file->Settled();
+    if (file->rec.state == BurstState::kFlushing)
+      file->rec.state = changed ? BurstState::kPublished : file->Settled();
     if (s.Is(Code::kStale) || s.Is(Code::kNotFound)) file->needs_reconcile = true;
     removed = s.ok() || changed || file->orphan || file->corrupt || IsGone(s) || file->flush_cancel;
     file->flush_cancel = false;
     file->changed.NotifyAll();
   }
   if (!s.ok()) {
-    if (s.Is(Code::kCancelled)) core_.stats->flush_cancelled->Add();
+    if (s.Is(Code::kCancelled))
+      core_.stats->flush_cancelled->Add();
     else {
       core_.stats->flush_failures->Add();
       if (!core_.stopping) log::Warn("flush_failed", {{"burst", HexEncode64(burst)}, {"error", s}});
@@ -149,8 +152,10 @@ void Flusher::RunOne(wire::BurstId burst) {
   }
   {
     std::lock_guard lock(mu_);
-    if (removed) queue_.Done(burst);
-    else queue_.Failed(burst, core_.clock->Monotonic());
+    if (removed)
+      queue_.Done(burst);
+    else
+      queue_.Failed(burst, core_.clock->Monotonic());
   }
   if (changed) on_changed_(file);
   core_.RetireIfUnneeded(file);
@@ -166,7 +171,8 @@ void Flusher::FoundCorrupt(const FilePtr& file, uint64_t block) {
     file->corrupt = true;
     name = Core::NameOf(*file);
   }
-  core_.Report(name + ": block " + std::to_string(block) + " fails its checksum; kept, not flushed");
+  core_.Report(name + ": block " + std::to_string(block) +
+               " fails its checksum; kept, not flushed");
 }
 
 Status Flusher::Copy(const FilePtr& file, const std::function<bool()>& cancelled) {
@@ -185,7 +191,8 @@ Status Flusher::Copy(const FilePtr& file, const std::function<bool()>& cancelled
   }
   if (before.size != size) {
     FoundCorrupt(file, before.size / kCrcBlockBytes);
-    return Status(Code::kCorrupt, "burst file has " + std::to_string(before.size) + " bytes, its record says " + std::to_string(size));
+    return Status(Code::kCorrupt, "burst file has " + std::to_string(before.size) +
+                                      " bytes, its record says " + std::to_string(size));
   }
   // Advice only.
   (void)::posix_fadvise(open->fd(), 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -217,7 +224,9 @@ Status Flusher::Copy(const FilePtr& file, const std::function<bool()>& cancelled
   if (!after.SameContent(before)) {
     return Status(Code::kConflict, "burst file changed while it was copied");
   }
-  if (!check) PERIGEE_TRY(core_.index->PutCrcs(file->burst, {.generation = generation, .size = size, .crcs = crcs.crcs}));
+  if (!check)
+    PERIGEE_TRY(core_.index->PutCrcs(file->burst,
+                                     {.generation = generation, .size = size, .crcs = crcs.crcs}));
   return Commit(file, generation, std::move(object));
 }
 
@@ -253,7 +262,8 @@ void Flusher::CancelAndWait(const FilePtr& file) {
   std::unique_lock lock(file->mu);
   if (file->rec.state == BurstState::kFlushing) {
     file->flush_cancel = true;
-    file->changed.Wait(lock, [&] { return file->rec.state != BurstState::kFlushing || file->gone; });
+    file->changed.Wait(lock,
+                       [&] { return file->rec.state != BurstState::kFlushing || file->gone; });
   }
 }
 
@@ -263,7 +273,8 @@ Status Flusher::FlushOpen(const FilePtr& file) {
   {
     std::lock_guard lock(file->mu);
     if (file->orphan || !file->OnlyCopy()) return Status::Ok();
-    if (file->rec.home != Home::kBurst || !file->rec.registered) return Status(Code::kUnavailable, "not registered yet");
+    if (file->rec.home != Home::kBurst || !file->rec.registered)
+      return Status(Code::kUnavailable, "not registered yet");
     if (file->rec.state == BurstState::kFlushing) return Status(Code::kConflict, "being flushed");
   }
   Status s = Copy(file, [this] { return core_.stopping.load(); });

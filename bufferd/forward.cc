@@ -23,33 +23,42 @@ void Forward::Register(rdma::Router* router, Scheduler* pool) {
   Add<wire::XattrRequest>(router, pool, Method::kMetaRemoveXattr);
   Add<wire::Empty>(router, pool, Method::kMetaStatFs);
   // These carry no caller to check: for the mount, the CLI and root only.
-  for (Method m : {Method::kMetaSync, Method::kMetaReadInline, Method::kMetaGetExtents, Method::kMetaCreateBucket}) AddTrusted(router, pool, m);
+  for (Method m : {Method::kMetaSync, Method::kMetaReadInline, Method::kMetaGetExtents,
+                   Method::kMetaCreateBucket})
+    AddTrusted(router, pool, m);
 }
 
 template <class Request>
 void Forward::Add(rdma::Router* router, Scheduler* pool, Method method) {
-  router->AddRaw(method, rdma::Access::kAnyone, pool, [this, method](rdma::Context& ctx, std::string_view header) -> Result<std::string> {
-    if (Trusted(ctx.peer)) return Send(ctx, method, std::string(header));
-    PERIGEE_ASSIGN(Request q, wire::Decode<Request>(header));
-    if constexpr (requires { q.caller; }) q.caller = client::StampCaller(ctx.peer, q.caller);
-    if constexpr (std::is_same_v<Request, wire::MakeRequest>) {
-      q.uid = ctx.peer.uid;
-      q.gid = ctx.peer.gid;
-    }
-    return Send(ctx, method, wire::Encode(q));
-  });
+  router->AddRaw(
+      method, rdma::Access::kAnyone, pool,
+      [this, method](rdma::Context& ctx, std::string_view header) -> Result<std::string> {
+        if (Trusted(ctx.peer)) return Send(ctx, method, std::string(header));
+        PERIGEE_ASSIGN(Request q, wire::Decode<Request>(header));
+        if constexpr (requires { q.caller; }) q.caller = client::StampCaller(ctx.peer, q.caller);
+        if constexpr (std::is_same_v<Request, wire::MakeRequest>) {
+          q.uid = ctx.peer.uid;
+          q.gid = ctx.peer.gid;
+        }
+        return Send(ctx, method, wire::Encode(q));
+      });
 }
 
 void Forward::AddTrusted(rdma::Router* router, Scheduler* pool, Method method) {
-  router->AddRaw(method, rdma::Access::kAnyone, pool, [this, method](rdma::Context& ctx, std::string_view header) -> Result<std::string> {
-    if (!Trusted(ctx.peer)) return Status(Code::kPermissionDenied, "this is for root and for the user that bufferd runs as");
-    return Send(ctx, method, std::string(header));
-  });
+  router->AddRaw(
+      method, rdma::Access::kAnyone, pool,
+      [this, method](rdma::Context& ctx, std::string_view header) -> Result<std::string> {
+        if (!Trusted(ctx.peer))
+          return Status(Code::kPermissionDenied,
+                        "this is for root and for the user that bufferd runs as");
+        return Send(ctx, method, std::string(header));
+      });
 }
 
 Result<std::string> Forward::Send(rdma::Context& ctx, Method method, std::string header) {
   Nanos left = std::max<Nanos>(kMillisecond, ctx.deadline - engine_.core().clock->Monotonic());
-  PERIGEE_ASSIGN(rdma::Payload payload, meta_.channel().CallAndWait(method, header, ctx.bulk.span(), {.timeout = left}));
+  PERIGEE_ASSIGN(rdma::Payload payload,
+                 meta_.channel().CallAndWait(method, header, ctx.bulk.span(), {.timeout = left}));
   Note(method, header, payload.header);
   ctx.reply_bulk = std::move(payload.bulk);
   return std::move(payload.header);
@@ -63,13 +72,16 @@ void Forward::Note(Method method, std::string_view request, std::string_view rep
   } else if (method == Method::kMetaRename) {
     auto renamed = wire::Decode<wire::RenameReply>(reply);
     auto asked = wire::Decode<wire::RenameRequest>(request);
-    if (renamed.ok() && asked.ok() && renamed->replaced && (asked->flags & wire::kRenameExchange) == 0) engine_.OnUnlinked(*renamed->replaced);
+    if (renamed.ok() && asked.ok() && renamed->replaced &&
+        (asked->flags & wire::kRenameExchange) == 0)
+      engine_.OnUnlinked(*renamed->replaced);
   } else if (method == Method::kMetaSetAttr) {
     auto asked = wire::Decode<wire::SetAttrRequest>(request);
     auto record = wire::Decode<wire::RecordReply>(reply);
     if (!asked.ok() || !record.ok() || !asked->set_mtime) return;
     Status s = engine_.SetMtime(record->record.id, record->record.mtime);
-    if (!s.ok() && !s.Is(Code::kNotFound)) log::Warn("mtime_not_set", {{"file", HexEncode64(record->record.id)}, {"error", s}});
+    if (!s.ok() && !s.Is(Code::kNotFound))
+      log::Warn("mtime_not_set", {{"file", HexEncode64(record->record.id)}, {"error", s}});
   }
 }
 

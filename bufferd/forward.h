@@ -1,7 +1,8 @@
 #pragma once
-// Forward: the namespace calls of local clients, passed to objectd as they are (header and bulk), with the caller stamped
-// from the socket's credentials when the peer is not trusted, and noted here where they concern burst files: an unlinked
-// or replaced file's burst file is freed, a file's new mtime is put on its burst file. Thread-safe after Register.
+// Forward: the namespace calls of local clients, passed to objectd as they are (header and bulk),
+// with the caller stamped from the socket's credentials when the peer is not trusted, and noted
+// here where they concern burst files: an unlinked or replaced file's burst file is freed, a file's
+// new mtime is put on its burst file. Thread-safe after Register.
 
 #include "bufferd/engine.h"
 #include "rdma/rpc.h"

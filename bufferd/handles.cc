@@ -38,7 +38,8 @@ std::vector<Handle> Handles::Disconnect(uint64_t connection) {
   std::lock_guard lock(mu_);
   ended_.insert(connection);
   ended_order_.push_back(connection);
-  // Bounded: an open that takes longer than this many disconnects is cut off by its deadline long before.
+  // Bounded: an open that takes longer than this many disconnects is cut off by its deadline long
+  // before.
   if (ended_order_.size() > kEndedMax) {
     ended_.erase(ended_order_.front());
     ended_order_.pop_front();

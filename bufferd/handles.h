@@ -1,6 +1,7 @@
 #pragma once
-// Handles: the opens of local clients, each belonging to the connection it was made on. Numbers are never used twice, also
-// across restarts (they begin at random), so a stale one is told apart. Thread-safe.
+// Handles: the opens of local clients, each belonging to the connection it was made on. Numbers are
+// never used twice, also across restarts (they begin at random), so a stale one is told apart.
+// Thread-safe.
 
 #include <cstdint>
 #include <deque>

@@ -18,7 +18,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (*outcome == Options::Outcome::kDone) return 0;
-  log::Configure("bufferd", log::Level::kInfo, options.log_format == "json" ? log::Format::kJson : log::Format::kText);
+  log::Configure("bufferd", log::Level::kInfo,
+                 options.log_format == "json" ? log::Format::kJson : log::Format::kText);
   StopWithParent();
   if (Status armed = failpoint::ArmFromEnvironment(); !armed.ok()) {
     std::fprintf(stderr, "perigee-bufferd: %s\n", armed.message().c_str());

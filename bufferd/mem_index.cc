@@ -3,15 +3,26 @@
 namespace perigee::bufferd {
 namespace {
 
-std::string RecordKey(wire::BurstId burst) { std::string k = "r"; AppendBe64(&k, burst); return k; }
-std::string CrcsKey(wire::BurstId burst) { std::string k = "c"; AppendBe64(&k, burst); return k; }
+std::string RecordKey(wire::BurstId burst) {
+  std::string k = "r";
+  AppendBe64(&k, burst);
+  return k;
+}
+std::string CrcsKey(wire::BurstId burst) {
+  std::string k = "c";
+  AppendBe64(&k, burst);
+  return k;
+}
 
 }  // namespace
 
 Status MemIndex::Put(const BurstRecord& record, Durable durable) {
   std::lock_guard lock(mu_);
   now_[RecordKey(record.burst)] = EncodeRecord(record);
-  if (durable == Durable::kYes) { synced_ = now_; ++syncs_; }
+  if (durable == Durable::kYes) {
+    synced_ = now_;
+    ++syncs_;
+  }
   return Status::Ok();
 }
 
@@ -31,14 +42,18 @@ Status MemIndex::PutCrcs(wire::BurstId burst, const BurstCrcs& crcs) {
 Result<BurstCrcs> MemIndex::GetCrcs(wire::BurstId burst) {
   std::lock_guard lock(mu_);
   auto it = now_.find(CrcsKey(burst));
-  if (it == now_.end()) return Status(Code::kNotFound, "no checksums of burst file " + HexEncode64(burst));
+  if (it == now_.end())
+    return Status(Code::kNotFound, "no checksums of burst file " + HexEncode64(burst));
   return DecodeCrcs(it->second);
 }
 
 Status MemIndex::PutValue(const std::string& name, const std::string& value, Durable durable) {
   std::lock_guard lock(mu_);
   now_["v" + name] = value;
-  if (durable == Durable::kYes) { synced_ = now_; ++syncs_; }
+  if (durable == Durable::kYes) {
+    synced_ = now_;
+    ++syncs_;
+  }
   return Status::Ok();
 }
 

@@ -23,9 +23,14 @@ Status LookAgain() { return Status(Code::kConflict, "the file changed while it w
 
 Home HomeOf(const Core& core, const wire::Version& version) {
   switch (version.layout.kind) {
-    case LayoutKind::kBlobs: case LayoutKind::kCold: return Home::kBlobs;
-    case LayoutKind::kInline: case LayoutKind::kNone: return Home::kInline;
-    case LayoutKind::kBurst: return version.layout.node == core.node ? Home::kBurst : Home::kPeer;
+    case LayoutKind::kBlobs:
+    case LayoutKind::kCold:
+      return Home::kBlobs;
+    case LayoutKind::kInline:
+    case LayoutKind::kNone:
+      return Home::kInline;
+    case LayoutKind::kBurst:
+      return version.layout.node == core.node ? Home::kBurst : Home::kPeer;
   }
   return Home::kBlobs;
 }
@@ -35,8 +40,11 @@ Home HomeOf(const Core& core, const wire::Version& version) {
 Status CheckAccess(const wire::Record& record, const wire::Caller& caller, Access access) {
   if (!caller.enforce || caller.uid == 0) return Status::Ok();
   uint32_t want = access == Access::kRead ? 4 : 6;
-  bool in_group = caller.gid == record.gid || std::find(caller.groups.begin(), caller.groups.end(), record.gid) != caller.groups.end();
-  uint32_t bits = caller.uid == record.uid ? record.mode >> 6 : in_group ? record.mode >> 3 : record.mode;
+  bool in_group = caller.gid == record.gid || std::find(caller.groups.begin(), caller.groups.end(),
+                                                        record.gid) != caller.groups.end();
+  uint32_t bits = caller.uid == record.uid ? record.mode >> 6
+                  : in_group               ? record.mode >> 3
+                                           : record.mode;
   if ((bits & want) == want) return Status::Ok();
   return Status(Code::kPermissionDenied, "the file's mode does not allow this");
 }
@@ -52,16 +60,20 @@ Result<wire::RecordReply> Opener::Resolve(const wire::Caller& caller, const std:
 Result<Opened> Opener::Open(const OpenAsk& ask) {
   for (int look = 0; look < kLooksMax; ++look) {
     if (core_.stopping) return Status(Code::kUnavailable, "bufferd is stopping");
-    Result<wire::RecordReply> found = ask.id != 0 ? core_.meta->GetAttr({.id = ask.id}) : Resolve(ask.caller, ask.path);
+    Result<wire::RecordReply> found =
+        ask.id != 0 ? core_.meta->GetAttr({.id = ask.id}) : Resolve(ask.caller, ask.path);
     if (!found.ok()) {
       if (ask.id != 0 && IsAway(found.status())) return OpenAway(ask, found.status());
       return std::move(found).TakeStatus();
     }
     const wire::Record& record = found->record;
-    if (record.kind == wire::FileKind::kDirectory) return Status(Code::kIsDirectory, "is a directory");
-    if (record.kind != wire::FileKind::kFile) return Status(Code::kInvalidArgument, "not a regular file");
+    if (record.kind == wire::FileKind::kDirectory)
+      return Status(Code::kIsDirectory, "is a directory");
+    if (record.kind != wire::FileKind::kFile)
+      return Status(Code::kInvalidArgument, "not a regular file");
     PERIGEE_TRY(CheckAccess(record, ask.caller, ask.access));
-    Result<Opened> opened = ask.access == Access::kRead ? OpenRead(record, ask) : OpenWrite(record, ask);
+    Result<Opened> opened =
+        ask.access == Access::kRead ? OpenRead(record, ask) : OpenWrite(record, ask);
     if (opened.ok()) {
       opened->access = ask.access;
       core_.stats->opens_descriptor->Add(opened->kind == OpenKind::kDescriptor ? 1 : 0);
@@ -77,7 +89,8 @@ Result<Opened> Opener::Open(const OpenAsk& ask) {
 bool Opener::Serves(const BurstFile& file, const wire::Record& record) const {
   if (file.gone || file.rec.id != record.id) return false;
   if (IsWriter(core_, record, file.burst)) return true;
-  if (file.rec.generation != 0 && !file.rec.registered) return true;  // newer than what the namespace has
+  if (file.rec.generation != 0 && !file.rec.registered)
+    return true;  // newer than what the namespace has
   if (!record.committed) return file.rec.generation == 0 && !file.rec.writing;
   if (IsOurs(core_, record.committed->layout, file.burst)) return true;
   return !file.rec.writing && file.rec.generation == record.committed->generation;
@@ -89,7 +102,8 @@ Result<FilePtr> Opener::ServingFile(const wire::Record& record) {
     std::lock_guard lock(file->mu);
     if (Serves(*file, record)) return file;
   }
-  if (record.committed && record.committed->layout.kind == LayoutKind::kBurst && record.committed->layout.node == core_.node) {
+  if (record.committed && record.committed->layout.kind == LayoutKind::kBurst &&
+      record.committed->layout.node == core_.node) {
     FilePtr named = core_.table->Find(record.committed->layout.burst);
     if (!named) {
       parts_.lost(record);
@@ -148,12 +162,14 @@ Result<Opened> Opener::OpenRead(const wire::Record& record, const OpenAsk& ask) 
   if (!file) {
     BurstTable::Gate gate(*core_.table, record.id);
     PERIGEE_ASSIGN(file, ServingFile(record));
-    if (!file && ask.expect_burst != 0) return Status(Code::kStale, "another burst file serves this file now");
+    if (!file && ask.expect_burst != 0)
+      return Status(Code::kStale, "another burst file serves this file now");
     if (!file) {
       PERIGEE_ASSIGN(file, MakeCopy(record));
     }
   }
-  if (ask.expect_burst != 0 && file->burst != ask.expect_burst) return Status(Code::kStale, "another burst file serves this file now");
+  if (ask.expect_burst != 0 && file->burst != ask.expect_burst)
+    return Status(Code::kStale, "another burst file serves this file now");
   if (!TakeReader(file, record)) return LookAgain();
   Opened opened{.file = file, .record = record};
   uint64_t missing = 0;
@@ -165,9 +181,12 @@ Result<Opened> Opener::OpenRead(const wire::Record& record, const OpenAsk& ask) 
   if (missing != 0) {
     opened.kind = OpenKind::kCached;
     Nanos wait = std::min(ask.wait_fill, ask.deadline - core_.clock->Monotonic());
-    if (tiers::FillFitsWait(missing, parts_.filler->bytes_per_second(), static_cast<uint64_t>(std::max<Nanos>(0, wait) / kMillisecond))) {
-      Status s = parts_.filler->Ensure(file, {0, opened.size}, core_.clock->Monotonic() + wait, false);
-      if (s.ok()) opened.kind = OpenKind::kDescriptor;
+    if (tiers::FillFitsWait(missing, parts_.filler->bytes_per_second(),
+                            static_cast<uint64_t>(std::max<Nanos>(0, wait) / kMillisecond))) {
+      Status s =
+          parts_.filler->Ensure(file, {0, opened.size}, core_.clock->Monotonic() + wait, false);
+      if (s.ok())
+        opened.kind = OpenKind::kDescriptor;
       else if (!s.Is(Code::kDeadlineExceeded)) {
         DropReader(file);
         return s;
@@ -186,20 +205,25 @@ Result<Opened> Opener::OpenRead(const wire::Record& record, const OpenAsk& ask) 
   return opened;
 }
 
-// The namespace cannot be asked. What is wholly here still opens for reading, for those who know the id.
+// The namespace cannot be asked. What is wholly here still opens for reading, for those who know
+// the id.
 Result<Opened> Opener::OpenAway(const OpenAsk& ask, const Status& why) {
   FilePtr file = core_.table->Current(ask.id);
   if (ask.access != Access::kRead || ask.caller.enforce || !file) return why;
   Opened opened{.file = file};
   {
     std::lock_guard lock(file->mu);
-    if (file->gone || file->orphan || !file->Whole() || (ask.expect_burst != 0 && ask.expect_burst != file->burst)) return why;
+    if (file->gone || file->orphan || !file->Whole() ||
+        (ask.expect_burst != 0 && ask.expect_burst != file->burst))
+      return why;
     ++file->readers;
     file->rec.accessed = core_.clock->Wall();
     opened.size = file->rec.size;
     opened.record.id = ask.id;
     opened.record.mtime = file->rec.mtime;
-    wire::Version version{.generation = file->rec.generation, .size = file->rec.size, .mtime = file->rec.mtime,
+    wire::Version version{.generation = file->rec.generation,
+                          .size = file->rec.size,
+                          .mtime = file->rec.mtime,
                           .durability = file->rec.durability};
     opened.record.committed = version;
   }
@@ -215,7 +239,8 @@ Result<FilePtr> Opener::MakeFile(BurstRecord record) {
   return core_.table->Make(std::move(record));
 }
 
-// A burst file for content that is elsewhere: inline bytes are written at once, others are fetched as they are wanted.
+// A burst file for content that is elsewhere: inline bytes are written at once, others are fetched
+// as they are wanted.
 Result<FilePtr> Opener::MakeCopy(const wire::Record& record) {
   BurstRecord rec;
   rec.id = record.id;
@@ -231,10 +256,12 @@ Result<FilePtr> Opener::MakeCopy(const wire::Record& record) {
     rec.home = HomeOf(core_, *version);
     rec.durability = version->durability;
     if (version->layout.kind == LayoutKind::kInline && version->size > 0) {
-      Result<std::string> got = core_.meta->ReadInline({.id = record.id, .generation = version->generation});
+      Result<std::string> got =
+          core_.meta->ReadInline({.id = record.id, .generation = version->generation});
       if (!got.ok()) return IsGone(got.status()) ? LookAgain() : std::move(got).TakeStatus();
       bytes = std::move(*got);
-      if (bytes.size() != version->size) return Status(Code::kCorrupt, "inline content has another length than its record");
+      if (bytes.size() != version->size)
+        return Status(Code::kCorrupt, "inline content has another length than its record");
       core_.stats->bytes_filled_inline->Add(static_cast<double>(bytes.size()));
     }
   }
@@ -274,9 +301,11 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
   BurstTable::Gate gate(*core_.table, record.id);
   PERIGEE_ASSIGN(FilePtr file, ServingFile(record));
   if (record.writer && record.writer->node != core_.node) {
-    return Status(Code::kBusy, "node " + HexEncode64(record.writer->node) + " is writing this file");
+    return Status(Code::kBusy,
+                  "node " + HexEncode64(record.writer->node) + " is writing this file");
   }
-  if (ask.expect_burst != 0 && (!file || file->burst != ask.expect_burst)) return Status(Code::kStale, "another burst file serves this file now");
+  if (ask.expect_burst != 0 && (!file || file->burst != ask.expect_burst))
+    return Status(Code::kStale, "another burst file serves this file now");
   bool fresh = false;
   if (file) {
     bool reconcile;
@@ -292,7 +321,8 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
     }
     fresh = ask.truncate && !written;
   }
-  if (fresh && ask.expect_burst != 0) return Status(Code::kStale, "the file is replaced by O_TRUNC");
+  if (fresh && ask.expect_burst != 0)
+    return Status(Code::kStale, "the file is replaced by O_TRUNC");
   if (fresh || (!file && ask.truncate)) return WriteNew(file, record);
   if (!file) {
     PERIGEE_ASSIGN(file, MakeCopy(record));
@@ -316,7 +346,8 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
 }
 
 // Writing goes on in the same burst file. The caller has it open for reading, so that it stays.
-Result<Opened> Opener::Rewrite(const FilePtr& file, const wire::Record& record, const OpenAsk& ask) {
+Result<Opened> Opener::Rewrite(const FilePtr& file, const wire::Record& record,
+                               const OpenAsk& ask) {
   (void)ask;
   BusyHold hold(file);
   if (!hold.held()) return LookAgain();
@@ -331,8 +362,10 @@ Result<Opened> Opener::Rewrite(const FilePtr& file, const wire::Record& record, 
     open_write = !file->rec.writing;
     journal = open_write && file->rec.generation != 0;
     q.id = file->rec.id;
-    // A generation that the namespace does not have yet has to be registered by its own write, not by this one.
-    if (open_write && file->rec.generation != 0 && !file->rec.registered) return Status(Code::kUnavailable, "an earlier content waits to be registered");
+    // A generation that the namespace does not have yet has to be registered by its own write, not
+    // by this one.
+    if (open_write && file->rec.generation != 0 && !file->rec.registered)
+      return Status(Code::kUnavailable, "an earlier content waits to be registered");
     q.expect_generation = record.committed ? record.committed->generation : 0;
     file->rec.writing = true;
   }
@@ -356,7 +389,8 @@ Result<Opened> Opener::Rewrite(const FilePtr& file, const wire::Record& record, 
       if (open_write && IsAway(s)) file->rec.state = BurstState::kWriting;
     }
     if (open_write && IsAway(s)) parts_.sealer->Queue(file);
-    if (Status saved = core_.Save(file); !saved.ok()) log::Error("burst_record_not_saved", {{"error", saved}});
+    if (Status saved = core_.Save(file); !saved.ok())
+      log::Error("burst_record_not_saved", {{"error", saved}});
     return IsGone(s) ? LookAgain() : s;
   }
   PERIGEE_FAILPOINT(burst_rewrite_after_open);
@@ -393,7 +427,8 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
     }
     if (!registered) PERIGEE_TRY(parts_.publisher->RegisterHeld(before, false));
     if (writing) {
-      Status s = core_.meta->EndWrite({.id = record.id, .node = core_.node, .burst = before->burst}).status();
+      Status s = core_.meta->EndWrite({.id = record.id, .node = core_.node, .burst = before->burst})
+                     .status();
       if (!s.ok()) return IsGone(s) ? LookAgain() : s;
       std::lock_guard lock(before->mu);
       before->rec.writing = false;
@@ -405,8 +440,11 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
   rec.writing = true;
   PERIGEE_ASSIGN(FilePtr file, MakeFile(std::move(rec)));
   PERIGEE_TRY(core_.Save(file));
-  wire::OpenWriteRequest q{.id = record.id, .expect_generation = record.committed ? record.committed->generation : 0,
-                           .node = core_.node, .burst = file->burst, .truncate = true};
+  wire::OpenWriteRequest q{.id = record.id,
+                           .expect_generation = record.committed ? record.committed->generation : 0,
+                           .node = core_.node,
+                           .burst = file->burst,
+                           .truncate = true};
   Result<wire::RecordReply> reply = core_.meta->OpenWrite(q);
   Status s = reply.status();
   if (s.ok() && !reply->record.writer) s = Status(Code::kInternal, "OpenWrite gave no writer");
@@ -436,7 +474,8 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
     std::lock_guard lock(old->mu);
     old->superseded = true;
   }
-  if (Status saved = core_.Save(file); !saved.ok()) log::Error("burst_record_not_saved", {{"error", saved}});
+  if (Status saved = core_.Save(file); !saved.ok())
+    log::Error("burst_record_not_saved", {{"error", saved}});
   return Opened{.file = file, .record = reply->record};
 }
 
@@ -451,17 +490,28 @@ Result<wire::RecordReply> Opener::ParentOf(const CreateAsk& ask, std::string* na
   if (parent.code() != Code::kNotFound || slash == bucket_end) return parent;
   // S3-like: the directories in between are made, the bucket is not.
   PERIGEE_ASSIGN(wire::RecordReply bucket, Resolve(ask.caller, ask.path.substr(0, bucket_end)));
-  return core_.meta->Mkdir({.caller = ask.caller, .parent = bucket.record.id, .name = ask.path.substr(bucket_end + 1, slash - bucket_end - 1),
-                            .mode = 0755, .uid = ask.uid, .gid = ask.gid, .parents = true});
+  return core_.meta->Mkdir({.caller = ask.caller,
+                            .parent = bucket.record.id,
+                            .name = ask.path.substr(bucket_end + 1, slash - bucket_end - 1),
+                            .mode = 0755,
+                            .uid = ask.uid,
+                            .gid = ask.gid,
+                            .parents = true});
 }
 
 Result<Opened> Opener::Create(const CreateAsk& ask) {
-  wire::MakeRequest q{.caller = ask.caller, .parent = ask.parent, .name = ask.name, .mode = ask.mode, .uid = ask.uid, .gid = ask.gid};
+  wire::MakeRequest q{.caller = ask.caller,
+                      .parent = ask.parent,
+                      .name = ask.name,
+                      .mode = ask.mode,
+                      .uid = ask.uid,
+                      .gid = ask.gid};
   if (q.parent == 0) {
     PERIGEE_ASSIGN(wire::RecordReply parent, ParentOf(ask, &q.name));
     q.parent = parent.record.id;
   }
-  PERIGEE_TRY(parts_.budget->Admit(0, std::min(ask.deadline, core_.clock->Monotonic() + 5 * kSecond)));
+  PERIGEE_TRY(
+      parts_.budget->Admit(0, std::min(ask.deadline, core_.clock->Monotonic() + 5 * kSecond)));
   BurstRecord rec;
   rec.state = BurstState::kWriting;
   rec.writing = true;
@@ -476,7 +526,8 @@ Result<Opened> Opener::Create(const CreateAsk& ask) {
   PERIGEE_FAILPOINT(burst_create_after_name);
   if (!reply.ok()) {
     if (IsAway(reply.status())) {
-      // The name may exist now, with this burst file as its writer: found out before it can confuse anybody.
+      // The name may exist now, with this burst file as its writer: found out before it can confuse
+      // anybody.
       {
         std::lock_guard lock(file->mu);
         file->needs_reconcile = true;
@@ -489,9 +540,12 @@ Result<Opened> Opener::Create(const CreateAsk& ask) {
       file->gone = true;
     }
     core_.Forget(file);
-    if (!reply.status().Is(Code::kAlreadyExists) || !ask.replace) return std::move(reply).TakeStatus();
-    OpenAsk again{.caller = ask.caller, .access = Access::kWrite, .truncate = true, .deadline = ask.deadline};
-    PERIGEE_ASSIGN(wire::RecordReply found, core_.meta->Lookup({.caller = ask.caller, .parent = q.parent, .name = q.name}));
+    if (!reply.status().Is(Code::kAlreadyExists) || !ask.replace)
+      return std::move(reply).TakeStatus();
+    OpenAsk again{
+        .caller = ask.caller, .access = Access::kWrite, .truncate = true, .deadline = ask.deadline};
+    PERIGEE_ASSIGN(wire::RecordReply found,
+                   core_.meta->Lookup({.caller = ask.caller, .parent = q.parent, .name = q.name}));
     again.id = found.record.id;
     return Open(again);
   }
@@ -530,8 +584,13 @@ Status Opener::Truncate(const FilePtr& file, uint64_t size) {
   return open->Truncate(size);
 }
 
-Result<FilePtr> Opener::TruncateClosed(const wire::Caller& caller, wire::FileId id, uint64_t size, Nanos deadline) {
-  PERIGEE_ASSIGN(Opened opened, Open({.caller = caller, .id = id, .access = Access::kWrite, .truncate = size == 0, .deadline = deadline}));
+Result<FilePtr> Opener::TruncateClosed(const wire::Caller& caller, wire::FileId id, uint64_t size,
+                                       Nanos deadline) {
+  PERIGEE_ASSIGN(Opened opened, Open({.caller = caller,
+                                      .id = id,
+                                      .access = Access::kWrite,
+                                      .truncate = size == 0,
+                                      .deadline = deadline}));
   Status s = Truncate(opened.file, size);
   if (s.ok()) s = parts_.publisher->Publish(opened.file, false);
   Release(opened.file, Access::kWrite);

@@ -1,11 +1,12 @@
 #pragma once
-// Opener: which burst file serves an open, and the changes that an open makes: creating a file, fetching a copy, taking
-// up writing again, truncating.
+// Opener: which burst file serves an open, and the changes that an open makes: creating a file,
+// fetching a copy, taking up writing again, truncating.
 //
-// Reading: the burst file that holds what the namespace names (or what this node is writing); else a new one, filled from
-// where the content is. Writing: the same burst file again, once `writing v+1 over v` is journaled durably, or a new one
-// for O_TRUNC (the old version stays readable until the publish, and with those who have it open). One opener at a time
-// decides for a file id. What it returns counts as a handle until Release. Thread-safe; blocks.
+// Reading: the burst file that holds what the namespace names (or what this node is writing); else
+// a new one, filled from where the content is. Writing: the same burst file again, once `writing
+// v+1 over v` is journaled durably, or a new one for O_TRUNC (the old version stays readable until
+// the publish, and with those who have it open). One opener at a time decides for a file id. What
+// it returns counts as a handle until Release. Thread-safe; blocks.
 
 #include <string>
 
@@ -59,8 +60,10 @@ class Opener {
     Flusher* flusher = nullptr;
     Filler* filler = nullptr;
     Budget* budget = nullptr;
-    std::function<Status(const FilePtr&)> reconcile;   // for a file loaded at start, before it is written
-    std::function<void(const wire::Record&)> lost;     // the record names a burst file of this node that is not here
+    std::function<Status(const FilePtr&)>
+        reconcile;  // for a file loaded at start, before it is written
+    std::function<void(const wire::Record&)>
+        lost;  // the record names a burst file of this node that is not here
   };
   Opener(Core& core, Parts parts) : core_(core), parts_(std::move(parts)) {}
 
@@ -70,7 +73,8 @@ class Opener {
   // ftruncate through an open for writing.
   Status Truncate(const FilePtr& file, uint64_t size);
   // truncate(2): opens, cuts, publishes, releases.
-  Result<FilePtr> TruncateClosed(const wire::Caller& caller, wire::FileId id, uint64_t size, Nanos deadline);
+  Result<FilePtr> TruncateClosed(const wire::Caller& caller, wire::FileId id, uint64_t size,
+                                 Nanos deadline);
   // By path, through every directory, as `caller`.
   Result<wire::RecordReply> Resolve(const wire::Caller& caller, const std::string& path);
 

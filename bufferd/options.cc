@@ -7,29 +7,39 @@ namespace perigee::bufferd {
 Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, BufferdOptions* b) {
   char host[256] = "node";
   if (::gethostname(host, sizeof host - 1) == 0 && b->node_name.empty()) b->node_name = host;
-  Options o("perigee-bufferd", "Keeps burst files on this node's NVMe, hands them to local clients and flushes them to the object tier.");
+  Options o("perigee-bufferd",
+            "Keeps burst files on this node's NVMe, hands them to local clients and flushes them "
+            "to the object tier.");
   o.AddString("store", &b->store, "directory of the burst files, on the NVMe's file system", "DIR");
   o.AddString("run-dir", &b->run_dir, "directory of the node's sockets", "DIR");
   o.AddString("objectd", &b->objectd, "address of objectd", "ADDRESS");
   o.AddString("secret-file", &b->secret_file, "the cluster secret", "FILE");
   o.AddBytes("budget", &b->budget, "bytes of burst files to keep (0: 80 % of the file system)");
-  o.AddBytes("reserve", &b->reserve, "bytes of the file system to leave free (0: 1 GiB, or 5 % when that is less)");
+  o.AddBytes("reserve", &b->reserve,
+             "bytes of the file system to leave free (0: 1 GiB, or 5 % when that is less)");
   o.AddBytes("memory-limit", &b->memory_limit, "memory to stay within; half of it for transfers");
-  o.AddString("admin-listen", &b->admin_listen, "address of metrics and health; \"none\" for no such door", "ADDR");
-  o.AddString("socket-group", &b->socket_group, "group whose members may connect to the socket", "GROUP");
-  o.AddDuration("flush-linger", &b->flush_linger, "how long a sealed file waits before it is flushed");
+  o.AddString("admin-listen", &b->admin_listen,
+              "address of metrics and health; \"none\" for no such door", "ADDR");
+  o.AddString("socket-group", &b->socket_group, "group whose members may connect to the socket",
+              "GROUP");
+  o.AddDuration("flush-linger", &b->flush_linger,
+                "how long a sealed file waits before it is flushed");
   o.AddCount("flush-parallel", &b->flush_parallel, 1, 64, "files flushed at the same time");
   o.AddString("node-name", &b->node_name, "name of this node in status", "NAME");
   o.AddString("log-format", &b->log_format, "text or json", "FORMAT");
-  o.SetExamples("  perigee-bufferd --store /nvme/perigee --run-dir /run/perigee --objectd local:/run/perigee/objectd.sock \\\n"
-                "                  --secret-file /etc/perigee/secret --budget 800G\n");
+  o.SetExamples(
+      "  perigee-bufferd --store /nvme/perigee --run-dir /run/perigee --objectd "
+      "local:/run/perigee/objectd.sock \\\n"
+      "                  --secret-file /etc/perigee/secret --budget 800G\n");
   PERIGEE_ASSIGN(auto outcome, o.Parse(argc, argv));
   if (outcome == Options::Outcome::kDone) return outcome;
   if (b->store.empty()) return Status(Code::kInvalidArgument, "--store: a directory is needed");
   if (b->run_dir.empty()) return Status(Code::kInvalidArgument, "--run-dir: a directory is needed");
   if (b->objectd.empty()) b->objectd = "local:" + b->run_dir + "/objectd.sock";
-  if (b->log_format != "text" && b->log_format != "json") return Status(Code::kInvalidArgument, "--log-format " + b->log_format + ": text or json");
-  if (b->memory_limit < (128 << 20)) return Status(Code::kInvalidArgument, "--memory-limit: at least 128M");
+  if (b->log_format != "text" && b->log_format != "json")
+    return Status(Code::kInvalidArgument, "--log-format " + b->log_format + ": text or json");
+  if (b->memory_limit < (128 << 20))
+    return Status(Code::kInvalidArgument, "--memory-limit: at least 128M");
   if (b->admin_listen == "none") b->admin_listen.clear();
   return outcome;
 }

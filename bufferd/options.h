@@ -1,5 +1,6 @@
 #pragma once
-// Options of perigee-bufferd: flags, PERIGEE_* environment, /etc/perigee/perigee-bufferd.conf (base/options.h).
+// Options of perigee-bufferd: flags, PERIGEE_* environment, /etc/perigee/perigee-bufferd.conf
+// (base/options.h).
 
 #include <string>
 
@@ -8,16 +9,16 @@
 namespace perigee::bufferd {
 
 struct BufferdOptions {
-  std::string store;            // directory of the burst files; made when absent
-  std::string run_dir;          // its socket is <run_dir>/bufferd.sock
-  std::string objectd;          // "local:/x/run/objectd.sock"
+  std::string store;    // directory of the burst files; made when absent
+  std::string run_dir;  // its socket is <run_dir>/bufferd.sock
+  std::string objectd;  // "local:/x/run/objectd.sock"
   std::string secret_file;
   std::string admin_listen = "127.0.0.1:9011";  // empty: no admin door
-  std::string socket_group;     // name or number: who may connect besides the owner
+  std::string socket_group;                     // name or number: who may connect besides the owner
   std::string log_format = "text";
-  std::string node_name;        // default: the host's name
-  uint64_t budget = 0;          // 0: 80 % of the file system
-  uint64_t reserve = 0;         // 0: 1 GiB, or 5 % of the file system when that is less
+  std::string node_name;  // default: the host's name
+  uint64_t budget = 0;    // 0: 80 % of the file system
+  uint64_t reserve = 0;   // 0: 1 GiB, or 5 % of the file system when that is less
   uint64_t memory_limit = 512 << 20;
   Nanos flush_linger = 2 * kSecond;
   uint64_t flush_parallel = 3;

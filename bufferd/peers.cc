@@ -9,9 +9,11 @@ Result<std::shared_ptr<rdma::Channel>> RpcPeers::ChannelOf(wire::NodeId node) {
     std::lock_guard lock(mu_);
     if (auto it = channels_.find(node); it != channels_.end()) return it->second;
   }
-  auto where = rdma::Call<wire::GetNodeReply>(*objectd_, wire::Method::kMetaGetNode, wire::GetNodeRequest{.node = node});
+  auto where = rdma::Call<wire::GetNodeReply>(*objectd_, wire::Method::kMetaGetNode,
+                                              wire::GetNodeRequest{.node = node});
   if (!where.ok()) {
-    return Status(Code::kUnavailable, "the address of node " + HexEncode64(node) + " is not known: " + where.status().message());
+    return Status(Code::kUnavailable, "the address of node " + HexEncode64(node) +
+                                          " is not known: " + where.status().message());
   }
   PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, transport_->Connect(where->address));
   std::lock_guard lock(mu_);
@@ -29,7 +31,8 @@ Status RpcPeers::Read(wire::NodeId node, const wire::BurstReadRequest& request, 
     }
     return std::move(reply).TakeStatus();
   }
-  if (reply->bulk.size() != out.size()) return Status(Code::kCorrupt, "a node answered with fewer bytes than asked for");
+  if (reply->bulk.size() != out.size())
+    return Status(Code::kCorrupt, "a node answered with fewer bytes than asked for");
   std::memcpy(out.data(), reply->bulk.data(), out.size());
   return Status::Ok();
 }

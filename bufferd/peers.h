@@ -1,6 +1,6 @@
 #pragma once
-// RpcPeers: reads of other nodes' burst buffers by RPC. A node's address is asked of objectd (kMetaGetNode) and kept until
-// a read fails. Thread-safe.
+// RpcPeers: reads of other nodes' burst buffers by RPC. A node's address is asked of objectd
+// (kMetaGetNode) and kept until a read fails. Thread-safe.
 
 #include <map>
 #include <memory>

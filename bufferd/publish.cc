@@ -34,7 +34,8 @@ Result<Publisher::Content> Publisher::Look(const FilePtr& file, File& open) cons
   PERIGEE_ASSIGN(c.stat, StoreDir::Stat(open));
   for (int attempt = 0; attempt < 8 && c.stat.size <= core_.inline_bytes_max; ++attempt) {
     c.bytes.resize(c.stat.size);
-    PERIGEE_ASSIGN(size_t got, open.ReadAt(0, {reinterpret_cast<uint8_t*>(c.bytes.data()), c.bytes.size()}));
+    PERIGEE_ASSIGN(size_t got,
+                   open.ReadAt(0, {reinterpret_cast<uint8_t*>(c.bytes.data()), c.bytes.size()}));
     PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(open));
     if (got == c.bytes.size() && after.SameContent(c.stat)) {
       c.is_inline = true;
@@ -49,7 +50,9 @@ Result<Publisher::Content> Publisher::Look(const FilePtr& file, File& open) cons
 Status Publisher::SyncBytes(const FilePtr& file, File& open) {
   {
     std::lock_guard lock(file->mu);
-    if (file->sync_failed) return Status(Code::kIo, "an earlier sync of this burst file failed; its content is uncertain");
+    if (file->sync_failed)
+      return Status(Code::kIo,
+                    "an earlier sync of this burst file failed; its content is uncertain");
   }
   PERIGEE_FAILPOINT_STATUS(burst_fsync_before_data);
   Status s = open.SyncData();
@@ -81,8 +84,10 @@ Status Publisher::PublishHeld(const FilePtr& file, bool sync) {
     }
     return sync ? MakeDurableHeld(file, *open) : Status::Ok();
   }
-  // Not the writer (fsync through a reader's handle): what it may have changed is found by the seal.
-  if (!was.writing) return sync && was.generation != 0 ? MakeDurableHeld(file, *open) : Status::Ok();
+  // Not the writer (fsync through a reader's handle): what it may have changed is found by the
+  // seal.
+  if (!was.writing)
+    return sync && was.generation != 0 ? MakeDurableHeld(file, *open) : Status::Ok();
   if (sync && !content.is_inline) PERIGEE_TRY(SyncBytes(file, *open));
   {
     std::lock_guard lock(file->mu);
@@ -101,7 +106,8 @@ Status Publisher::PublishHeld(const FilePtr& file, bool sync) {
     rec.resident_synced = false;
     file->source.reset();
     file->residency.Clear();
-    file->residency.Set({0, rec.size}, content.is_inline ? RangeState::kResident : RangeState::kDirty);
+    file->residency.Set({0, rec.size},
+                        content.is_inline ? RangeState::kResident : RangeState::kDirty);
     file->SetAllocated(content.stat.allocated);
   }
   PERIGEE_FAILPOINT_STATUS(burst_publish_before_journal);
@@ -129,8 +135,8 @@ Result<bool> Publisher::AlreadyCommitted(const FilePtr& file) {
   BurstRecord& rec = file->rec;
   const auto& committed = reply.record.committed;
   bool ours = IsWriter(core_, reply.record, file->burst);
-  if (committed && committed->generation == rec.generation && committed->size == rec.size && committed->mtime == rec.mtime &&
-      (ours || IsOurs(core_, committed->layout, file->burst))) {
+  if (committed && committed->generation == rec.generation && committed->size == rec.size &&
+      committed->mtime == rec.mtime && (ours || IsOurs(core_, committed->layout, file->burst))) {
     rec.writer_generation = ours ? reply.record.writer->generation : rec.generation + 1;
     return true;
   }
@@ -142,7 +148,8 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
   bool unknown;
   {
     std::lock_guard lock(file->mu);
-    if (file->rec.registered || file->orphan || file->gone || file->rec.generation == 0) return Status::Ok();
+    if (file->rec.registered || file->orphan || file->gone || file->rec.generation == 0)
+      return Status::Ok();
     unknown = file->maybe_committed;
   }
   bool committed = false;
@@ -173,12 +180,14 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
     q.sync = sync;
     if (q.has_inline) {
       bytes.resize(rec.size);
-      PERIGEE_ASSIGN(size_t got, open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+      PERIGEE_ASSIGN(size_t got,
+                     open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
       changed_since = got != rec.size || Crc32c(AsBytes(bytes)) != rec.inline_crc;
     }
   }
   if (changed_since) {
-    // Written again meanwhile: as a burst layout the generation is whatever the file holds, and the next publish is exact.
+    // Written again meanwhile: as a burst layout the generation is whatever the file holds, and the
+    // next publish is exact.
     std::lock_guard lock(file->mu);
     file->rec.home = Home::kBurst;
     q.has_inline = false;
@@ -187,7 +196,8 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
   if (!committed) {
     Status s = core_.meta->Publish(q, AsBytes(bytes)).status();
     if (s.Is(Code::kTooLarge) && q.has_inline) {
-      core_.inline_bytes_max = std::min(core_.inline_bytes_max.load(), q.size == 0 ? 0 : q.size - 1);
+      core_.inline_bytes_max =
+          std::min(core_.inline_bytes_max.load(), q.size == 0 ? 0 : q.size - 1);
       q.has_inline = false;
       {
         std::lock_guard lock(file->mu);
@@ -197,7 +207,9 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
     }
     if (IsGone(s)) {
       Status exists = core_.meta->GetAttr({.id = q.id}).status();
-      if (exists.ok()) return Status(Code::kIo, "the namespace refused the content: another writer took over: " + s.message());
+      if (exists.ok())
+        return Status(Code::kIo, "the namespace refused the content: another writer took over: " +
+                                     s.message());
       if (!IsGone(exists)) return exists;
       Orphan(file);
       return Status::Ok();
@@ -219,7 +231,8 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
     file->maybe_committed = false;
     rec.writer_generation = std::max(rec.writer_generation, rec.generation + 1);
     if (rec.home == Home::kInline && sync && !committed) rec.durability = Durability::kObject;
-    unsynced = rec.durability == Durability::kUnsynced || (rec.home == Home::kInline && rec.durability != Durability::kObject);
+    unsynced = rec.durability == Durability::kUnsynced ||
+               (rec.home == Home::kInline && rec.durability != Durability::kObject);
     before = std::move(file->predecessor);
     file->predecessor.reset();
   }
@@ -241,8 +254,12 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
     home = file->rec.home;
     durability = file->rec.durability;
     registered = file->rec.registered;
-    q = {.id = file->rec.id, .node = core_.node, .burst = file->burst, .generation = file->rec.generation,
-         .durability = Durability::kLocal, .sync = true};
+    q = {.id = file->rec.id,
+         .node = core_.node,
+         .burst = file->burst,
+         .generation = file->rec.generation,
+         .durability = Durability::kLocal,
+         .sync = true};
   }
   if (home == Home::kBlobs || home == Home::kPeer || durability >= Durability::kLocal) {
     if (home != Home::kBurst || !registered) return Status::Ok();
@@ -289,7 +306,8 @@ uint64_t Publisher::waiting() const {
   uint64_t n = 0;
   for (const FilePtr& f : core_.table->All()) {
     std::lock_guard lock(f->mu);
-    if (!f->rec.registered && f->rec.generation != 0 && !f->orphan && !f->gone && f->rec.id != 0) ++n;
+    if (!f->rec.registered && f->rec.generation != 0 && !f->orphan && !f->gone && f->rec.id != 0)
+      ++n;
   }
   return n;
 }
@@ -301,18 +319,22 @@ void Publisher::RegisterLater() {
     if (core_.stopping) return;
     std::vector<FilePtr> all = core_.table->All();
     // In the order they were made, which burst ids tell.
-    std::sort(all.begin(), all.end(), [](const FilePtr& a, const FilePtr& b) { return a->burst < b->burst; });
+    std::sort(all.begin(), all.end(),
+              [](const FilePtr& a, const FilePtr& b) { return a->burst < b->burst; });
     bool left = false;
     for (const FilePtr& f : all) {
       {
         std::lock_guard lock(f->mu);
-        if (f->rec.registered || f->rec.generation == 0 || f->orphan || f->gone || f->needs_reconcile) continue;
+        if (f->rec.registered || f->rec.generation == 0 || f->orphan || f->gone ||
+            f->needs_reconcile)
+          continue;
       }
       BusyHold hold(f);
       if (!hold.held()) continue;
       Status s = RegisterHeld(f, false);
       if (s.ok()) {
-        if (Status saved = core_.Save(f); !saved.ok()) log::Error("burst_record_not_saved", {{"error", saved}});
+        if (Status saved = core_.Save(f); !saved.ok())
+          log::Error("burst_record_not_saved", {{"error", saved}});
         continue;
       }
       left = true;

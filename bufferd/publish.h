@@ -1,11 +1,12 @@
 #pragma once
 // Publisher: makes what a burst file holds now the committed content of its file.
 //
-// Each publish is a new generation: journaled here first, then committed by objectd, visible at every door on return.
-// Nothing happens when the file did not change since the last one. Up to the inline limit the bytes travel in the call.
-// With `sync` the content is durable on return: inline bytes in the namespace (kObject), others here (kLocal: data, name
-// and record synced before the commit). While objectd is away the generation stays journaled, is registered later, and
-// the call succeeds; a file whose id is gone is published nowhere, which is fine too. Thread-safe; blocks.
+// Each publish is a new generation: journaled here first, then committed by objectd, visible at
+// every door on return. Nothing happens when the file did not change since the last one. Up to the
+// inline limit the bytes travel in the call. With `sync` the content is durable on return: inline
+// bytes in the namespace (kObject), others here (kLocal: data, name and record synced before the
+// commit). While objectd is away the generation stays journaled, is registered later, and the call
+// succeeds; a file whose id is gone is published nowhere, which is fine too. Thread-safe; blocks.
 
 #include <functional>
 #include <string>
@@ -17,12 +18,14 @@ namespace perigee::bufferd {
 class Publisher {
  public:
   // on_unsynced: the content is committed but not durable; the syncer takes it from there.
-  Publisher(Core& core, std::function<void(const FilePtr&)> on_unsynced) : core_(core), on_unsynced_(std::move(on_unsynced)) {}
+  Publisher(Core& core, std::function<void(const FilePtr&)> on_unsynced)
+      : core_(core), on_unsynced_(std::move(on_unsynced)) {}
 
   Status Publish(const FilePtr& file, bool sync);
   // The caller has BusyHold, and the namespace's writer is this file.
   Status PublishHeld(const FilePtr& file, bool sync);
-  // Tells the namespace of a journaled generation that it does not have. ok: done or not needed. The caller has BusyHold.
+  // Tells the namespace of a journaled generation that it does not have. ok: done or not needed.
+  // The caller has BusyHold.
   Status RegisterHeld(const FilePtr& file, bool sync);
   // Tries what waits, over and over while any is left.
   void RegisterLater();

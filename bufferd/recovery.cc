@@ -18,7 +18,8 @@ constexpr Nanos kRetryEvery = 2 * kSecond;
 constexpr Nanos kClientsReturn = 5 * kSecond;
 
 bool IsCopy(const BurstRecord& rec) {
-  return !rec.writing && (rec.home == Home::kBlobs || rec.home == Home::kPeer || (rec.home == Home::kInline && rec.registered) ||
+  return !rec.writing && (rec.home == Home::kBlobs || rec.home == Home::kPeer ||
+                          (rec.home == Home::kInline && rec.registered) ||
                           (rec.home == Home::kNone && rec.state == BurstState::kClean));
 }
 
@@ -139,8 +140,10 @@ Status Recovery::Reconcile(const FilePtr& file) {
   }
   if (unregistered) parts_.publisher->RegisterLater();
   if (unsynced) parts_.syncer->Add(file);
-  if (unsealed) parts_.sealer->Queue(file, kClientsReturn);
-  else parts_.flusher->Add(file);
+  if (unsealed)
+    parts_.sealer->Queue(file, kClientsReturn);
+  else
+    parts_.flusher->Add(file);
   core_.RetireIfUnneeded(file);
   core_.table->NotifyProgress();
   return Status::Ok();
@@ -158,7 +161,8 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   Result<wire::RecordReply> reply = core_.meta->GetAttr({.id = rec.id});
   if (!reply.ok()) {
     if (!IsGone(reply.status())) return std::move(reply).TakeStatus();
-    PERIGEE_TRY(core_.meta->Sync());  // nothing is destroyed before the commit that released it is durable
+    PERIGEE_TRY(
+        core_.meta->Sync());  // nothing is destroyed before the commit that released it is durable
     return Verdict::kDrop;
   }
   const wire::Record& record = reply->record;
@@ -181,19 +185,24 @@ Result<Recovery::Verdict> Recovery::UnfinishedCreate(const FilePtr& file, const 
   Result<wire::RecordReply> reply = core_.meta->Lookup({.parent = rec.parent, .name = rec.name});
   if (!reply.ok() && IsAway(reply.status())) return std::move(reply).TakeStatus();
   if (reply.ok() && IsWriter(core_, reply->record, file->burst)) {
-    Status s = core_.meta->EndWrite({.id = reply->record.id, .node = core_.node, .burst = file->burst}).status();
+    Status s =
+        core_.meta->EndWrite({.id = reply->record.id, .node = core_.node, .burst = file->burst})
+            .status();
     if (!s.ok() && !IsGone(s)) return s;
   }
   return Verdict::kDrop;
 }
 
-// Nothing in the namespace names this burst file: a copy of what is committed stays, everything else goes.
+// Nothing in the namespace names this burst file: a copy of what is committed stays, everything
+// else goes.
 Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Record& record) {
   {
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
-    bool same = record.committed ? record.committed->generation == rec.generation : rec.generation == 0;
-    bool sound = rec.boot == core_.boot || rec.resident_synced || rec.synced_generation == rec.generation;
+    bool same =
+        record.committed ? record.committed->generation == rec.generation : rec.generation == 0;
+    bool sound =
+        rec.boot == core_.boot || rec.resident_synced || rec.synced_generation == rec.generation;
     if (same && !rec.writing && sound && !file->lost) {
       if (record.committed && rec.home == Home::kBurst) {
         // A flush was committed and its answer lost.
@@ -202,7 +211,8 @@ Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Rec
         rec.resident_synced = rec.synced_generation == rec.generation;
       }
       rec.registered = true;
-      rec.durability = record.committed ? std::max(rec.durability, record.committed->durability) : Durability::kObject;
+      rec.durability = record.committed ? std::max(rec.durability, record.committed->durability)
+                                        : Durability::kObject;
       if (rec.home == Home::kBlobs) rec.durability = Durability::kObject;
       rec.state = file->Settled();
       rec.boot = core_.boot;
@@ -215,14 +225,20 @@ Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Rec
 
 Status Recovery::FallBack(const FilePtr& file, const wire::Record& record) {
   PERIGEE_FAILPOINT(burst_recover_before_fallback);
-  wire::FallBackRequest q{.id = record.id, .node = core_.node, .burst = file->burst, .generation = record.committed->generation};
+  wire::FallBackRequest q{.id = record.id,
+                          .node = core_.node,
+                          .burst = file->burst,
+                          .generation = record.committed->generation};
   Status s = core_.meta->FallBack(q).status();
   if (!s.ok() && !IsGone(s)) return s;
   PERIGEE_FAILPOINT(burst_recover_after_fallback);
   core_.stats->fell_back->Add();
-  core_.Report("file " + HexEncode64(record.id) + ": version " + std::to_string(record.committed->generation) + " (" +
-               std::to_string(record.committed->size) + " bytes) was unsynced when the node went down; " +
-               (record.previous ? "fell back to version " + std::to_string(record.previous->generation) : "there was no earlier version"));
+  core_.Report(
+      "file " + HexEncode64(record.id) + ": version " +
+      std::to_string(record.committed->generation) + " (" + std::to_string(record.committed->size) +
+      " bytes) was unsynced when the node went down; " +
+      (record.previous ? "fell back to version " + std::to_string(record.previous->generation)
+                       : "there was no earlier version"));
   return Status::Ok();
 }
 
@@ -260,22 +276,29 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
   }
   bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
   bool writer_here = IsWriter(core_, record, file->burst);
-  bool synced = rec.home == Home::kBurst && rec.synced_generation != 0 && rec.synced_generation == rec.generation;
-  if (synced && !lost && (!rec.writing || (!committed_here && !rec.registered) || Intact(file, rec))) {
+  bool synced = rec.home == Home::kBurst && rec.synced_generation != 0 &&
+                rec.synced_generation == rec.generation;
+  if (synced && !lost &&
+      (!rec.writing || (!committed_here && !rec.registered) || Intact(file, rec))) {
     std::lock_guard lock(file->mu);
     file->rec.boot = core_.boot;
   } else if (!committed_here) {
     // The write was never published: what was committed before it stands, and is elsewhere.
-    if (rec.generation != 0 && rec.home != Home::kNone && (!record.committed || record.committed->generation < rec.generation)) {
+    if (rec.generation != 0 && rec.home != Home::kNone &&
+        (!record.committed || record.committed->generation < rec.generation)) {
       core_.stats->fell_back->Add();
-      core_.Report(Core::NameOf(*file) + ": content that was closed while the namespace was away was unsynced when the node went down");
+      core_.Report(Core::NameOf(*file) +
+                   ": content that was closed while the namespace was away was unsynced when the "
+                   "node went down");
     }
-    Status s = core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst}).status();
+    Status s =
+        core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst}).status();
     if (!s.ok() && !IsGone(s)) return s;
     return Verdict::kDrop;
   } else if (lost && record.committed->durability >= Durability::kLocal) {
     core_.stats->lost_files->Add();
-    core_.Report(Core::NameOf(*file) + ": its burst file is missing from the store, though it was synced");
+    core_.Report(Core::NameOf(*file) +
+                 ": its burst file is missing from the store, though it was synced");
     std::lock_guard lock(file->mu);
     file->corrupt = true;
     file->rec.boot = core_.boot;
@@ -288,14 +311,21 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
     bool unsynced = record.committed->durability < Durability::kLocal;
     if (lost || (unsynced && (whole_elsewhere || rec.synced_generation == 0))) {
       PERIGEE_TRY(FallBack(file, record));
-      Status s = writer_here ? core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst}).status() : Status::Ok();
+      Status s =
+          writer_here
+              ? core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst})
+                    .status()
+              : Status::Ok();
       if (!s.ok() && !IsGone(s)) return s;
       return Verdict::kDrop;
     }
-    // Where not even the times moved, nothing was written for all that is known; still not proven, so not the same version.
+    // Where not even the times moved, nothing was written for all that is known; still not proven,
+    // so not the same version.
     if (TimesMoved(file, rec)) {
       core_.stats->rewritten_torn->Add();
-      core_.Report(Core::NameOf(*file) + ": was being rewritten in place when the node went down; its content is what the local file system kept");
+      core_.Report(Core::NameOf(*file) +
+                   ": was being rewritten in place when the node went down; its content is what "
+                   "the local file system kept");
     }
     std::lock_guard lock(file->mu);
     file->rec.ctime = 0;  // the seal publishes it as a new generation
@@ -305,7 +335,8 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
   return AfterCrash(file, record);
 }
 
-// The daemon died, the machine did not: the bytes are what the last writer left, or is still writing.
+// The daemon died, the machine did not: the bytes are what the last writer left, or is still
+// writing.
 Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::Record& record) {
   bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
   bool writer_here = IsWriter(core_, record, file->burst);
@@ -327,15 +358,19 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
         raise.generation = rec.generation;
         raise.durability = rec.durability;
       }
-    } else if (writer_here && record.committed && rec.home == Home::kInline && record.committed->generation == rec.generation) {
+    } else if (writer_here && record.committed && rec.home == Home::kInline &&
+               record.committed->generation == rec.generation) {
       rec.registered = true;
     } else if (writer_here && rec.generation >= record.writer->generation) {
       rec.registered = false;
       rec.generation = record.writer->generation;
     }
-    if (writer_here) rec.state = rec.generation == 0 ? BurstState::kWriting : BurstState::kPublished;
-    else if (rec.ctime == 0) rec.state = BurstState::kPublished;
-    else rec.state = file->Settled();
+    if (writer_here)
+      rec.state = rec.generation == 0 ? BurstState::kWriting : BurstState::kPublished;
+    else if (rec.ctime == 0)
+      rec.state = BurstState::kPublished;
+    else
+      rec.state = file->Settled();
     file->sealed_at = core_.clock->Monotonic();
   }
   if (!told) {
@@ -345,11 +380,11 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
   return Verdict::kKeep;
 }
 
-Status Recovery::Released(const FilePtr& file) {
+Status Recovery::Released(const FilePtr& file, Release release) {
   wire::FileId id;
   {
     std::lock_guard lock(file->mu);
-    if (file->gone) return Status::Ok();
+    if (file->gone || file->rec.id == 0) return Status::Ok();  // 0: its create is under way
     id = file->rec.id;
   }
   Result<wire::RecordReply> reply = core_.meta->GetAttr({.id = id});
@@ -357,19 +392,24 @@ Status Recovery::Released(const FilePtr& file) {
   bool gone = !reply.ok();
   if (!gone) {
     const wire::Record& r = reply->record;
-    if ((r.committed && IsOurs(core_, r.committed->layout, file->burst)) || (r.previous && IsOurs(core_, r.previous->layout, file->burst)) ||
+    if ((r.committed && IsOurs(core_, r.committed->layout, file->burst)) ||
+        (r.previous && IsOurs(core_, r.previous->layout, file->burst)) ||
         IsWriter(core_, r, file->burst)) {
       return Status::Ok();
     }
     std::lock_guard lock(file->mu);
     // Flushed, and now a copy of what is committed: stays until it is evicted.
-    if (r.committed && r.committed->generation == file->rec.generation && !file->superseded) return Status::Ok();
+    if (r.committed && r.committed->generation == file->rec.generation && !file->superseded)
+      return Status::Ok();
   }
+  if (release == Release::kMaybe) PERIGEE_TRY(core_.meta->Sync());
   {
     std::lock_guard lock(file->mu);
     file->released = true;
-    if (gone) file->orphan = true;
-    else file->superseded = true;
+    if (gone)
+      file->orphan = true;
+    else
+      file->superseded = true;
     file->flush_cancel = true;
   }
   core_.stats->released_files->Add();
@@ -405,12 +445,17 @@ void Recovery::ReconcileAll() {
       }
       Status s = Reconcile(file);
       if (s.ok()) continue;
-      if (!IsAway(s)) log::Error("burst_reconcile_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
-      else break;
+      if (!IsAway(s))
+        log::Error("burst_reconcile_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+      else
+        break;
     }
     if (left() == 0) return;
     if (core_.stopping || armed_.exchange(true)) return;
-    auto again = [this] { armed_ = false; ReconcileAll(); };
+    auto again = [this] {
+      armed_ = false;
+      ReconcileAll();
+    };
     if (core_.work->PostAfter(kRetryEvery, again) == 0) armed_ = false;
   };
   if (!core_.work->Post(run).ok()) armed_ = false;
@@ -420,17 +465,22 @@ void Recovery::Lost(const wire::Record& record) {
   const wire::Version& version = *record.committed;
   if (version.durability != Durability::kUnsynced) {
     core_.stats->lost_files->Add();
-    log::Error("burst_file_lost", {{"file", HexEncode64(record.id)}, {"burst", HexEncode64(version.layout.burst)}});
+    log::Error("burst_file_lost",
+               {{"file", HexEncode64(record.id)}, {"burst", HexEncode64(version.layout.burst)}});
     return;
   }
-  wire::FallBackRequest q{.id = record.id, .node = core_.node, .burst = version.layout.burst, .generation = version.generation};
+  wire::FallBackRequest q{.id = record.id,
+                          .node = core_.node,
+                          .burst = version.layout.burst,
+                          .generation = version.generation};
   Status s = core_.meta->FallBack(q).status();
   if (!s.ok() && !IsGone(s)) {
     log::Warn("fall_back_failed", {{"file", HexEncode64(record.id)}, {"error", s}});
     return;
   }
   core_.stats->fell_back->Add();
-  core_.Report("file " + HexEncode64(record.id) + ": version " + std::to_string(version.generation) +
+  core_.Report("file " + HexEncode64(record.id) + ": version " +
+               std::to_string(version.generation) +
                " was unsynced when the node went down; fell back");
 }
 

@@ -1,16 +1,21 @@
 #pragma once
-// Recovery: makes the store, the index and the namespace agree, at start and whenever the feed was lost.
+// Recovery: makes the store, the index and the namespace agree, at start and whenever the feed was
+// lost.
 //
-// Load: files without records are removed, records without files are dropped or marked lost; after a reboot, copies that
-// were not synced are dropped. Reconcile asks the namespace about one file:
+// Load: files without records are removed, records without files are dropped or marked lost; after
+// a reboot, copies that were not synced are dropped. Reconcile asks the namespace about one file:
 //   - its id is gone, or other content is committed and nothing names this burst file: removed;
-//   - a write that was never published: ended (the seal does it, once no process holds the file any more);
-//   - published but not committed: committed now; changed since: published as a new generation, so that record and
+//   - a write that was never published: ended (the seal does it, once no process holds the file any
+//   more);
+//   - published but not committed: committed now; changed since: published as a new generation, so
+//   that record and
 //     bytes agree;
-//   - after a reboot, an unsynced version: falls back to the previous one and is reported. Where the previous one was in
-//     this very file, which was being rewritten in place, there is nothing whole to fall back to: what the local file
-//     system kept is published as a new generation, and reported.
-// What is `local` or better and lost all the same is reported and never given up by itself. Thread-safe.
+//   - after a reboot, an unsynced version: falls back to the previous one and is reported. Where
+//   the previous one was in
+//     this very file, which was being rewritten in place, there is nothing whole to fall back to:
+//     what the local file system kept is published as a new generation, and reported.
+// What is `local` or better and lost all the same is reported and never given up by itself.
+// Thread-safe.
 
 #include "bufferd/core.h"
 #include "bufferd/flush.h"
@@ -32,8 +37,12 @@ class Recovery {
 
   Status Load();  // before anything else runs
   Status Reconcile(const FilePtr& file);
-  // The feed says the namespace let go of it, durably. Checked; kept if it is named after all.
-  Status Released(const FilePtr& file);
+  enum class Release {
+    kDurable,  // the feed says so
+    kMaybe,    // the feed was lost: made durable before anything is destroyed
+  };
+  // The namespace let go of it. Checked; kept if it is named after all.
+  Status Released(const FilePtr& file, Release release);
   // Everything flagged, in the background, until done.
   void ReconcileAll();
   void FlagAll();  // the feed was lost: every file not being written is asked about again

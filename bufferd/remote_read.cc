@@ -20,7 +20,9 @@ Status CheckBlocks(File& open, const BurstCrcs& crcs, uint64_t offset, ConstByte
       PERIGEE_ASSIGN(size_t got, open.ReadAt(begin, {block.data(), bytes}));
       crc = got == bytes ? Crc32c({block.data(), bytes}) : ~crcs.crcs[i];
     }
-    if (crc != crcs.crcs[i]) return Status(Code::kCorrupt, "block " + std::to_string(i) + " of the burst file fails its checksum");
+    if (crc != crcs.crcs[i])
+      return Status(Code::kCorrupt,
+                    "block " + std::to_string(i) + " of the burst file fails its checksum");
   }
   return Status::Ok();
 }
@@ -29,23 +31,29 @@ Status CheckBlocks(File& open, const BurstCrcs& crcs, uint64_t offset, ConstByte
 
 Status ReadBurst(Core& core, const wire::BurstReadRequest& q, MutableBytes out) {
   FilePtr file = core.table->Find(q.burst);
-  if (!file) return Status(Code::kUnavailable, "this node does not hold burst file " + HexEncode64(q.burst));
+  if (!file)
+    return Status(Code::kUnavailable, "this node does not hold burst file " + HexEncode64(q.burst));
   BurstRecord rec;
   {
     std::lock_guard lock(file->mu);
-    if (file->gone || file->lost || file->rec.id != q.id) return Status(Code::kUnavailable, "this node no longer holds that content");
-    if (file->rec.generation != q.generation) return Status(Code::kStale, "the burst file holds another generation");
-    if (file->needs_reconcile && file->rec.boot != core.boot) return Status(Code::kUnavailable, "being checked after a reboot");
+    if (file->gone || file->lost || file->rec.id != q.id)
+      return Status(Code::kUnavailable, "this node no longer holds that content");
+    if (file->rec.generation != q.generation)
+      return Status(Code::kStale, "the burst file holds another generation");
+    if (file->needs_reconcile && file->rec.boot != core.boot)
+      return Status(Code::kUnavailable, "being checked after a reboot");
     if (file->corrupt) return Status(Code::kCorrupt, "the burst file fails its checksums");
     if (!file->Whole()) return Status(Code::kUnavailable, "not wholly here");
     rec = file->rec;
     file->rec.accessed = core.clock->Wall();
   }
-  if (q.offset > rec.size || out.size() > rec.size - q.offset) return Status(Code::kInvalidArgument, "range outside the content");
+  if (q.offset > rec.size || out.size() > rec.size - q.offset)
+    return Status(Code::kInvalidArgument, "range outside the content");
   PERIGEE_ASSIGN(auto open, core.store->Open(file->dir, file->burst, OpenMode::kRead));
   FileStat want{rec.size, rec.mtime, rec.ctime, 0};
   PERIGEE_ASSIGN(FileStat before, StoreDir::Stat(*open));
-  // A copy's times are those of its fill; only what this node wrote can be rewritten under a reader.
+  // A copy's times are those of its fill; only what this node wrote can be rewritten under a
+  // reader.
   if (!before.SameContent(want)) return Status(Code::kStale, "the burst file is being rewritten");
   PERIGEE_ASSIGN(size_t got, open->ReadAt(q.offset, out));
   if (got == out.size() && !rec.writing) {
@@ -66,7 +74,8 @@ Status ReadBurst(Core& core, const wire::BurstReadRequest& q, MutableBytes out) 
     }
   }
   PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(*open));
-  if (got != out.size() || !after.SameContent(want)) return Status(Code::kStale, "the burst file is being rewritten");
+  if (got != out.size() || !after.SameContent(want))
+    return Status(Code::kStale, "the burst file is being rewritten");
   core.stats->bytes_read_burst->Add(static_cast<double>(got));
   return Status::Ok();
 }

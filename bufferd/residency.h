@@ -1,8 +1,10 @@
 #pragma once
-// Residency: which byte ranges of a burst file hold content. An interval map; ranges not mentioned are absent.
+// Residency: which byte ranges of a burst file hold content. An interval map; ranges not mentioned
+// are absent.
 //
-// kFilling: someone fetches them now. kResident: they hold the version's bytes, which exist elsewhere too. kDirty: they
-// exist only here. Thread rule: not thread-safe; guarded by the burst file's lock.
+// kFilling: someone fetches them now. kResident: they hold the version's bytes, which exist
+// elsewhere too. kDirty: they exist only here. Thread rule: not thread-safe; guarded by the burst
+// file's lock.
 
 #include <cstdint>
 #include <map>

@@ -10,16 +10,28 @@ namespace {
 
 Status FromRocks(const rocksdb::Status& s, std::string_view what) {
   if (s.ok()) return Status::Ok();
-  Code code = s.IsNotFound() ? Code::kNotFound : s.IsCorruption() ? Code::kCorrupt : s.IsNoSpace() ? Code::kNoSpace : Code::kIo;
+  Code code = s.IsNotFound()     ? Code::kNotFound
+              : s.IsCorruption() ? Code::kCorrupt
+              : s.IsNoSpace()    ? Code::kNoSpace
+                                 : Code::kIo;
   return Status(code, std::string(what) + ": " + s.ToString());
 }
 
-std::string RecordKey(wire::BurstId burst) { std::string k = "r"; AppendBe64(&k, burst); return k; }
-std::string CrcsKey(wire::BurstId burst) { std::string k = "c"; AppendBe64(&k, burst); return k; }
+std::string RecordKey(wire::BurstId burst) {
+  std::string k = "r";
+  AppendBe64(&k, burst);
+  return k;
+}
+std::string CrcsKey(wire::BurstId burst) {
+  std::string k = "c";
+  AppendBe64(&k, burst);
+  return k;
+}
 
 class RocksIndex final : public BurstIndex {
  public:
-  RocksIndex(std::unique_ptr<rocksdb::DB> db, RocksIndexOptions options) : db_(std::move(db)), options_(std::move(options)) {}
+  RocksIndex(std::unique_ptr<rocksdb::DB> db, RocksIndexOptions options)
+      : db_(std::move(db)), options_(std::move(options)) {}
   ~RocksIndex() override { db_->Close().PermitUncheckedError(); }
 
   Status Put(const BurstRecord& record, Durable durable) override {
@@ -72,7 +84,8 @@ class RocksIndex final : public BurstIndex {
     how.sync = durable == Durable::kYes;
     rocksdb::Status s = db_->Write(how, batch);
     if (s.IsNoSpace() && options_.on_no_space && options_.on_no_space()) {
-      if (rocksdb::Status resumed = db_->Resume(); !resumed.ok()) return FromRocks(resumed, "resume the burst index");
+      if (rocksdb::Status resumed = db_->Resume(); !resumed.ok())
+        return FromRocks(resumed, "resume the burst index");
       s = db_->Write(how, batch);
     }
     return FromRocks(s, "write the burst index");
@@ -94,7 +107,8 @@ Result<std::unique_ptr<BurstIndex>> OpenRocksIndex(RocksIndexOptions options) {
   o.keep_log_file_num = 2;
   o.max_manifest_file_size = 4 << 20;
   o.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  o.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;  // a torn tail is the unsynced part
+  o.wal_recovery_mode =
+      rocksdb::WALRecoveryMode::kPointInTimeRecovery;  // a torn tail is the unsynced part
   o.stats_dump_period_sec = 0;
   o.stats_persist_period_sec = 0;
   rocksdb::BlockBasedTableOptions table;
@@ -102,8 +116,10 @@ Result<std::unique_ptr<BurstIndex>> OpenRocksIndex(RocksIndexOptions options) {
   table.cache_index_and_filter_blocks = true;
   o.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   rocksdb::DB* raw = nullptr;
-  PERIGEE_TRY(FromRocks(rocksdb::DB::Open(o, options.dir, &raw), "open the burst index " + options.dir));
-  return std::unique_ptr<BurstIndex>(std::make_unique<RocksIndex>(std::unique_ptr<rocksdb::DB>(raw), std::move(options)));
+  PERIGEE_TRY(
+      FromRocks(rocksdb::DB::Open(o, options.dir, &raw), "open the burst index " + options.dir));
+  return std::unique_ptr<BurstIndex>(
+      std::make_unique<RocksIndex>(std::unique_ptr<rocksdb::DB>(raw), std::move(options)));
 }
 
 }  // namespace perigee::bufferd

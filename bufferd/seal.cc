@@ -35,7 +35,8 @@ bool Sealer::Quiet(const FilePtr& file) {
   if (core_.store->leases()) {
     Result<bool> unwritten = core_.store->Unwritten(file->dir, file->burst);
     if (unwritten.ok()) return *unwritten;
-    log::Warn("seal_test_failed", {{"burst", HexEncode64(file->burst)}, {"error", unwritten.status()}});
+    log::Warn("seal_test_failed",
+              {{"burst", HexEncode64(file->burst)}, {"error", unwritten.status()}});
     return false;
   }
   auto open = core_.store->Open(file->dir, file->burst, OpenMode::kRead);
@@ -49,12 +50,14 @@ void Sealer::Try(const FilePtr& file) {
   {
     std::lock_guard lock(file->mu);
     file->seal_queued = false;
-    if (core_.stopping || file->gone || file->writers > 0 || !file->Unsealed() || file->superseded) return;
+    if (core_.stopping || file->gone || file->writers > 0 || !file->Unsealed() || file->superseded)
+      return;
     if (file->busy) {
       again = kFirstTest;
     } else if (!Quiet(file)) {
       core_.stats->seal_refusals->Add();
-      again = std::min<Nanos>(kRefusedMost, kFirstTest << std::min<uint32_t>(file->seal_refusals, 12));
+      again =
+          std::min<Nanos>(kRefusedMost, kFirstTest << std::min<uint32_t>(file->seal_refusals, 12));
       ++file->seal_refusals;
     } else {
       file->busy = true;
@@ -70,7 +73,8 @@ void Sealer::Try(const FilePtr& file) {
     file->busy = false;
     file->changed.NotifyAll();
     gone = file->gone;
-    sealed = !gone && file->rec.state == BurstState::kSealed && file->rec.home == Home::kBurst && !file->orphan;
+    sealed = !gone && file->rec.state == BurstState::kSealed && file->rec.home == Home::kBurst &&
+             !file->orphan;
   }
   if (!s.ok()) {
     if (!IsAway(s)) log::Error("seal_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
@@ -93,16 +97,19 @@ Result<bool> Sealer::Changed(const FilePtr& file) {
   }
   if (stat.size != rec.size || stat.mtime != rec.mtime || stat.ctime != rec.ctime) return true;
   if (rec.home != Home::kInline) return false;
-  // A store through a mapping into a page that was dirty already moves no time, and the committed bytes are a copy.
+  // A store through a mapping into a page that was dirty already moves no time, and the committed
+  // bytes are a copy.
   std::string bytes(rec.size, '\0');
-  PERIGEE_ASSIGN(size_t got, open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+  PERIGEE_ASSIGN(size_t got,
+                 open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
   if (got == rec.size && Crc32c(AsBytes(bytes)) == rec.inline_crc) return false;
   std::lock_guard lock(file->mu);
   file->rec.ctime = 0;  // so that the publish sees it too
   return true;
 }
 
-// The file changed after its write had been ended (an earlier writer's mapping, a reboot): becomes the writer again.
+// The file changed after its write had been ended (an earlier writer's mapping, a reboot): becomes
+// the writer again.
 Status Sealer::EnsureWriter(const FilePtr& file) {
   wire::OpenWriteRequest q{.node = core_.node, .burst = file->burst};
   {
@@ -152,8 +159,10 @@ Status Sealer::Discard(const FilePtr& file) {
     unsealed = before->Unsealed();
     flushable = before->Flushable();
   }
-  if (unsealed) Queue(before);
-  else if (flushable) on_sealed_(before);
+  if (unsealed)
+    Queue(before);
+  else if (flushable)
+    on_sealed_(before);
   return Status::Ok();
 }
 
@@ -213,13 +222,15 @@ Status Sealer::Checksum(const FilePtr& file) {
     mtime = file->rec.mtime;
   }
   auto known = core_.index->GetCrcs(file->burst);
-  if (known.ok() && known->generation == out.generation && known->size == out.size) return Status::Ok();
+  if (known.ok() && known->generation == out.generation && known->size == out.size)
+    return Status::Ok();
   PERIGEE_ASSIGN(auto open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
   AlignedBuffer block(std::min<uint64_t>(kCrcBlockBytes, std::max<uint64_t>(out.size, 1)));
   for (uint64_t at = 0; at < out.size; at += kCrcBlockBytes) {
     {
       std::lock_guard lock(file->mu);
-      if (file->gone || file->rec.writing || core_.stopping) return Status(Code::kConflict, "opened again");
+      if (file->gone || file->rec.writing || core_.stopping)
+        return Status(Code::kConflict, "opened again");
     }
     uint64_t want = std::min<uint64_t>(kCrcBlockBytes, out.size - at);
     PERIGEE_ASSIGN(size_t got, open->ReadAt(at, {block.data(), want}));
@@ -229,7 +240,8 @@ Status Sealer::Checksum(const FilePtr& file) {
   PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(*open));
   {
     std::lock_guard lock(file->mu);
-    if (file->rec.writing || file->rec.generation != out.generation || after.mtime != mtime) return Status(Code::kConflict, "opened again");
+    if (file->rec.writing || file->rec.generation != out.generation || after.mtime != mtime)
+      return Status(Code::kConflict, "opened again");
   }
   return core_.index->PutCrcs(file->burst, out);
 }

@@ -1,11 +1,13 @@
 #pragma once
-// Sealer: finds out when a published burst file stops changing, and ends the write in the namespace.
+// Sealer: finds out when a published burst file stops changing, and ends the write in the
+// namespace.
 //
-// RELEASE is not the end of changes: mappings, dup'ed and passed descriptors outlive it. So from at least 1 ms after the
-// last writer's handle is gone the file is tested (StoreDir::Unwritten, under its lock) until the kernel says that no
-// writable descriptor or mapping is left, with growing pauses. Then: what changed since the last publish is published,
-// EndWrite, state sealed; a file that was never published is dropped and its predecessor serves again. Sealed burst
-// layouts get a crc32c per 1 MiB and go to the flusher. Thread-safe.
+// RELEASE is not the end of changes: mappings, dup'ed and passed descriptors outlive it. So from at
+// least 1 ms after the last writer's handle is gone the file is tested (StoreDir::Unwritten, under
+// its lock) until the kernel says that no writable descriptor or mapping is left, with growing
+// pauses. Then: what changed since the last publish is published, EndWrite, state sealed; a file
+// that was never published is dropped and its predecessor serves again. Sealed burst layouts get a
+// crc32c per 1 MiB and go to the flusher. Thread-safe.
 
 #include <functional>
 
@@ -21,7 +23,8 @@ class Sealer {
       : core_(core), publisher_(publisher), on_sealed_(std::move(on_sealed)) {}
   // The last writer's handle was released (or died), at least `delay` ago when the test runs.
   void Queue(const FilePtr& file, Nanos delay = kFirstTest);
-  // Computes and stores the checksums of a sealed file, if it has none. kCorrupt never; kConflict: it changed.
+  // Computes and stores the checksums of a sealed file, if it has none. kCorrupt never; kConflict:
+  // it changed.
   Status Checksum(const FilePtr& file);
 
   static constexpr Nanos kFirstTest = 2 * kMillisecond;

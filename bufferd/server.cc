@@ -27,7 +27,8 @@ Result<wire::NodeId> LoadNode(Disk& disk, const std::string& store) {
     while (!text->empty() && text->back() == '\n') text->pop_back();
     char* end = nullptr;
     wire::NodeId node = std::strtoull(text->c_str(), &end, 16);
-    if (text->size() != 16 || *end != 0 || node == 0) return Status(Code::kCorrupt, path + ": not a node id");
+    if (text->size() != 16 || *end != 0 || node == 0)
+      return Status(Code::kCorrupt, path + ": not a node id");
     return node;
   }
   if (!text.status().Is(Code::kNotFound)) return std::move(text).TakeStatus();
@@ -45,7 +46,8 @@ Result<int64_t> GroupId(const std::string& group) {
   struct group entry;
   struct group* found = nullptr;
   std::string buffer(16384, '\0');
-  if (::getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) {
+  if (::getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 ||
+      found == nullptr) {
     return Status(Code::kInvalidArgument, "--socket-group " + group + ": no such group");
   }
   return static_cast<int64_t>(found->gr_gid);
@@ -54,7 +56,8 @@ Result<int64_t> GroupId(const std::string& group) {
 }  // namespace
 
 std::vector<Scheduler*> Server::Pools::All() const {
-  return {client.get(), slow.get(), peer.get(), watch.get(), feed.get(), work.get(), flush.get(), fill.get(), shards.get()};
+  return {client.get(), slow.get(),  peer.get(), watch.get(), feed.get(),
+          work.get(),   flush.get(), fill.get(), shards.get()};
 }
 
 Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
@@ -64,11 +67,14 @@ Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
   PERIGEE_TRY(server->BuildEngine());
   server->preflight_ = server->Preflight();
   for (const auto& item : server->preflight_) {
-    if (item.state == "degraded") log::Warn("preflight_degraded", {{"check", item.name}, {"detail", item.detail}});
+    if (item.state == "degraded")
+      log::Warn("preflight_degraded", {{"check", item.name}, {"detail", item.detail}});
   }
   PERIGEE_TRY(server->Listen());
   PERIGEE_TRY(server->StartAdmin());
-  log::Info("bufferd_ready", {{"address", server->listener_->address()}, {"store", options.store}, {"node", HexEncode64(server->node_)},
+  log::Info("bufferd_ready", {{"address", server->listener_->address()},
+                              {"store", options.store},
+                              {"node", HexEncode64(server->node_)},
                               {"objectd", server->registered_ ? "registered" : "away"}});
   return server;
 }
@@ -113,7 +119,8 @@ Status Server::Connect() {
   PERIGEE_ASSIGN(objectd_, transport_->Connect(options_.objectd));
   // Less than the clients' own deadlines, so that they hear why.
   meta_ = std::make_unique<client::MetaClient>(
-      objectd_, client::MetaClient::Options{.timeout = 20 * kSecond, .durable_timeout = 40 * kSecond});
+      objectd_,
+      client::MetaClient::Options{.timeout = 20 * kSecond, .durable_timeout = 40 * kSecond});
   pools_.client = Pool("bd-client", 8);
   pools_.slow = Pool("bd-slow", 16);
   pools_.peer = Pool("bd-peer", 3);
@@ -127,39 +134,65 @@ Status Server::Connect() {
 }
 
 Status Server::BuildEngine() {
-  PERIGEE_ASSIGN(cluster_, client::RemoteCluster::Create({.transport = transport_.get(), .objectd = objectd_, .clock = &RealClock::Get()},
+  PERIGEE_ASSIGN(cluster_, client::RemoteCluster::Create({.transport = transport_.get(),
+                                                          .objectd = objectd_,
+                                                          .clock = &RealClock::Get()},
                                                          {.objectd_address = options_.objectd}));
-  client::BlobIoDeps io{.cluster = cluster_.get(), .shard_pool = pools_.shards.get(), .slabs = slabs_, .metrics = registry_.get(),
-                        .clock = &RealClock::Get(), .node = node_};
+  client::BlobIoDeps io{.cluster = cluster_.get(),
+                        .shard_pool = pools_.shards.get(),
+                        .slabs = slabs_,
+                        .metrics = registry_.get(),
+                        .clock = &RealClock::Get(),
+                        .node = node_};
   blobs_ = client::BlobReader::Create(io);
   peers_ = std::make_unique<RpcPeers>(transport_.get(), objectd_);
-  EngineDeps deps{.disk = disk_.get(), .clock = &RealClock::Get(), .work = pools_.work.get(), .fill = pools_.fill.get(),
-                  .flush = pools_.flush.get(), .poll = pools_.feed.get(), .index = index_.get(), .meta = meta_.get(),
+  EngineDeps deps{.disk = disk_.get(),
+                  .clock = &RealClock::Get(),
+                  .work = pools_.work.get(),
+                  .fill = pools_.fill.get(),
+                  .flush = pools_.flush.get(),
+                  .poll = pools_.feed.get(),
+                  .index = index_.get(),
+                  .meta = meta_.get(),
                   .blobs = blobs_.get(),
-                  .make_writer = [io](client::BlobWriter::Options o) { return client::BlobWriter::Create(io, std::move(o)); },
-                  .peers = peers_.get(), .metrics = registry_.get()};
-  EngineOptions options{.store_dir = options_.store, .node = node_, .boot_id = boot_,
-                        .budget = {.budget_bytes = options_.budget, .reserve_bytes = options_.reserve},
-                        .flush = {.linger = options_.flush_linger, .in_flight_max = static_cast<uint32_t>(options_.flush_parallel)}};
+                  .make_writer =
+                      [io](client::BlobWriter::Options o) {
+                        return client::BlobWriter::Create(io, std::move(o));
+                      },
+                  .peers = peers_.get(),
+                  .metrics = registry_.get()};
+  EngineOptions options{
+      .store_dir = options_.store,
+      .node = node_,
+      .boot_id = boot_,
+      .budget = {.budget_bytes = options_.budget, .reserve_bytes = options_.reserve},
+      .flush = {.linger = options_.flush_linger,
+                .in_flight_max = static_cast<uint32_t>(options_.flush_parallel)}};
   PERIGEE_ASSIGN(engine_, Engine::Create(deps, options));
   PERIGEE_ASSIGN(auto inline_max, index_->GetValue(kInlineMaxName));
-  if (inline_max && inline_max->size() == 8) engine_->core().inline_bytes_max = GetBe64(*inline_max);
+  if (inline_max && inline_max->size() == 8)
+    engine_->core().inline_bytes_max = GetBe64(*inline_max);
   return Status::Ok();
 }
 
 Status Server::Listen() {
   auto router = std::make_shared<rdma::Router>();
-  service_ = std::make_unique<BurstService>(
-      *engine_, slabs_, ServicePools{.client = pools_.client.get(), .slow = pools_.slow.get(), .peer = pools_.peer.get(), .watch = pools_.watch.get()});
+  service_ = std::make_unique<BurstService>(*engine_, slabs_,
+                                            ServicePools{.client = pools_.client.get(),
+                                                         .slow = pools_.slow.get(),
+                                                         .peer = pools_.peer.get(),
+                                                         .watch = pools_.watch.get()});
   service_->Register(router.get(), [this](wire::BufferdStatusReply* s) { CompleteStatus(s); });
   forward_ = std::make_unique<Forward>(*engine_, *meta_);
   forward_->Register(router.get(), pools_.client.get());
-  router->AddRaw(wire::Method::kPing, rdma::Access::kAnyone, nullptr,
-                 [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
+  router->AddRaw(
+      wire::Method::kPing, rdma::Access::kAnyone, nullptr,
+      [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
   // Before serving, when objectd is there: the inline limit is its to tell.
   RegisterNode();
   PERIGEE_TRY(engine_->Start());
-  PERIGEE_ASSIGN(listener_, transport_->Listen("local:" + options_.run_dir + "/bufferd.sock", router));
+  PERIGEE_ASSIGN(listener_,
+                 transport_->Listen("local:" + options_.run_dir + "/bufferd.sock", router));
   KeepRegistered();
   return Status::Ok();
 }
@@ -167,9 +200,12 @@ Status Server::Listen() {
 Status Server::StartAdmin() {
   if (options_.admin_listen.empty()) return Status::Ok();
   auto* used = registry_->GetGauge("perigee_bufferd_used_bytes", "bytes of burst files");
-  auto* budget = registry_->GetGauge("perigee_bufferd_budget_bytes", "bytes of burst files to keep");
-  auto* oldest = registry_->GetGauge("perigee_bufferd_oldest_unflushed_seconds", "age of the oldest content not in the object tier");
-  auto* risk = registry_->GetGauge("perigee_bufferd_at_risk_bytes", "bytes that only this node holds");
+  auto* budget =
+      registry_->GetGauge("perigee_bufferd_budget_bytes", "bytes of burst files to keep");
+  auto* oldest = registry_->GetGauge("perigee_bufferd_oldest_unflushed_seconds",
+                                     "age of the oldest content not in the object tier");
+  auto* risk =
+      registry_->GetGauge("perigee_bufferd_at_risk_bytes", "bytes that only this node holds");
   auto* handles = registry_->GetGauge("perigee_bufferd_open_handles", "opens of local clients");
   registry_->OnCollect([=, this] {
     wire::BufferdStatusReply s;
@@ -182,15 +218,18 @@ Status Server::StartAdmin() {
     risk->Set(static_cast<double>(bytes));
     handles->Set(static_cast<double>(service_->open_handles()));
   });
-  PERIGEE_ASSIGN(admin_, AdminServer::Start(options_.admin_listen, registry_.get(), [this]() -> Status {
-    if (!registered_) return Status(Code::kUnavailable, "objectd is away");
-    return Status::Ok();
-  }));
+  PERIGEE_ASSIGN(admin_,
+                 AdminServer::Start(options_.admin_listen, registry_.get(), [this]() -> Status {
+                   if (!registered_) return Status(Code::kUnavailable, "objectd is away");
+                   return Status::Ok();
+                 }));
   return Status::Ok();
 }
 
 bool Server::RegisterNode() {
-  wire::RegisterNodeRequest q{.node = node_, .address = "local:" + options_.run_dir + "/bufferd.sock", .name = options_.node_name};
+  wire::RegisterNodeRequest q{.node = node_,
+                              .address = "local:" + options_.run_dir + "/bufferd.sock",
+                              .name = options_.node_name};
   auto reply = meta_->RegisterNode(q);
   if (!reply.ok()) {
     if (registered_.exchange(false)) log::Warn("objectd_away", {{"error", reply.status()}});
@@ -201,7 +240,8 @@ bool Server::RegisterNode() {
     engine_->core().inline_bytes_max = reply->inline_bytes_max;
     std::string value;
     AppendBe64(&value, reply->inline_bytes_max);
-    if (Status s = index_->PutValue(kInlineMaxName, value, Durable::kNo); !s.ok()) log::Error("inline_limit_not_saved", {{"error", s}});
+    if (Status s = index_->PutValue(kInlineMaxName, value, Durable::kNo); !s.ok())
+      log::Error("inline_limit_not_saved", {{"error", s}});
   }
   return true;
 }
@@ -209,7 +249,8 @@ bool Server::RegisterNode() {
 void Server::KeepRegistered() {
   auto again = [this] {
     if (engine_->core().stopping) return;
-    // objectd forgets nothing, but one that was replaced or restored has to learn the address again.
+    // objectd forgets nothing, but one that was replaced or restored has to learn the address
+    // again.
     if (!registered_ || !objectd_->Healthy()) {
       bool before = registered_;
       if (RegisterNode() && !before) {
@@ -228,22 +269,27 @@ std::vector<wire::PreflightItem> Server::Preflight() const {
     items.push_back({name, ok ? "ok" : "degraded", ok ? std::move(good) : std::move(bad)});
   };
   add("leases", engine_->store().leases(), "the kernel tells when a file is no longer written",
-      "no file leases on " + options_.store + ": files are sealed after 10 s without a change; use a local file system");
+      "no file leases on " + options_.store +
+          ": files are sealed after 10 s without a change; use a local file system");
   add("timestamps", engine_->store().fine_timestamps(), "every change moves a file's times",
       "coarse file times: each close publishes again; kernel 6.13 or newer has fine ones");
   add("disk", true, "file I/O by " + disk_->engine(), "");
   rlimit files{};
   bool enough = ::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur >= 16384;
-  add("open_files", enough, std::to_string(files.rlim_cur), "limit of open files is " + std::to_string(files.rlim_cur) + ": raise LimitNOFILE to 65536");
+  add("open_files", enough, std::to_string(files.rlim_cur),
+      "limit of open files is " + std::to_string(files.rlim_cur) + ": raise LimitNOFILE to 65536");
   bool room = !engine_->budget().Low();
-  add("free_space", room, "enough", "the store is below its reserve: writers are slowed until files were flushed and evicted");
-  add("secret", !options_.secret_file.empty(), "given", "no --secret-file: only clients of this machine are served");
+  add("free_space", room, "enough",
+      "the store is below its reserve: writers are slowed until files were flushed and evicted");
+  add("secret", !options_.secret_file.empty(), "given",
+      "no --secret-file: only clients of this machine are served");
   return items;
 }
 
 void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   if (admin_) status->admin_address = admin_->address();
-  status->objectd_transport = objectd_->Describe() + (objectd_->Healthy() && registered_ ? ", connected" : ", away");
+  status->objectd_transport =
+      objectd_->Describe() + (objectd_->Healthy() && registered_ ? ", connected" : ", away");
   status->preflight = preflight_;
 }
 

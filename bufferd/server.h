@@ -1,6 +1,7 @@
 #pragma once
-// Server: the burst buffer daemon, assembled: transport, pools, index, engine, services, admin door. Start returns once
-// local clients are served; objectd may be away then (it is asked again until it answers). Stop ends everything.
+// Server: the burst buffer daemon, assembled: transport, pools, index, engine, services, admin
+// door. Start returns once local clients are served; objectd may be away then (it is asked again
+// until it answers). Stop ends everything.
 
 #include <memory>
 #include <mutex>

@@ -24,13 +24,16 @@ int64_t NanosOf(const timespec& t) { return t.tv_sec * kSecond + t.tv_nsec; }
 std::string StoreDir::DirPath(uint32_t dir) const {
   return root_ + "/files/" + HexEncode64(dir).substr(14);
 }
-std::string StoreDir::Path(uint32_t dir, wire::BurstId burst) const { return DirPath(dir) + "/" + HexEncode64(burst); }
+std::string StoreDir::Path(uint32_t dir, wire::BurstId burst) const {
+  return DirPath(dir) + "/" + HexEncode64(burst);
+}
 
 Result<std::unique_ptr<StoreDir>> StoreDir::Open(Disk& disk, Clock& clock, std::string root) {
   std::unique_ptr<StoreDir> store(new StoreDir(disk, clock, std::move(root)));
   std::string files = store->root_ + "/files";
   PERIGEE_TRY(disk.CreateDirs(files));
-  // ext4 then spreads the subdirectories over the block groups; other file systems refuse, which is fine.
+  // ext4 then spreads the subdirectories over the block groups; other file systems refuse, which is
+  // fine.
   if (int fd = ::open(files.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
     int flags = 0;
     if (::ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_TOPDIR_FL) == 0) {
@@ -42,8 +45,10 @@ Result<std::unique_ptr<StoreDir>> StoreDir::Open(Disk& disk, Clock& clock, std::
   bool made = false;
   for (uint32_t d = 0; d < kDirs; ++d) {
     Status s = disk.CreateDir(store->DirPath(d));
-    if (s.ok()) made = true;
-    else if (!s.Is(Code::kAlreadyExists)) return s;
+    if (s.ok())
+      made = true;
+    else if (!s.Is(Code::kAlreadyExists))
+      return s;
   }
   if (made) {
     PERIGEE_TRY(disk.SyncDir(files));
@@ -122,7 +127,8 @@ Result<uint32_t> StoreDir::Create(wire::BurstId burst) {
   return dir;
 }
 
-Result<std::unique_ptr<File>> StoreDir::Open(uint32_t dir, wire::BurstId burst, OpenMode mode) const {
+Result<std::unique_ptr<File>> StoreDir::Open(uint32_t dir, wire::BurstId burst,
+                                             OpenMode mode) const {
   return disk_.Open(Path(dir, burst), mode);
 }
 
@@ -184,7 +190,10 @@ Status StoreDir::SetMtime(const File& file, int64_t mtime) {
   times[0].tv_nsec = UTIME_OMIT;
   times[1].tv_sec = mtime / kSecond;
   times[1].tv_nsec = mtime % kSecond;
-  if (times[1].tv_nsec < 0) { times[1].tv_nsec += kSecond; --times[1].tv_sec; }
+  if (times[1].tv_nsec < 0) {
+    times[1].tv_nsec += kSecond;
+    --times[1].tv_sec;
+  }
   if (::futimens(file.fd(), times) != 0) return Status::FromErrno(errno, "set times of burst file");
   return Status::Ok();
 }
@@ -195,7 +204,8 @@ Result<bool> StoreDir::Unwritten(uint32_t dir, wire::BurstId burst) const {
     if (errno == EAGAIN || errno == EBUSY) return false;
     return Status::FromErrno(errno, "test lease on burst file");
   }
-  if (::fcntl(fd.get(), F_SETLEASE, F_UNLCK) != 0) return Status::FromErrno(errno, "give up test lease");
+  if (::fcntl(fd.get(), F_SETLEASE, F_UNLCK) != 0)
+    return Status::FromErrno(errno, "give up test lease");
   return true;
 }
 

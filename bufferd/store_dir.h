@@ -2,11 +2,13 @@
 // StoreDir: the burst files of one store directory.
 //
 //   <root>/files/<xx>/<burst id, 16 hex digits>   256 directories
-//   <root>/ballast                                 preallocated; given up so that the index can write on a full disk
-//   <root>/node, <root>/index/                     identity and journal (server.cc, burst_index.h)
-// ext4 creates slowly in a directory whose files were unlinked in the last minutes, so a new file goes to the current
-// directory, and the current one moves on after a few unlinks in it, to the directory left alone the longest.
-// Durability: bytes after File::SyncData, the name after SyncName. Thread-safe.
+//   <root>/ballast                                 preallocated; given up so that the index can
+//   write on a full disk <root>/node, <root>/index/                     identity and journal
+//   (server.cc, burst_index.h)
+// ext4 creates slowly in a directory whose files were unlinked in the last minutes, so a new file
+// goes to the current directory, and the current one moves on after a few unlinks in it, to the
+// directory left alone the longest. Durability: bytes after File::SyncData, the name after
+// SyncName. Thread-safe.
 
 #include <array>
 #include <cstdint>
@@ -27,7 +29,9 @@ struct FileStat {
   int64_t mtime = 0, ctime = 0;  // ns
   uint64_t allocated = 0;
   // Nothing was written between the two, as far as the kernel tells.
-  bool SameContent(const FileStat& o) const { return size == o.size && mtime == o.mtime && ctime == o.ctime; }
+  bool SameContent(const FileStat& o) const {
+    return size == o.size && mtime == o.mtime && ctime == o.ctime;
+  }
 };
 
 class StoreDir {
@@ -53,12 +57,13 @@ class StoreDir {
 
   static Result<FileStat> Stat(const File& file);
   static Status SetMtime(const File& file, int64_t mtime);
-  // True when nobody has the file open or mapped for writing: a read lease is granted, and given up at once. The caller
-  // holds the burst file's lock and knows that no writable descriptor is on its way out. See notes 4.0.
+  // True when nobody has the file open or mapped for writing: a read lease is granted, and given up
+  // at once. The caller holds the burst file's lock and knows that no writable descriptor is on its
+  // way out. See notes 4.0.
   Result<bool> Unwritten(uint32_t dir, wire::BurstId burst) const;
 
-  // Probed at Open. Without leases a quiet period stands for the seal; without fine timestamps a write right after a
-  // publish may look like none, so publishes never count as unchanged.
+  // Probed at Open. Without leases a quiet period stands for the seal; without fine timestamps a
+  // write right after a publish may look like none, so publishes never count as unchanged.
   bool leases() const { return leases_; }
   bool fine_timestamps() const { return fine_timestamps_; }
   // True when there was ballast to give up.
@@ -67,7 +72,8 @@ class StoreDir {
   const std::string& root() const { return root_; }
 
  private:
-  StoreDir(Disk& disk, Clock& clock, std::string root) : disk_(disk), clock_(clock), root_(std::move(root)) {}
+  StoreDir(Disk& disk, Clock& clock, std::string root)
+      : disk_(disk), clock_(clock), root_(std::move(root)) {}
   std::string DirPath(uint32_t dir) const;
   std::string Path(uint32_t dir, wire::BurstId burst) const;
   Status Probe();

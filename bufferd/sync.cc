@@ -28,7 +28,8 @@ size_t Syncer::waiting() const {
 // With mu_ held.
 void Syncer::Arm(Nanos delay) {
   ++running_;
-  bool posted = delay == 0 ? core_.work->Post([this] { RunBatch(); }).ok() : core_.work->PostAfter(delay, [this] { RunBatch(); }) != 0;
+  bool posted = delay == 0 ? core_.work->Post([this] { RunBatch(); }).ok()
+                           : core_.work->PostAfter(delay, [this] { RunBatch(); }) != 0;
   if (!posted) --running_;
 }
 
@@ -44,7 +45,8 @@ void Syncer::SyncData(Item* item) {
   std::lock_guard lock(item->file->mu);
   if (item->file->gone) return;
   item->file->sync_failed = true;
-  core_.Report(Core::NameOf(*item->file) + ": background sync failed, stays unsynced: " + s.ToString());
+  core_.Report(Core::NameOf(*item->file) +
+               ": background sync failed, stays unsynced: " + s.ToString());
 }
 
 // With the file's new class in its record. False when it was replaced meanwhile.
@@ -81,24 +83,33 @@ void Syncer::RunBatch() {
     item.generation = item.file->rec.generation;
     item.home = item.file->rec.home;
     if (item.file->gone || item.file->orphan || item.file->sync_failed) item.home = Home::kNone;
-    if (item.home == Home::kInline && item.file->rec.durability != Durability::kObject) inline_any = true;
+    if (item.home == Home::kInline && item.file->rec.durability != Durability::kObject)
+      inline_any = true;
   }
   Status namespace_synced;
   if (inline_any && !core_.stopping) namespace_synced = core_.meta->Sync();
   for (Item& item : batch) {
     if (item.home == Home::kNone || core_.stopping) continue;
-    if (item.home == Home::kInline) item.synced = namespace_synced.ok();
-    else SyncData(&item);
+    if (item.home == Home::kInline)
+      item.synced = namespace_synced.ok();
+    else
+      SyncData(&item);
   }
   PERIGEE_FAILPOINT(burst_sync_after_data);
   bool stored = true;
   for (const Item& item : batch) {
     if (!item.synced || !Settle(item)) continue;
-    if (Status s = core_.Save(item.file); !s.ok()) { stored = false; log::Error("burst_record_not_saved", {{"error", s}}); }
+    if (Status s = core_.Save(item.file); !s.ok()) {
+      stored = false;
+      log::Error("burst_record_not_saved", {{"error", s}});
+    }
   }
   if (!batch.empty() && stored && !core_.stopping) {
     Status s = core_.index->Sync();
-    if (!s.ok()) { stored = false; log::Error("burst_index_not_synced", {{"error", s}}); }
+    if (!s.ok()) {
+      stored = false;
+      log::Error("burst_index_not_synced", {{"error", s}});
+    }
   }
   PERIGEE_FAILPOINT(burst_sync_after_index);
   bool again = false;
@@ -106,7 +117,8 @@ void Syncer::RunBatch() {
     if (core_.stopping) break;
     if (item.home == Home::kInline && !item.synced) again = true;
     if (item.synced && stored && item.home == Home::kBurst) {
-      wire::SetDurabilityRequest q{.node = core_.node, .burst = item.file->burst, .generation = item.generation};
+      wire::SetDurabilityRequest q{
+          .node = core_.node, .burst = item.file->burst, .generation = item.generation};
       {
         std::lock_guard lock(item.file->mu);
         q.id = item.file->rec.id;

@@ -1,9 +1,11 @@
 #pragma once
-// Syncer: raises committed content from `unsynced` right after close, in batches, without anyone waiting for it.
+// Syncer: raises committed content from `unsynced` right after close, in batches, without anyone
+// waiting for it.
 //
-// Burst layouts: data and names are synced, then the records (one sync for the batch), then the namespace is told
-// (kLocal). Inline contents: one namespace sync for the batch (kObject). Fetched copies: data synced, so that they outlive
-// a reboot. A failed sync is reported and not tried again. Thread-safe.
+// Burst layouts: data and names are synced, then the records (one sync for the batch), then the
+// namespace is told (kLocal). Inline contents: one namespace sync for the batch (kObject). Fetched
+// copies: data synced, so that they outlive a reboot. A failed sync is reported and not tried
+// again. Thread-safe.
 
 #include <deque>
 #include <functional>
@@ -16,7 +18,8 @@ namespace perigee::bufferd {
 class Syncer {
  public:
   // on_settled: the file may have become clean.
-  Syncer(Core& core, std::function<void(const FilePtr&)> on_settled) : core_(core), on_settled_(std::move(on_settled)) {}
+  Syncer(Core& core, std::function<void(const FilePtr&)> on_settled)
+      : core_(core), on_settled_(std::move(on_settled)) {}
   void Add(const FilePtr& file);  // content to raise, or a copy to keep
   // Adds files at once without waiting for the batch delay to pass; for flush --wait and tests.
   size_t waiting() const;

@@ -1,9 +1,10 @@
-// perigee bench: mount, checkpoint (the Python client's way), S3 and transport, each beside this machine's own limit.
-// Sides take turns; medians. For figures to publish use bench/run, which proves the path of each.
+// perigee bench: mount, checkpoint (the Python client's way), S3 and transport, each beside this
+// machine's own limit. Sides take turns; medians. For figures to publish use bench/run, which
+// proves the path of each.
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,7 +43,8 @@ struct Row {
 };
 
 // Both sides in turn; each gives its figure or fails.
-Result<Row> Alternate(Row row, const std::function<Result<double>()>& ours, const std::function<Result<double>()>& limit) {
+Result<Row> Alternate(Row row, const std::function<Result<double>()>& ours,
+                      const std::function<Result<double>()>& limit) {
   std::vector<double> a, b;
   for (int turn = 0; turn <= kTurns; ++turn) {
     PERIGEE_ASSIGN(double x, ours());
@@ -57,10 +59,12 @@ Result<Row> Alternate(Row row, const std::function<Result<double>()>& ours, cons
 }
 
 // MB/s of writing a new file by descriptor and making it durable.
-Result<double> WriteOut(int fd, uint64_t size, const std::vector<uint8_t>& piece, const std::function<Status()>& sync) {
+Result<double> WriteOut(int fd, uint64_t size, const std::vector<uint8_t>& piece,
+                        const std::function<Status()>& sync) {
   double begin = Now();
   for (uint64_t done = 0; done < size;) {
-    ssize_t n = pwrite(fd, piece.data(), std::min<uint64_t>(piece.size(), size - done), static_cast<off_t>(done));
+    ssize_t n = pwrite(fd, piece.data(), std::min<uint64_t>(piece.size(), size - done),
+                       static_cast<off_t>(done));
     if (n < 0) return Status::FromErrno(errno, "write");
     done += static_cast<uint64_t>(n);
   }
@@ -68,21 +72,27 @@ Result<double> WriteOut(int fd, uint64_t size, const std::vector<uint8_t>& piece
   return static_cast<double>(size) / (Now() - begin) / 1e6;
 }
 
-Result<double> WriteFile(const std::string& path, uint64_t size, const std::vector<uint8_t>& piece) {
+Result<double> WriteFile(const std::string& path, uint64_t size,
+                         const std::vector<uint8_t>& piece) {
   unlink(path.c_str());
   rdma::OwnedFd fd(open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
   if (fd.get() < 0) return Status::FromErrno(errno, path);
-  return WriteOut(fd.get(), size, piece, [&] { return fsync(fd.get()) == 0 ? Status::Ok() : Status::FromErrno(errno, "fsync"); });
+  return WriteOut(fd.get(), size, piece, [&] {
+    return fsync(fd.get()) == 0 ? Status::Ok() : Status::FromErrno(errno, "fsync");
+  });
 }
 
-Result<double> WriteBurst(client::BurstSession& session, uint64_t size, const std::vector<uint8_t>& piece) {
+Result<double> WriteBurst(client::BurstSession& session, uint64_t size,
+                          const std::vector<uint8_t>& piece) {
   wire::BurstCreateRequest q;
   q.path = kScratch;
   q.replace = true;
   q.mode = 0600;
   q.want_writable_fd = true;
   PERIGEE_ASSIGN(client::OpenedBurst file, session.Create(q));
-  auto mbps = WriteOut(file.fd.get(), size, piece, [&] { return session.Fsync(file.handle, wire::Durability::kLocal).status(); });
+  auto mbps = WriteOut(file.fd.get(), size, piece, [&] {
+    return session.Fsync(file.handle, wire::Durability::kLocal).status();
+  });
   file.fd.Reset(-1);
   PERIGEE_TRY(session.Publish(file.handle).status());
   PERIGEE_TRY(session.Release(file.handle));
@@ -103,7 +113,8 @@ Result<double> CallTime(rdma::Channel& channel, wire::Method method) {
 // Microseconds of a byte there and back between two processes over a Unix socket.
 Result<double> SocketTime() {
   int fds[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) return Status::FromErrno(errno, "socketpair");
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
+    return Status::FromErrno(errno, "socketpair");
   pid_t child = fork();
   if (child < 0) return Status::FromErrno(errno, "fork");
   char c = 0;
@@ -117,7 +128,8 @@ Result<double> SocketTime() {
   std::vector<double> times;
   for (int i = 0; i < 2000; ++i) {
     double begin = Now();
-    if (write(fds[0], &c, 1) != 1 || read(fds[0], &c, 1) != 1) return Status::FromErrno(errno, "ping");
+    if (write(fds[0], &c, 1) != 1 || read(fds[0], &c, 1) != 1)
+      return Status::FromErrno(errno, "ping");
     times.push_back((Now() - begin) * 1e6);
   }
   close(fds[0]);
@@ -127,7 +139,9 @@ Result<double> SocketTime() {
 }  // namespace
 
 int RunBench(int argc, char** argv) {
-  Verb v("bench", "Measures mount, checkpoint, S3 and transport on this stack, each beside this machine's limit in the same run.");
+  Verb v("bench",
+         "Measures mount, checkpoint, S3 and transport on this stack, each beside this machine's "
+         "limit in the same run.");
   uint64_t size = 256 << 20;
   std::vector<std::string> only;
   v.options.AddBytes("size", &size, "bytes a turn");
@@ -136,11 +150,16 @@ int RunBench(int argc, char** argv) {
   if (!v.Start(argc, argv)) return v.exit_code;
   for (const auto& o : only) {
     if (o != "mount" && o != "checkpoint" && o != "s3" && o != "transport") {
-      return v.Fail(Status(Code::kInvalidArgument, "'" + o + "': mount, checkpoint, s3 or transport"));
+      return v.Fail(
+          Status(Code::kInvalidArgument, "'" + o + "': mount, checkpoint, s3 or transport"));
     }
   }
-  if (size < kPiece) return v.Fail(Status(Code::kInvalidArgument, "--size " + std::to_string(size) + ": at least 1M"));
-  auto wanted = [&](const char* name) { return only.empty() || std::find(only.begin(), only.end(), name) != only.end(); };
+  if (size < kPiece)
+    return v.Fail(
+        Status(Code::kInvalidArgument, "--size " + std::to_string(size) + ": at least 1M"));
+  auto wanted = [&](const char* name) {
+    return only.empty() || std::find(only.begin(), only.end(), name) != only.end();
+  };
   std::vector<uint8_t> piece(kPiece);
   Random(7).Fill(piece.data(), piece.size());
   std::string local = v.state.config.burst + "/bench-local";
@@ -149,12 +168,17 @@ int RunBench(int argc, char** argv) {
   auto local_write = [&] { return WriteFile(local, size, piece); };
 
   if (wanted("mount") && !v.state.config.mount.empty()) {
-    rows.push_back(Alternate({.name = "mount: write + fsync", .unit = "MB/s", .limit_name = "local file system"},
-                             [&] { return WriteFile(v.state.config.mount + "/" + kScratch, size, piece); }, local_write));
+    rows.push_back(Alternate(
+        {.name = "mount: write + fsync", .unit = "MB/s", .limit_name = "local file system"},
+        [&] { return WriteFile(v.state.config.mount + "/" + kScratch, size, piece); },
+        local_write));
   }
   if (wanted("checkpoint")) {
-    rows.push_back(Alternate({.name = "checkpoint by descriptor: write + fsync", .unit = "MB/s", .limit_name = "local file system"},
-                             [&] { return WriteBurst(*session, size, piece); }, local_write));
+    rows.push_back(Alternate(
+        {.name = "checkpoint by descriptor: write + fsync",
+         .unit = "MB/s",
+         .limit_name = "local file system"},
+        [&] { return WriteBurst(*session, size, piece); }, local_write));
   }
   if (wanted("s3")) {
     auto probe = S3Probe::Connect(v.state.endpoint, v.state.config.credentials_path());
@@ -167,15 +191,26 @@ int RunBench(int argc, char** argv) {
       PERIGEE_TRY(call());
       return static_cast<double>(body.size()) / (Now() - begin) / 1e6;
     };
-    rows.push_back(Alternate({.name = "S3: PUT of " + FormatBytes(body.size()), .unit = "MB/s", .limit_name = "local file system"},
-                             [&] { return timed([&] { return probe->Put(path, body); }); }, local_write));
-    rows.push_back(Alternate({.name = "S3: GET of " + FormatBytes(body.size()), .unit = "MB/s", .limit_name = "local file system, writing"},
-                             [&] { return timed([&] { return probe->Get(path).status(); }); }, local_write));
+    rows.push_back(Alternate(
+        {.name = "S3: PUT of " + FormatBytes(body.size()),
+         .unit = "MB/s",
+         .limit_name = "local file system"},
+        [&] { return timed([&] { return probe->Put(path, body); }); }, local_write));
+    rows.push_back(Alternate(
+        {.name = "S3: GET of " + FormatBytes(body.size()),
+         .unit = "MB/s",
+         .limit_name = "local file system, writing"},
+        [&] { return timed([&] { return probe->Get(path).status(); }); }, local_write));
     probe->Delete(path).Ignore();  // a scratch object left behind does no harm
   }
   if (wanted("transport")) {
-    rows.push_back(Alternate({.name = "call to bufferd (its status)", .unit = "us", .limit_name = "Unix socket ping", .less_is_better = true},
-                             [&] { return CallTime(*v.connections->bufferd(), wire::Method::kControlBufferdStatus); }, SocketTime));
+    rows.push_back(Alternate(
+        {.name = "call to bufferd (its status)",
+         .unit = "us",
+         .limit_name = "Unix socket ping",
+         .less_is_better = true},
+        [&] { return CallTime(*v.connections->bufferd(), wire::Method::kControlBufferdStatus); },
+        SocketTime));
   }
   unlink(local.c_str());
   wire::LookupRequest bucket;
@@ -201,12 +236,20 @@ int RunBench(int argc, char** argv) {
       return std::string(text);
     };
     double ratio = row->ours / row->limit;
-    table.push_back({row->name, figure(row->ours), figure(row->limit), row->unit, figure(ratio), row->limit_name});
-    all.push_back({{"name", row->name}, {"ours", row->ours}, {"against", row->limit}, {"unit", row->unit}, {"ratio", ratio},
-                   {"limit_is", row->limit_name}, {"less_is_better", row->less_is_better}});
+    table.push_back({row->name, figure(row->ours), figure(row->limit), row->unit, figure(ratio),
+                     row->limit_name});
+    all.push_back({{"name", row->name},
+                   {"ours", row->ours},
+                   {"against", row->limit},
+                   {"unit", row->unit},
+                   {"ratio", ratio},
+                   {"limit_is", row->limit_name},
+                   {"less_is_better", row->less_is_better}});
   }
-  if (v.json) PrintJson(all);
-  else PrintTable(table);
+  if (v.json)
+    PrintJson(all);
+  else
+    PrintTable(table);
   return code;
 }
 

@@ -15,6 +15,9 @@ namespace {
 
 constexpr Nanos kWait = 3600 * kSecond;
 
+// Whether files that are left mean that the verb did not do its work.
+enum class Leftovers { kFailure, kExpected };
+
 struct BufferVerb : Verb {
   BufferVerb(const std::string& verb, const std::string& summary) : Verb(verb, summary) {
     options.AddPositional(&targets, "OBJECT", 0, 0);
@@ -22,7 +25,8 @@ struct BufferVerb : Verb {
 
   // One call per target (none: everything), added up; prints the sum.
   template <class CallFn>
-  int RunAll(wire::BurstTarget target, const std::string& done_word, CallFn call) {
+  int RunAll(wire::BurstTarget target, const std::string& done_word, CallFn call,
+             Leftovers leftovers = Leftovers::kFailure) {
     auto session = client::BurstSession::Over(connections->bufferd());
     if (targets.empty()) targets.push_back("");
     uint64_t files = 0, bytes = 0, left = 0;
@@ -39,15 +43,21 @@ struct BufferVerb : Verb {
     }
     double seconds = static_cast<double>(RealClock::Get().Monotonic() - begin) / kSecond;
     if (json) {
-      PrintJson({{"files", files}, {"bytes", bytes}, {"left", left}, {"reasons", reasons}, {"seconds", seconds}});
+      PrintJson({{"files", files},
+                 {"bytes", bytes},
+                 {"left", left},
+                 {"reasons", reasons},
+                 {"seconds", seconds}});
     } else {
       std::cout << done_word << " " << files << " files, " << FormatBytes(bytes);
-      if (bytes > 0 && seconds > 0) std::cout << " (" << static_cast<uint64_t>(static_cast<double>(bytes) / seconds / 1e6) << " MB/s)";
+      if (bytes > 0 && seconds > 0)
+        std::cout << " (" << static_cast<uint64_t>(static_cast<double>(bytes) / seconds / 1e6)
+                  << " MB/s)";
       if (left > 0) std::cout << "; " << left << " left";
       std::cout << "\n";
       for (const auto& r : reasons) std::cout << "  " << r << "\n";
     }
-    return left == 0 ? kExitDone : kExitFailed;
+    return left == 0 || leftovers == Leftovers::kExpected ? kExitDone : kExitFailed;
   }
 
   std::vector<std::string> targets;
@@ -64,25 +74,37 @@ int RunFlush(int argc, char** argv) {
   v.options.SetExamples("  perigee flush --wait data/run7/\n  perigee flush --hold\n");
   if (!v.Start(argc, argv)) return v.exit_code;
   if (hold || resume) {
-    if (hold && resume) return v.Fail(Status(Code::kInvalidArgument, "--hold and --resume: give one of them"));
-    if (!v.targets.empty() || wait) return v.Fail(Status(Code::kInvalidArgument, "--hold and --resume take nothing else"));
+    if (hold && resume)
+      return v.Fail(Status(Code::kInvalidArgument, "--hold and --resume: give one of them"));
+    if (!v.targets.empty() || wait)
+      return v.Fail(Status(Code::kInvalidArgument, "--hold and --resume take nothing else"));
     wire::BurstTarget target;
     target.on = hold;
-    return v.RunAll(target, hold ? "held; waiting:" : "resumed; waiting:",
-                    [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Hold(t); }) == kExitUsage ? kExitUsage : kExitDone;
+    return v.RunAll(
+        target, hold ? "held; waiting:" : "resumed; waiting:",
+        [](client::BurstSession& session, const wire::BurstTarget& t) { return session.Hold(t); },
+        Leftovers::kExpected);
   }
   wire::BurstTarget target;
   target.wait = wait;
   target.timeout_ms = static_cast<uint32_t>(kWait / kMillisecond);
-  return v.RunAll(target, wait ? "flushed" : "queued",
-                  [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Flush(t); });
+  return v.RunAll(
+      target, wait ? "flushed" : "queued",
+      [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Flush(t); },
+      wait ? Leftovers::kFailure : Leftovers::kExpected);
 }
 
 int RunEvict(int argc, char** argv) {
-  BufferVerb v("evict", "Drops the local copies of objects that the object tier has. Reads fetch them again.");
-  v.options.SetExamples("  perigee evict              everything that may go\n  perigee evict data/run7/\n");
+  BufferVerb v(
+      "evict",
+      "Drops the local copies of objects that the object tier has. Reads fetch them again.");
+  v.options.SetExamples(
+      "  perigee evict              everything that may go\n  perigee evict data/run7/\n");
   if (!v.Start(argc, argv)) return v.exit_code;
-  return v.RunAll({}, "evicted", [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Evict(t); });
+  // Asked for everything, some of it is always too new to go.
+  return v.RunAll(
+      {}, "evicted", [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Evict(t); },
+      v.targets.empty() ? Leftovers::kExpected : Leftovers::kFailure);
 }
 
 int RunWarm(int argc, char** argv) {
@@ -91,12 +113,15 @@ int RunWarm(int argc, char** argv) {
   v.options.AddFlag("wait", &wait, "return when they are there");
   v.options.SetExamples("  perigee warm --wait data/epoch/\n");
   if (!v.Start(argc, argv)) return v.exit_code;
-  if (v.targets.empty()) return v.Fail(Status(Code::kInvalidArgument, "which objects? perigee warm OBJECT..."));
+  if (v.targets.empty())
+    return v.Fail(Status(Code::kInvalidArgument, "which objects? perigee warm OBJECT..."));
   wire::BurstTarget target;
   target.wait = wait;
   target.timeout_ms = static_cast<uint32_t>(kWait / kMillisecond);
-  return v.RunAll(target, wait ? "warmed" : "queued",
-                  [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Warm(t); });
+  return v.RunAll(
+      target, wait ? "warmed" : "queued",
+      [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Warm(t); },
+      wait ? Leftovers::kFailure : Leftovers::kExpected);
 }
 
 int RunPin(int argc, char** argv) {
@@ -105,7 +130,8 @@ int RunPin(int argc, char** argv) {
   v.options.AddFlag("off", &off, "let them go again");
   v.options.SetExamples("  perigee pin data/base-model/\n  perigee pin --off data/base-model/\n");
   if (!v.Start(argc, argv)) return v.exit_code;
-  if (v.targets.empty()) return v.Fail(Status(Code::kInvalidArgument, "which objects? perigee pin OBJECT..."));
+  if (v.targets.empty())
+    return v.Fail(Status(Code::kInvalidArgument, "which objects? perigee pin OBJECT..."));
   wire::BurstTarget target;
   target.on = !off;
   return v.RunAll(target, off ? "unpinned" : "pinned",

@@ -1,6 +1,6 @@
 #pragma once
-// The verbs. Each parses its own arguments (argv[0] is the verb), prints, and returns the exit code: 0 done, 1 failed,
-// 2 wrong usage. --json prints one JSON value on stdout.
+// The verbs. Each parses its own arguments (argv[0] is the verb), prints, and returns the exit
+// code: 0 done, 1 failed, 2 wrong usage. --json prints one JSON value on stdout.
 
 #include <string>
 #include <vector>

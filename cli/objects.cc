@@ -30,22 +30,28 @@ Result<wire::Record> LookupPath(client::MetaClient& meta, const std::string& pat
 
 std::string KindWord(wire::FileKind kind) {
   switch (kind) {
-    case wire::FileKind::kFile: return "file";
-    case wire::FileKind::kDirectory: return "directory";
-    case wire::FileKind::kSymlink: return "symlink";
-    default: return "special";
+    case wire::FileKind::kFile:
+      return "file";
+    case wire::FileKind::kDirectory:
+      return "directory";
+    case wire::FileKind::kSymlink:
+      return "symlink";
+    default:
+      return "special";
   }
 }
 
 json StatJson(const std::string& path, const wire::BurstStatReply& s) {
   const wire::Record& r = s.record;
-  json j = {{"path", path}, {"id", r.id}, {"kind", KindWord(r.kind)}, {"mode", r.mode}, {"uid", r.uid}, {"gid", r.gid},
-            {"nlink", r.nlink}};
+  json j = {{"path", path}, {"id", r.id},   {"kind", KindWord(r.kind)}, {"mode", r.mode},
+            {"uid", r.uid}, {"gid", r.gid}, {"nlink", r.nlink}};
   if (r.committed) {
     const auto& v = *r.committed;
-    // The burst buffer, where it holds this content, knows whether the commit itself is durable yet.
+    // The burst buffer, where it holds this content, knows whether the commit itself is durable
+    // yet.
     bool here = s.state != wire::BurstState::kAbsent && s.generation == v.generation;
-    j["tier"] = v.size == 0 && v.layout.kind == wire::LayoutKind::kNone ? "inline" : Word(v.layout.kind);
+    j["tier"] =
+        v.size == 0 && v.layout.kind == wire::LayoutKind::kNone ? "inline" : Word(v.layout.kind);
     j["class"] = Word(here ? s.durability : v.durability);
     j["size"] = v.size;
     j["generation"] = v.generation;
@@ -55,33 +61,41 @@ json StatJson(const std::string& path, const wire::BurstStatReply& s) {
     if (v.layout.kind == wire::LayoutKind::kBlobs) {
       json extents = json::array();
       for (const auto& e : v.layout.extents) {
-        extents.push_back({{"offset", e.offset}, {"length", e.length}, {"volume", e.volume}, {"first", e.first_seq}, {"blobs", e.count}});
+        extents.push_back({{"offset", e.offset},
+                           {"length", e.length},
+                           {"volume", e.volume},
+                           {"first", e.first_seq},
+                           {"blobs", e.count}});
       }
       j["extents"] = extents;
     }
   }
   j["writer"] = r.writer.has_value();
-  j["burst"] = {{"state", Word(s.state)},           {"resident_bytes", s.resident_bytes}, {"dirty_bytes", s.dirty_bytes},
-                {"allocated_bytes", s.allocated_bytes}, {"pinned", s.pinned},
-                {"readers", s.readers},             {"writers", s.writers}};
+  j["burst"] = {{"state", Word(s.state)},       {"resident_bytes", s.resident_bytes},
+                {"dirty_bytes", s.dirty_bytes}, {"allocated_bytes", s.allocated_bytes},
+                {"pinned", s.pinned},           {"readers", s.readers},
+                {"writers", s.writers}};
   return j;
 }
 
 void PrintStat(const json& j) {
-  std::cout << j["path"].get<std::string>() << ": " << j["kind"].get<std::string>() << ", id " << j["id"] << "\n";
+  std::cout << j["path"].get<std::string>() << ": " << j["kind"].get<std::string>() << ", id "
+            << j["id"] << "\n";
   if (j.contains("tier")) {
     std::cout << "  tier        " << j["tier"].get<std::string>() << "\n"
               << "  class       " << j["class"].get<std::string>() << "\n"
               << "  size        " << j["size"] << " (" << FormatBytes(j["size"]) << ")\n"
-              << "  etag        " << j["etag"].get<std::string>() << ", generation " << j["generation"] << "\n"
+              << "  etag        " << j["etag"].get<std::string>() << ", generation "
+              << j["generation"] << "\n"
               << "  modified    " << FormatTime(j["mtime"]) << "\n";
   } else if (j["kind"] == "file") {
     std::cout << "  being written, not published yet\n";
   }
   const json& b = j["burst"];
   if (b["state"] != "absent") {
-    std::cout << "  burst copy  " << b["state"].get<std::string>() << ", " << FormatBytes(b["resident_bytes"]) << " resident, "
-              << FormatBytes(b["dirty_bytes"]) << " dirty" << (b["pinned"].get<bool>() ? ", pinned" : "") << "\n";
+    std::cout << "  burst copy  " << b["state"].get<std::string>() << ", "
+              << FormatBytes(b["resident_bytes"]) << " resident, " << FormatBytes(b["dirty_bytes"])
+              << " dirty" << (b["pinned"].get<bool>() ? ", pinned" : "") << "\n";
   }
 }
 
@@ -111,7 +125,8 @@ Status CopyIn(client::BurstSession& session, const std::string& from, const std:
       PERIGEE_TRY(session.Write(out.handle, offset, {buffer.data(), static_cast<size_t>(n)}));
     } else {
       for (ssize_t done = 0; done < n;) {
-        ssize_t w = pwrite(out.fd.get(), buffer.data() + done, static_cast<size_t>(n - done), static_cast<off_t>(offset) + done);
+        ssize_t w = pwrite(out.fd.get(), buffer.data() + done, static_cast<size_t>(n - done),
+                           static_cast<off_t>(offset) + done);
         if (w < 0) return Status::FromErrno(errno, "write " + path);
         done += w;
       }
@@ -156,10 +171,14 @@ Status CopyOut(client::BurstSession& session, const std::string& path, const std
 }  // namespace
 
 int RunStat(int argc, char** argv) {
-  Verb v("stat", "Shows which tier holds an object, how safe it is (unsynced, local, partner, object), and its burst copy.");
+  Verb v("stat",
+         "Shows which tier holds an object, how safe it is (unsynced, local, partner, object), and "
+         "its burst copy.");
   std::vector<std::string> targets;
   v.options.AddPositional(&targets, "OBJECT", 1, 0);
-  v.options.SetExamples("  perigee stat data/run7/step-100.pt\n  perigee stat /mnt/perigee/data/run7/step-100.pt --json\n");
+  v.options.SetExamples(
+      "  perigee stat data/run7/step-100.pt\n  perigee stat /mnt/perigee/data/run7/step-100.pt "
+      "--json\n");
   if (!v.Start(argc, argv)) return v.exit_code;
   auto session = client::BurstSession::Over(v.connections->bufferd());
   json all = json::array();
@@ -205,10 +224,14 @@ int RunLs(int argc, char** argv) {
     bool dir = r.kind == wire::FileKind::kDirectory;
     std::string tier = r.committed ? Word(r.committed->layout.kind) : dir ? "" : "writing";
     std::string durability = r.committed ? Word(r.committed->durability) : "";
-    all.push_back({{"name", name}, {"kind", KindWord(r.kind)}, {"size", r.committed ? r.committed->size : 0}, {"tier", tier},
-                   {"class", durability}, {"mtime", r.mtime}});
-    rows.push_back({dir ? "" : FormatBytes(r.committed ? r.committed->size : 0), tier, durability, FormatTime(r.mtime),
-                    name + (dir ? "/" : "")});
+    all.push_back({{"name", name},
+                   {"kind", KindWord(r.kind)},
+                   {"size", r.committed ? r.committed->size : 0},
+                   {"tier", tier},
+                   {"class", durability},
+                   {"mtime", r.mtime}});
+    rows.push_back({dir ? "" : FormatBytes(r.committed ? r.committed->size : 0), tier, durability,
+                    FormatTime(r.mtime), name + (dir ? "/" : "")});
   };
   if (root.kind != wire::FileKind::kDirectory) {
     add(path, root);
@@ -224,26 +247,34 @@ int RunLs(int argc, char** argv) {
         if (!page.ok()) return v.Fail(page.status().With(path));
         for (const auto& item : page->items) {
           add(prefix + item.name, item.record);
-          if (recursive && item.record.kind == wire::FileKind::kDirectory) left.push_back({item.record.id, prefix + item.name + "/"});
+          if (recursive && item.record.kind == wire::FileKind::kDirectory)
+            left.push_back({item.record.id, prefix + item.name + "/"});
         }
         if (page->end || page->items.empty()) break;
         q.after = page->items.back().key;
       }
     }
   }
-  if (v.json) PrintJson(all);
-  else PrintTable(rows);
+  if (v.json)
+    PrintJson(all);
+  else
+    PrintTable(rows);
   return kExitDone;
 }
 
 int RunCp(int argc, char** argv) {
-  Verb v("cp", "Copies a file into the namespace or out of it. The namespace's side is perigee://BUCKET/KEY.");
+  Verb v("cp",
+         "Copies a file into the namespace or out of it. The namespace's side is "
+         "perigee://BUCKET/KEY.");
   std::vector<std::string> words;
   v.options.AddPositional(&words, "FROM TO", 2, 2);
-  v.options.SetExamples("  perigee cp model.pt perigee://data/model.pt\n  perigee cp perigee://data/model.pt .\n");
+  v.options.SetExamples(
+      "  perigee cp model.pt perigee://data/model.pt\n  perigee cp perigee://data/model.pt .\n");
   if (!v.Start(argc, argv)) return v.exit_code;
   bool in = words[1].starts_with("perigee://"), out = words[0].starts_with("perigee://");
-  if (in == out) return v.Fail(Status(Code::kInvalidArgument, "one of FROM and TO is perigee://BUCKET/KEY, the other a local file"));
+  if (in == out)
+    return v.Fail(Status(Code::kInvalidArgument,
+                         "one of FROM and TO is perigee://BUCKET/KEY, the other a local file"));
   auto session = client::BurstSession::Over(v.connections->bufferd());
   std::string object = ObjectPath(v.state, in ? words[1] : words[0]);
   std::string local = in ? words[0] : words[1];
@@ -251,11 +282,14 @@ int RunCp(int argc, char** argv) {
   if (in && (object.ends_with('/') || object.find('/') == std::string::npos)) {
     object += (object.ends_with('/') ? "" : "/") + fs::path(local).filename().string();
   }
-  if (out && fs::is_directory(local)) local = (fs::path(local) / fs::path(object).filename()).string();
+  if (out && fs::is_directory(local))
+    local = (fs::path(local) / fs::path(object).filename()).string();
   Status done = in ? CopyIn(*session, local, object) : CopyOut(*session, object, local);
   if (!done.ok()) return v.Fail(done);
-  if (v.json) PrintJson({{"from", words[0]}, {"to", in ? "perigee://" + object : local}});
-  else std::cout << words[0] << " -> " << (in ? "perigee://" + object : local) << "\n";
+  if (v.json)
+    PrintJson({{"from", words[0]}, {"to", in ? "perigee://" + object : local}});
+  else
+    std::cout << words[0] << " -> " << (in ? "perigee://" + object : local) << "\n";
   return kExitDone;
 }
 

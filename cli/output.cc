@@ -40,43 +40,62 @@ int Complain(const std::string& verb, const Status& status) {
 
 std::string Word(wire::Durability d) {
   switch (d) {
-    case wire::Durability::kUnsynced: return "unsynced";
-    case wire::Durability::kLocal: return "local";
-    case wire::Durability::kPartner: return "partner";
-    case wire::Durability::kObject: return "object";
+    case wire::Durability::kUnsynced:
+      return "unsynced";
+    case wire::Durability::kLocal:
+      return "local";
+    case wire::Durability::kPartner:
+      return "partner";
+    case wire::Durability::kObject:
+      return "object";
   }
   return "unknown";
 }
 
 std::string Word(wire::LayoutKind k) {
   switch (k) {
-    case wire::LayoutKind::kNone: return "none";
-    case wire::LayoutKind::kInline: return "inline";
-    case wire::LayoutKind::kBlobs: return "blobs";
-    case wire::LayoutKind::kBurst: return "burst";
-    case wire::LayoutKind::kCold: return "cold";
+    case wire::LayoutKind::kNone:
+      return "none";
+    case wire::LayoutKind::kInline:
+      return "inline";
+    case wire::LayoutKind::kBlobs:
+      return "blobs";
+    case wire::LayoutKind::kBurst:
+      return "burst";
+    case wire::LayoutKind::kCold:
+      return "cold";
   }
   return "unknown";
 }
 
 std::string Word(wire::BurstState s) {
   switch (s) {
-    case wire::BurstState::kAbsent: return "absent";
-    case wire::BurstState::kWriting: return "writing";
-    case wire::BurstState::kPublished: return "published";
-    case wire::BurstState::kSealed: return "sealed";
-    case wire::BurstState::kFlushing: return "flushing";
-    case wire::BurstState::kClean: return "clean";
+    case wire::BurstState::kAbsent:
+      return "absent";
+    case wire::BurstState::kWriting:
+      return "writing";
+    case wire::BurstState::kPublished:
+      return "published";
+    case wire::BurstState::kSealed:
+      return "sealed";
+    case wire::BurstState::kFlushing:
+      return "flushing";
+    case wire::BurstState::kClean:
+      return "clean";
   }
   return "unknown";
 }
 
 std::string Word(wire::DriveState s) {
   switch (s) {
-    case wire::DriveState::kOnline: return "online";
-    case wire::DriveState::kOffline: return "offline";
-    case wire::DriveState::kLost: return "lost";
-    case wire::DriveState::kRepairing: return "repairing";
+    case wire::DriveState::kOnline:
+      return "online";
+    case wire::DriveState::kOffline:
+      return "offline";
+    case wire::DriveState::kLost:
+      return "lost";
+    case wire::DriveState::kRepairing:
+      return "repairing";
   }
   return "unknown";
 }
@@ -108,8 +127,9 @@ void Progress::Set(uint64_t done) {
   done = std::min(done, total_);
   auto filled = static_cast<int>(done * kWidth / total_);
   std::fprintf(stderr, "\r\033[K%s [%.*s%*s] %3d%%  %s of %s", what_.c_str(), filled,
-               "##############################", kWidth - filled, "", static_cast<int>(done * 100 / total_),
-               FormatBytes(done).c_str(), FormatBytes(total_).c_str());
+               "##############################", kWidth - filled, "",
+               static_cast<int>(done * 100 / total_), FormatBytes(done).c_str(),
+               FormatBytes(total_).c_str());
   std::fflush(stderr);
 }
 

@@ -23,7 +23,7 @@ std::string Word(wire::Durability durability);  // "unsynced", "local", "partner
 std::string Word(wire::LayoutKind kind);        // "inline", "blobs", "burst", "cold", "none"
 std::string Word(wire::BurstState state);
 std::string Word(wire::DriveState state);
-std::string FormatTime(int64_t ns);             // "2026-11-21 10:00:00"
+std::string FormatTime(int64_t ns);  // "2026-11-21 10:00:00"
 
 // A bar on stderr, on a terminal only; drawn after the first second.
 class Progress {

@@ -44,7 +44,10 @@ Result<size_t> Receive(int fd, MutableBytes into) {
 }  // namespace
 
 S3Probe::S3Probe(S3Probe&& o) noexcept
-    : fd_(o.fd_), host_(std::move(o.host_)), access_key_(std::move(o.access_key_)), secret_key_(std::move(o.secret_key_)) {
+    : fd_(o.fd_),
+      host_(std::move(o.host_)),
+      access_key_(std::move(o.access_key_)),
+      secret_key_(std::move(o.secret_key_)) {
   o.fd_ = -1;
 }
 
@@ -62,7 +65,8 @@ Result<S3Probe> S3Probe::Connect(const std::string& endpoint, const std::string&
     if (name == "aws_access_key_id") probe.access_key_ = value;
     if (name == "aws_secret_access_key") probe.secret_key_ = value;
   }
-  if (probe.access_key_.empty()) return Status(Code::kUnauthenticated, credentials_file + ": no key in it");
+  if (probe.access_key_.empty())
+    return Status(Code::kUnauthenticated, credentials_file + ": no key in it");
   probe.host_ = endpoint.substr(endpoint.find("//") + 2);
   PERIGEE_ASSIGN(HostPort address, ParseHostPort(probe.host_));
   addrinfo hints{}, *found = nullptr;
@@ -80,7 +84,8 @@ Result<S3Probe> S3Probe::Connect(const std::string& endpoint, const std::string&
   return probe;
 }
 
-Result<uint64_t> S3Probe::Exchange(const std::string& method, const std::string& path, ConstBytes body) {
+Result<uint64_t> S3Probe::Exchange(const std::string& method, const std::string& path,
+                                   ConstBytes body) {
   time_t now = RealClock::Get().Wall() / kSecond;
   tm utc;
   gmtime_r(&now, &utc);
@@ -88,16 +93,19 @@ Result<uint64_t> S3Probe::Exchange(const std::string& method, const std::string&
   std::strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &utc);
   std::string date(stamp, 8), scope = date + "/" + kRegion + "/s3/aws4_request";
   std::string signed_headers = "host;x-amz-content-sha256;x-amz-date";
-  std::string canonical = method + "\n" + path + "\n\nhost:" + host_ + "\nx-amz-content-sha256:" + kPayload +
-                          "\nx-amz-date:" + stamp + "\n\n" + signed_headers + "\n" + kPayload;
+  std::string canonical = method + "\n" + path + "\n\nhost:" + host_ +
+                          "\nx-amz-content-sha256:" + kPayload + "\nx-amz-date:" + stamp + "\n\n" +
+                          signed_headers + "\n" + kPayload;
   std::string to_sign = std::string("AWS4-HMAC-SHA256\n") + stamp + "\n" + scope + "\n" +
                         HexEncode(Hash(HashKind::kSha256, canonical));
   std::string key = HmacSha256("AWS4" + secret_key_, date);
   for (const char* step : {kRegion, "s3", "aws4_request"}) key = HmacSha256(key, step);
-  std::string head = method + " " + path + " HTTP/1.1\r\nHost: " + host_ + "\r\nx-amz-date: " + stamp +
-                     "\r\nx-amz-content-sha256: " + kPayload + "\r\nContent-Length: " + std::to_string(body.size()) +
+  std::string head = method + " " + path + " HTTP/1.1\r\nHost: " + host_ +
+                     "\r\nx-amz-date: " + stamp + "\r\nx-amz-content-sha256: " + kPayload +
+                     "\r\nContent-Length: " + std::to_string(body.size()) +
                      "\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + access_key_ + "/" + scope +
-                     ", SignedHeaders=" + signed_headers + ", Signature=" + HexEncode(HmacSha256(key, to_sign)) + "\r\n\r\n";
+                     ", SignedHeaders=" + signed_headers +
+                     ", Signature=" + HexEncode(HmacSha256(key, to_sign)) + "\r\n\r\n";
   PERIGEE_TRY(SendAll(fd_, AsBytes(head)));
   PERIGEE_TRY(SendAll(fd_, body));
 
@@ -105,25 +113,32 @@ Result<uint64_t> S3Probe::Exchange(const std::string& method, const std::string&
   std::string reply;
   size_t head_end;
   while ((head_end = reply.find("\r\n\r\n")) == std::string::npos) {
-    if (reply.size() > kHeadBytesMax) return Status(Code::kCorrupt, "the S3 endpoint's reply has no end of head");
+    if (reply.size() > kHeadBytesMax)
+      return Status(Code::kCorrupt, "the S3 endpoint's reply has no end of head");
     PERIGEE_ASSIGN(size_t n, Receive(fd_, buffer.span()));
     reply.append(reinterpret_cast<char*>(buffer.data()), n);
   }
   std::string lower = reply.substr(0, head_end);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   int code = std::atoi(reply.c_str() + reply.find(' ') + 1);
   uint64_t length = 0;
-  if (size_t at = lower.find("\r\ncontent-length:"); at != std::string::npos) length = std::strtoull(lower.c_str() + at + 17, nullptr, 10);
+  if (size_t at = lower.find("\r\ncontent-length:"); at != std::string::npos)
+    length = std::strtoull(lower.c_str() + at + 17, nullptr, 10);
   uint64_t got = reply.size() - head_end - 4;
   while (got < length) {
     PERIGEE_ASSIGN(size_t n, Receive(fd_, buffer.span()));
     got += n;
   }
-  if (code / 100 != 2) return Status(Code::kUnavailable, method + " " + path + ": the S3 endpoint answered " + std::to_string(code));
+  if (code / 100 != 2)
+    return Status(Code::kUnavailable,
+                  method + " " + path + ": the S3 endpoint answered " + std::to_string(code));
   return length;
 }
 
-Status S3Probe::Put(const std::string& path, ConstBytes body) { return Exchange("PUT", path, body).status(); }
+Status S3Probe::Put(const std::string& path, ConstBytes body) {
+  return Exchange("PUT", path, body).status();
+}
 Result<uint64_t> S3Probe::Get(const std::string& path) { return Exchange("GET", path, {}); }
 Status S3Probe::Delete(const std::string& path) { return Exchange("DELETE", path, {}).status(); }
 

@@ -1,6 +1,7 @@
 #pragma once
-// S3Probe: PUT and GET of one object over a kept-alive connection, signed with SigV4 (UNSIGNED-PAYLOAD): just enough of a client
-// for `perigee bench`. Source: the AWS Signature Version 4 documentation. One thread.
+// S3Probe: PUT and GET of one object over a kept-alive connection, signed with SigV4
+// (UNSIGNED-PAYLOAD): just enough of a client for `perigee bench`. Source: the AWS Signature
+// Version 4 documentation. One thread.
 
 #include <cstdint>
 #include <string>

@@ -18,7 +18,8 @@ using nlohmann::json;
 static json ToJson(const StackState& s) {
   json daemons = json::array();
   for (const auto& d : s.daemons) {
-    daemons.push_back({{"name", d.name}, {"pid", d.pid}, {"restarts", d.restarts}, {"state", d.state}});
+    daemons.push_back(
+        {{"name", d.name}, {"pid", d.pid}, {"restarts", d.restarts}, {"state", d.state}});
   }
   return {{"data", s.config.data},
           {"pid", s.pid},
@@ -47,7 +48,8 @@ Result<StackState> LoadState(const std::string& data) {
   auto disk = CreatePosixDisk();
   auto text = ReadWholeFile(*disk, data + "/stack.json", 1 << 20);
   if (!text.ok()) {
-    if (text.code() == Code::kNotFound) return Status(Code::kNotFound, data + ": no stack here (perigee up --data makes one)");
+    if (text.code() == Code::kNotFound)
+      return Status(Code::kNotFound, data + ": no stack here (perigee up --data makes one)");
     return std::move(text).TakeStatus();
   }
   StackState s;
@@ -80,7 +82,8 @@ Result<std::string> ResolveData(const std::string& flag) {
     const char* env = std::getenv("PERIGEE_DATA");
     if (env) dir = env;
   }
-  if (dir.empty()) return Status(Code::kInvalidArgument, "which stack? give --data DIR or set PERIGEE_DATA");
+  if (dir.empty())
+    return Status(Code::kInvalidArgument, "which stack? give --data DIR or set PERIGEE_DATA");
   return std::filesystem::absolute(dir).lexically_normal().string();
 }
 

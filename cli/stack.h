@@ -2,10 +2,11 @@
 // Stack: the daemons of one data directory, as the CLI finds and reaches them.
 //
 //   DIR/lock          flock held by the supervising `perigee up`, with its pid
-//   DIR/stack.json    what it runs: drives, burst store, mount, addresses, pids (rewritten as they change)
-//   DIR/credentials   the S3 root key, in the AWS shared-credentials format (0600)
+//   DIR/stack.json    what it runs: drives, burst store, mount, addresses, pids (rewritten as they
+//   change) DIR/credentials   the S3 root key, in the AWS shared-credentials format (0600)
 //   DIR/secret        the cluster secret (0600)
-//   DIR/run/*.sock    control (0600); DIR/log/*.log; DIR/objectd, DIR/drives, DIR/burst, DIR/mnt: defaults
+//   DIR/run/*.sock    control (0600); DIR/log/*.log; DIR/objectd, DIR/drives, DIR/burst, DIR/mnt:
+//   defaults
 // Every verb finds its stack by --data DIR or PERIGEE_DATA.
 
 #include <cstdint>
@@ -25,7 +26,7 @@ struct StackConfig {
   std::vector<std::string> drives;
   std::string profile;  // "4+2", "" for the default by drive count
   std::string burst;
-  std::string mount;    // "" for none
+  std::string mount;  // "" for none
   std::string s3_listen = "127.0.0.1:9000";
   std::string admin_listen = "127.0.0.1:9001";
   std::string bufferd_admin_listen = "127.0.0.1:9011";

@@ -25,7 +25,8 @@ json ToJson(const std::vector<wire::NamedCount>& counters) {
 
 json ToJson(const std::vector<wire::PreflightItem>& items) {
   json out = json::array();
-  for (const auto& i : items) out.push_back({{"name", i.name}, {"state", i.state}, {"detail", i.detail}});
+  for (const auto& i : items)
+    out.push_back({{"name", i.name}, {"state", i.state}, {"detail", i.detail}});
   return out;
 }
 
@@ -41,8 +42,11 @@ json ToJson(const wire::ObjectdStatusReply& r) {
   for (const auto& v : r.volumes) {
     json ids = json::array();
     for (auto id : v.drives) ids.push_back(HexEncode64(id));
-    volumes.push_back({{"volume", v.volume}, {"profile", std::to_string(v.k) + "+" + std::to_string(v.m)},
-                       {"drives", ids}, {"writable", v.writable}, {"degraded_blobs", v.degraded_blobs}});
+    volumes.push_back({{"volume", v.volume},
+                       {"profile", std::to_string(v.k) + "+" + std::to_string(v.m)},
+                       {"drives", ids},
+                       {"writable", v.writable},
+                       {"degraded_blobs", v.degraded_blobs}});
   }
   return {{"s3", r.s3_address},
           {"admin", r.admin_address},
@@ -61,7 +65,8 @@ json ToJson(const wire::ObjectdStatusReply& r) {
 
 json ToJson(const wire::BufferdStatusReply& r) {
   json risk = json::object();
-  for (const auto& row : r.at_risk) risk[Word(row.durability)] = {{"files", row.files}, {"bytes", row.bytes}};
+  for (const auto& row : r.at_risk)
+    risk[Word(row.durability)] = {{"files", row.files}, {"bytes", row.bytes}};
   return {{"node", HexEncode64(r.node)},
           {"store", r.store_dir},
           {"admin", r.admin_address},
@@ -83,34 +88,39 @@ json ToJson(const wire::BufferdStatusReply& r) {
 
 void PrintPreflight(const std::string& daemon, const std::vector<wire::PreflightItem>& items) {
   for (const auto& i : items) {
-    if (i.state != "ok") std::cout << "  " << daemon << ": " << i.name << " " << i.state << ": " << i.detail << "\n";
+    if (i.state != "ok")
+      std::cout << "  " << daemon << ": " << i.name << " " << i.state << ": " << i.detail << "\n";
   }
 }
 
 void PrintObjectd(const wire::ObjectdStatusReply& r) {
   size_t online = 0;
   for (const auto& d : r.drives) online += d.state == wire::DriveState::kOnline;
-  std::cout << "\nobject tier   profile " << r.k << "+" << r.m << ", " << online << " of " << r.drives.size()
-            << " drives online; metadata mirrors: " << r.mirrors << "\n";
+  std::cout << "\nobject tier   profile " << r.k << "+" << r.m << ", " << online << " of "
+            << r.drives.size() << " drives online; metadata mirrors: " << r.mirrors << "\n";
   if (r.drives_share_file_system) {
-    std::cout << "              drives share a file system: fine for trying out, one disk failure loses all\n";
+    std::cout << "              drives share a file system: fine for trying out, one disk failure "
+                 "loses all\n";
   }
   std::vector<std::vector<std::string>> rows = {{"  drive", "state", "free", "of", ""}};
   for (const auto& d : r.drives) {
-    rows.push_back({"  " + d.dir, Word(d.state), FormatBytes(d.free_bytes), FormatBytes(d.total_bytes), d.reason});
+    rows.push_back({"  " + d.dir, Word(d.state), FormatBytes(d.free_bytes),
+                    FormatBytes(d.total_bytes), d.reason});
   }
   PrintTable(rows);
-  std::cout << "  volumes " << r.volumes.size() << ", to repair " << r.volumes_to_repair << " (" << r.blobs_to_repair
-            << " blobs" << (r.repairing ? ", repairing now" : "") << ")\n";
+  std::cout << "  volumes " << r.volumes.size() << ", to repair " << r.volumes_to_repair << " ("
+            << r.blobs_to_repair << " blobs" << (r.repairing ? ", repairing now" : "") << ")\n";
 }
 
 void PrintBufferd(const wire::BufferdStatusReply& r) {
   std::cout << "\nburst buffer  " << r.store_dir << ": " << FormatBytes(r.used_bytes) << " of "
-            << FormatBytes(r.budget_bytes) << ", " << r.files << " files, " << r.dirty_files << " not in the object tier yet"
-            << (r.flush_held ? "; FLUSH IS HELD" : "") << "\n";
-  std::vector<std::vector<std::string>> rows = {{"  at risk if this node died now", "files", "bytes"}};
+            << FormatBytes(r.budget_bytes) << ", " << r.files << " files, " << r.dirty_files
+            << " not in the object tier yet" << (r.flush_held ? "; FLUSH IS HELD" : "") << "\n";
+  std::vector<std::vector<std::string>> rows = {
+      {"  at risk if this node died now", "files", "bytes"}};
   for (const auto& row : r.at_risk) {
-    rows.push_back({"  class " + Word(row.durability), std::to_string(row.files), FormatBytes(row.bytes)});
+    rows.push_back(
+        {"  class " + Word(row.durability), std::to_string(row.files), FormatBytes(row.bytes)});
   }
   PrintTable(rows);
   if (r.dirty_files != 0) std::cout << "  oldest unflushed: " << r.oldest_unflushed_s << " s\n";
@@ -121,19 +131,24 @@ void PrintBufferd(const wire::BufferdStatusReply& r) {
 }  // namespace
 
 int RunStatus(int argc, char** argv) {
-  Verb v("status", "Shows daemons, drives, repair, the burst buffer, bytes at risk, transports and the mount's mode.");
-  v.options.SetExamples("  perigee status --data /var/lib/perigee\n  perigee status --json | jq .bufferd.at_risk\n");
+  Verb v("status",
+         "Shows daemons, drives, repair, the burst buffer, bytes at risk, transports and the "
+         "mount's mode.");
+  v.options.SetExamples(
+      "  perigee status --data /var/lib/perigee\n  perigee status --json | jq .bufferd.at_risk\n");
   if (!v.Start(argc, argv)) return v.exit_code;
   auto supervisor = RunningSupervisor(v.state.config.data);
-  auto objectd = rdma::Call<wire::ObjectdStatusReply>(*v.connections->objectd(), wire::Method::kControlObjectdStatus,
-                                                      wire::Empty{}, {}, kSoon);
-  auto bufferd = rdma::Call<wire::BufferdStatusReply>(*v.connections->bufferd(), wire::Method::kControlBufferdStatus,
-                                                      wire::Empty{}, {}, kSoon);
+  auto objectd = rdma::Call<wire::ObjectdStatusReply>(
+      *v.connections->objectd(), wire::Method::kControlObjectdStatus, wire::Empty{}, {}, kSoon);
+  auto bufferd = rdma::Call<wire::BufferdStatusReply>(
+      *v.connections->bufferd(), wire::Method::kControlBufferdStatus, wire::Empty{}, {}, kSoon);
   Result<wire::FuseStatusReply> fuse = Status(Code::kNotFound, "no mount");
   if (!v.state.config.mount.empty()) {
-    fuse = rdma::Call<wire::FuseStatusReply>(*v.connections->fuse(), wire::Method::kControlFuseStatus, wire::Empty{}, {}, kSoon);
+    fuse = rdma::Call<wire::FuseStatusReply>(
+        *v.connections->fuse(), wire::Method::kControlFuseStatus, wire::Empty{}, {}, kSoon);
   }
-  bool well = supervisor.has_value() && objectd.ok() && bufferd.ok() && (v.state.config.mount.empty() || fuse.ok());
+  bool well = supervisor.has_value() && objectd.ok() && bufferd.ok() &&
+              (v.state.config.mount.empty() || fuse.ok());
 
   if (v.json) {
     json j = json::parse(StateJson(v.state));
@@ -141,14 +156,17 @@ int RunStatus(int argc, char** argv) {
     j["well"] = well;
     j["objectd"] = objectd.ok() ? ToJson(*objectd) : json{{"error", objectd.status().message()}};
     j["bufferd"] = bufferd.ok() ? ToJson(*bufferd) : json{{"error", bufferd.status().message()}};
-    j["fuse"] = fuse.ok() ? json{{"mount", fuse->mount}, {"passthrough", fuse->passthrough}, {"why", fuse->why},
+    j["fuse"] = fuse.ok() ? json{{"mount", fuse->mount},
+                                 {"passthrough", fuse->passthrough},
+                                 {"why", fuse->why},
                                  {"counters", ToJson(fuse->counters)}}
                           : json{{"error", fuse.status().message()}};
     PrintJson(j);
     return well ? kExitDone : kExitFailed;
   }
 
-  std::cout << "stack         " << v.state.config.data << (supervisor ? ", pid " + std::to_string(*supervisor) : ": NOT RUNNING") << "\n";
+  std::cout << "stack         " << v.state.config.data
+            << (supervisor ? ", pid " + std::to_string(*supervisor) : ": NOT RUNNING") << "\n";
   if (supervisor) {
     std::vector<std::vector<std::string>> rows = {{"  daemon", "pid", "state", "restarts"}};
     for (const auto& d : v.state.daemons) {
@@ -158,12 +176,17 @@ int RunStatus(int argc, char** argv) {
     std::cout << "S3            " << v.state.endpoint << "\n";
   }
   if (!v.state.config.mount.empty()) {
-    std::cout << "mount         " << v.state.config.mount << ": " << (fuse.ok() ? fuse->why : fuse.status().message()) << "\n";
+    std::cout << "mount         " << v.state.config.mount << ": "
+              << (fuse.ok() ? fuse->why : fuse.status().message()) << "\n";
   }
-  if (objectd.ok()) PrintObjectd(*objectd);
-  else std::cout << "objectd       " << objectd.status().message() << "\n";
-  if (bufferd.ok()) PrintBufferd(*bufferd);
-  else std::cout << "bufferd       " << bufferd.status().message() << "\n";
+  if (objectd.ok())
+    PrintObjectd(*objectd);
+  else
+    std::cout << "objectd       " << objectd.status().message() << "\n";
+  if (bufferd.ok())
+    PrintBufferd(*bufferd);
+  else
+    std::cout << "bufferd       " << bufferd.status().message() << "\n";
   std::cout << "\npreflight\n";
   if (objectd.ok()) PrintPreflight("objectd", objectd->preflight);
   if (bufferd.ok()) PrintPreflight("bufferd", bufferd->preflight);
@@ -172,14 +195,16 @@ int RunStatus(int argc, char** argv) {
 }
 
 int RunDrive(int argc, char** argv) {
-  Verb v("drive", "Lists the drives (drive ls), or formats the directory of a lost one and repairs onto it (drive replace DIR).");
+  Verb v("drive",
+         "Lists the drives (drive ls), or formats the directory of a lost one and repairs onto it "
+         "(drive replace DIR).");
   std::vector<std::string> words;
   v.options.AddPositional(&words, "ls | replace DIR", 1, 2);
   v.options.SetExamples("  perigee drive ls\n  perigee drive replace /srv/d3\n");
   if (!v.Start(argc, argv)) return v.exit_code;
   if (words[0] == "ls" && words.size() == 1) {
-    auto reply = rdma::Call<wire::ObjectdStatusReply>(*v.connections->objectd(), wire::Method::kControlObjectdStatus,
-                                                      wire::Empty{}, {}, kSoon);
+    auto reply = rdma::Call<wire::ObjectdStatusReply>(
+        *v.connections->objectd(), wire::Method::kControlObjectdStatus, wire::Empty{}, {}, kSoon);
     if (!reply.ok()) return v.Fail(reply.status());
     if (v.json) {
       PrintJson(ToJson(*reply)["drives"]);
@@ -191,11 +216,15 @@ int RunDrive(int argc, char** argv) {
   if (words[0] == "replace" && words.size() == 2) {
     wire::DriveReplaceRequest q;
     q.dir = std::filesystem::absolute(words[1]).lexically_normal().string();
-    auto reply = rdma::Call<wire::DriveInfo>(*v.connections->objectd(), wire::Method::kControlDriveReplace, q, {},
-                                             {.timeout = 60 * kSecond});
+    auto reply =
+        rdma::Call<wire::DriveInfo>(*v.connections->objectd(), wire::Method::kControlDriveReplace,
+                                    q, {}, {.timeout = 60 * kSecond});
     if (!reply.ok()) return v.Fail(reply.status());
-    if (v.json) PrintJson(ToJson(*reply));
-    else std::cout << reply->dir << " is drive " << HexEncode64(reply->drive_id) << " now; repair has started (perigee status)\n";
+    if (v.json)
+      PrintJson(ToJson(*reply));
+    else
+      std::cout << reply->dir << " is drive " << HexEncode64(reply->drive_id)
+                << " now; repair has started (perigee status)\n";
     return kExitDone;
   }
   return v.Fail(Status(Code::kInvalidArgument, "ls, or replace DIR"));

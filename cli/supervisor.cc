@@ -99,9 +99,11 @@ Status Supervisor::Spawn(Child& child) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, child.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0640);
+  posix_spawn_file_actions_addopen(&actions, 1, child.log_path.c_str(),
+                                   O_WRONLY | O_CREAT | O_APPEND, 0640);
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
-  // A group of their own: an interrupt from the terminal reaches only the supervisor, which stops them in order.
+  // A group of their own: an interrupt from the terminal reaches only the supervisor, which stops
+  // them in order.
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
@@ -126,7 +128,8 @@ Status Supervisor::Probe(Child& child) {
   rdma::CallOptions soon{.timeout = 2 * kSecond};
   if (child.name == "objectd") {
     PERIGEE_ASSIGN(auto reply, (rdma::Call<wire::ObjectdStatusReply>(
-                                   *connections_->objectd(), wire::Method::kControlObjectdStatus, wire::Empty{}, {}, soon)));
+                                   *connections_->objectd(), wire::Method::kControlObjectdStatus,
+                                   wire::Empty{}, {}, soon)));
     state_.endpoint = "http://" + reply.s3_address;
     // A port that was chosen freely stays the same over restarts of the daemon.
     state_.config.s3_listen = reply.s3_address;
@@ -135,15 +138,19 @@ Status Supervisor::Probe(Child& child) {
   }
   if (child.name == "bufferd") {
     PERIGEE_ASSIGN(auto reply, (rdma::Call<wire::BufferdStatusReply>(
-                                   *connections_->bufferd(), wire::Method::kControlBufferdStatus, wire::Empty{}, {}, soon)));
+                                   *connections_->bufferd(), wire::Method::kControlBufferdStatus,
+                                   wire::Empty{}, {}, soon)));
     if (!reply.admin_address.empty()) state_.config.bufferd_admin_listen = reply.admin_address;
     return Status::Ok();
   }
-  PERIGEE_ASSIGN(auto reply, (rdma::Call<wire::FuseStatusReply>(
-                                 *connections_->fuse(), wire::Method::kControlFuseStatus, wire::Empty{}, {}, soon)));
+  PERIGEE_ASSIGN(auto reply, (rdma::Call<wire::FuseStatusReply>(*connections_->fuse(),
+                                                                wire::Method::kControlFuseStatus,
+                                                                wire::Empty{}, {}, soon)));
   struct stat st;
-  if (stat(state_.config.mount.c_str(), &st) != 0) return Status::FromErrno(errno, state_.config.mount);
-  if (st.st_ino != wire::kRootId) return Status(Code::kUnavailable, state_.config.mount + ": not mounted yet");
+  if (stat(state_.config.mount.c_str(), &st) != 0)
+    return Status::FromErrno(errno, state_.config.mount);
+  if (st.st_ino != wire::kRootId)
+    return Status(Code::kUnavailable, state_.config.mount + ": not mounted yet");
   return Status::Ok();
 }
 
@@ -153,11 +160,13 @@ Status Supervisor::WaitReady(Child& child, Nanos deadline) {
     int status = 0;
     if (waitpid(child.pid, &status, WNOHANG) == child.pid) {
       child.pid = 0;
-      return Status(Code::kUnavailable, "perigee-" + child.name + " did not start: " + LastWords(child));
+      return Status(Code::kUnavailable,
+                    "perigee-" + child.name + " did not start: " + LastWords(child));
     }
     ::perigee::Status ready = Probe(child);
     if (ready.ok()) break;
-    if (clock.Monotonic() > deadline) return ready.With("perigee-" + child.name + " does not answer");
+    if (clock.Monotonic() > deadline)
+      return ready.With("perigee-" + child.name + " does not answer");
     Pause(kProbeEvery);
   }
   child.state = "up";
@@ -187,7 +196,8 @@ std::string Supervisor::LastWords(const Child& child) const {
 
 void Supervisor::Publish() {
   state_.daemons.clear();
-  for (const auto& c : children_) state_.daemons.push_back({c->name, c->pid, c->restarts, c->state});
+  for (const auto& c : children_)
+    state_.daemons.push_back({c->name, c->pid, c->restarts, c->state});
   auto saved = SaveState(state_);
   if (!saved.ok()) log::Warn("state_not_saved", {{"error", saved}});
 }
@@ -204,7 +214,8 @@ void Supervisor::Reap() {
       child->restart_at = now + child->backoff;
       child->backoff = std::min(child->backoff * 2, kRestartMost);
       child->state = "down: " + how;
-      log::Error("daemon_died", {{"daemon", child->name}, {"how", how}, {"last_words", LastWords(*child)}});
+      log::Error("daemon_died",
+                 {{"daemon", child->name}, {"how", how}, {"last_words", LastWords(*child)}});
       Publish();
     }
     if (child->pid == 0 && child->restart_at != 0 && now >= child->restart_at) {
@@ -225,7 +236,8 @@ void Supervisor::Reap() {
 }
 
 int Supervisor::Run() {
-  // SIGTERM and SIGINT were blocked by PrepareDaemon; SIGCHLD too, so that a death is noticed at once.
+  // SIGTERM and SIGINT were blocked by PrepareDaemon; SIGCHLD too, so that a death is noticed at
+  // once.
   sigset_t set;
   sigemptyset(&set);
   for (int s : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&set, s);

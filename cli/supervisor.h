@@ -1,6 +1,6 @@
 #pragma once
-// Supervisor: runs objectd, bufferd and the mount as children, in that order, restarts one that dies, and stops them in
-// the reverse order. Single-threaded; driven by Step.
+// Supervisor: runs objectd, bufferd and the mount as children, in that order, restarts one that
+// dies, and stops them in the reverse order. Single-threaded; driven by Step.
 
 #include <functional>
 #include <memory>
@@ -18,7 +18,8 @@ class Supervisor {
   Supervisor(StackConfig config, std::string binaries);
   ~Supervisor();
 
-  // Starts the children and returns when every door answers, or the first failure with the child's last words.
+  // Starts the children and returns when every door answers, or the first failure with the child's
+  // last words.
   Status StartAll(Nanos timeout);
   // Reaps and restarts, until a stop signal. Returns the signal.
   int Run();

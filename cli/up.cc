@@ -37,7 +37,9 @@ struct UpFlags {
   bool detach = false, json = false, no_mount = false;
 };
 
-std::string Absolute(const std::string& path) { return fs::absolute(path).lexically_normal().string(); }
+std::string Absolute(const std::string& path) {
+  return fs::absolute(path).lexically_normal().string();
+}
 
 // What the stack had before, changed by what the flags say.
 Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
@@ -91,8 +93,8 @@ Status MakeDirs(const StackConfig& c) {
   for (const auto& dir : {c.data, c.run_dir(), c.log_dir(), c.burst, c.data + "/objectd"}) {
     PERIGEE_TRY(disk->CreateDirs(dir));
   }
-  // Where a drive's directory is missing it is a lost drive, unless the stack is new: objectd tells them apart by its
-  // own state, so making an empty directory here harms nothing.
+  // Where a drive's directory is missing it is a lost drive, unless the stack is new: objectd tells
+  // them apart by its own state, so making an empty directory here harms nothing.
   for (const auto& dir : c.drives) PERIGEE_TRY(disk->CreateDirs(dir));
   for (const auto& dir : {c.data, c.run_dir()}) {
     if (chmod(dir.c_str(), 0711) != 0) return Status::FromErrno(errno, dir);
@@ -133,15 +135,17 @@ void Announce(const StackState& s, bool json) {
     return;
   }
   std::cout << "S3 endpoint   " << s.endpoint << "\n"
-            << "credentials   " << s.config.credentials_path() << "   (AWS_SHARED_CREDENTIALS_FILE)\n"
+            << "credentials   " << s.config.credentials_path()
+            << "   (AWS_SHARED_CREDENTIALS_FILE)\n"
             << "mount         " << (s.config.mount.empty() ? "none" : s.config.mount) << "\n"
-            << "drives        " << s.config.drives.size() << (s.config.profile.empty() ? "" : ", profile " + s.config.profile)
-            << "\n"
+            << "drives        " << s.config.drives.size()
+            << (s.config.profile.empty() ? "" : ", profile " + s.config.profile) << "\n"
             << "status        perigee status --data " << s.config.data << std::endl;
 }
 
 // In the process that supervises. `ready`: told once how the start went; "" is well.
-int Supervise(const StackConfig& config, bool new_stack, const std::function<void(const Status&, const StackState&)>& ready) {
+int Supervise(const StackConfig& config, bool new_stack,
+              const std::function<void(const Status&, const StackState&)>& ready) {
   auto lock = PidLock::Take(config.lock_path());
   if (!lock.ok()) {
     ready(lock.status(), {});
@@ -172,7 +176,8 @@ int Detach(const StackConfig& config, bool new_stack, bool json) {
     close(pipe_fds[0]);
     setsid();
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    int out = open((config.log_dir() + "/perigee.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int out = open((config.log_dir() + "/perigee.log").c_str(),
+                   O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     dup2(null, 0);
     if (out >= 0) dup2(out, 1), dup2(out, 2);
     PrepareDaemon();
@@ -191,7 +196,10 @@ int Detach(const StackConfig& config, bool new_stack, bool json) {
   while ((n = read(pipe_fds[0], buf, sizeof buf)) > 0) word.append(buf, static_cast<size_t>(n));
   close(pipe_fds[0]);
   if (word != "ok") {
-    std::cerr << "perigee up: " << (word.empty() ? "the supervisor died; see " + config.log_dir() + "/perigee.log" : word) << std::endl;
+    std::cerr << "perigee up: "
+              << (word.empty() ? "the supervisor died; see " + config.log_dir() + "/perigee.log"
+                               : word)
+              << std::endl;
     return kExitFailed;
   }
   auto state = LoadState(config.data);
@@ -204,19 +212,24 @@ int Detach(const StackConfig& config, bool new_stack, bool json) {
 
 int RunUp(int argc, char** argv) {
   UpFlags f;
-  Options o("perigee up", "Starts objectd, bufferd and the mount on this machine, and keeps them running.");
+  Options o("perigee up",
+            "Starts objectd, bufferd and the mount on this machine, and keeps them running.");
   o.AddString("data", &f.data, "directory of the stack (or PERIGEE_DATA)", "DIR");
-  o.AddCount("drives", &f.drive_count, 0, 64, "so many drive directories below the data directory (for trying out)");
+  o.AddCount("drives", &f.drive_count, 0, 64,
+             "so many drive directories below the data directory (for trying out)");
   o.AddStrings("drive", &f.drives, "a drive's directory; several times, or d{1...6}", "DIR");
-  o.AddString("profile", &f.profile, "erasure code, data + parity shards (default by drive count)", "K+M");
+  o.AddString("profile", &f.profile, "erasure code, data + parity shards (default by drive count)",
+              "K+M");
   o.AddString("burst", &f.burst, "directory of the burst buffer, on local NVMe", "DIR");
   o.AddBytes("burst-budget", &f.burst_budget, "bytes the burst buffer may keep");
   o.AddString("mount", &f.mount, "where to mount the namespace", "DIR");
   o.AddFlag("no-mount", &f.no_mount, "no mount");
   o.AddString("s3-listen", &f.s3_listen, "address of the S3 endpoint (port 0: a free one)", "ADDR");
   o.AddString("admin-listen", &f.admin_listen, "address of objectd's metrics", "ADDR");
-  o.AddString("bufferd-admin-listen", &f.bufferd_admin_listen, "address of bufferd's metrics", "ADDR");
-  o.AddStrings("daemon-option", &f.extra, "an option for one daemon, as objectd:--memory-limit=1G", "TEXT");
+  o.AddString("bufferd-admin-listen", &f.bufferd_admin_listen, "address of bufferd's metrics",
+              "ADDR");
+  o.AddStrings("daemon-option", &f.extra, "an option for one daemon, as objectd:--memory-limit=1G",
+               "TEXT");
   o.AddFlag("detach", &f.detach, "return when every door answers");
   o.AddFlag("json", &f.json, "print the stack as JSON");
   o.SetExamples(
@@ -228,7 +241,8 @@ int RunUp(int argc, char** argv) {
   auto data = ResolveData(f.data);
   if (!data.ok()) return Complain("up", data.status());
   if (auto pid = RunningSupervisor(*data)) {
-    return Complain("up", Status(Code::kAlreadyExists, *data + " is in use by pid " + std::to_string(*pid)));
+    return Complain(
+        "up", Status(Code::kAlreadyExists, *data + " is in use by pid " + std::to_string(*pid)));
   }
   bool new_stack = !fs::exists(*data + "/stack.json");
   auto config = Configure(f, *data);
@@ -240,15 +254,19 @@ int RunUp(int argc, char** argv) {
   PrepareDaemon();
   log::Configure("up", log::Level::kInfo, log::Format::kText);
   return Supervise(*config, new_stack, [&](const Status& status, const StackState& state) {
-    if (status.ok()) Announce(state, f.json);
-    else Complain("up", status);
+    if (status.ok())
+      Announce(state, f.json);
+    else
+      Complain("up", status);
   });
 }
 
 int RunDown(int argc, char** argv) {
   std::string flag;
   uint64_t timeout_s = 90;
-  Options o("perigee down", "Stops the stack's daemons and unmounts. Nothing is lost: what is not flushed yet stays in the burst buffer.");
+  Options o("perigee down",
+            "Stops the stack's daemons and unmounts. Nothing is lost: what is not flushed yet "
+            "stays in the burst buffer.");
   o.AddString("data", &flag, "directory of the stack (or PERIGEE_DATA)", "DIR");
   o.AddCount("timeout", &timeout_s, 1, 3600, "seconds to wait");
   o.SetExamples("  perigee down --data /var/lib/perigee\n");
@@ -276,7 +294,8 @@ int RunDown(int argc, char** argv) {
     }
     usleep(20'000);
   }
-  return Complain("down", Status(Code::kDeadlineExceeded, "pid " + std::to_string(*pid) + " is still stopping"));
+  return Complain("down", Status(Code::kDeadlineExceeded,
+                                 "pid " + std::to_string(*pid) + " is still stopping"));
 }
 
 }  // namespace perigee::cli

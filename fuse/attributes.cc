@@ -10,13 +10,20 @@ namespace perigee::fuse {
 
 uint32_t TypeBits(wire::FileKind kind) {
   switch (kind) {
-    case wire::FileKind::kDirectory: return S_IFDIR;
-    case wire::FileKind::kSymlink: return S_IFLNK;
-    case wire::FileKind::kFifo: return S_IFIFO;
-    case wire::FileKind::kSocket: return S_IFSOCK;
-    case wire::FileKind::kCharDevice: return S_IFCHR;
-    case wire::FileKind::kBlockDevice: return S_IFBLK;
-    case wire::FileKind::kFile: break;
+    case wire::FileKind::kDirectory:
+      return S_IFDIR;
+    case wire::FileKind::kSymlink:
+      return S_IFLNK;
+    case wire::FileKind::kFifo:
+      return S_IFIFO;
+    case wire::FileKind::kSocket:
+      return S_IFSOCK;
+    case wire::FileKind::kCharDevice:
+      return S_IFCHR;
+    case wire::FileKind::kBlockDevice:
+      return S_IFBLK;
+    case wire::FileKind::kFile:
+      break;
   }
   return S_IFREG;
 }
@@ -63,24 +70,41 @@ void Overlay(const struct stat& backing, struct stat* out) {
 
 int ErrnoOf(const Status& status) {
   switch (status.code()) {
-    case Code::kOk: return 0;
-    case Code::kInvalidArgument: return EINVAL;
-    case Code::kNotFound: return ENOENT;
-    case Code::kAlreadyExists: return EEXIST;
+    case Code::kOk:
+      return 0;
+    case Code::kInvalidArgument:
+      return EINVAL;
+    case Code::kNotFound:
+      return ENOENT;
+    case Code::kAlreadyExists:
+      return EEXIST;
     case Code::kPermissionDenied:
-    case Code::kUnauthenticated: return EPERM;
-    case Code::kNotEmpty: return ENOTEMPTY;
-    case Code::kNotDirectory: return ENOTDIR;
-    case Code::kIsDirectory: return EISDIR;
-    case Code::kCrossDevice: return EXDEV;
-    case Code::kStale: return ESTALE;
-    case Code::kBusy: return EBUSY;
-    case Code::kNoSpace: return ENOSPC;
-    case Code::kTooLarge: return ENAMETOOLONG;
-    case Code::kUnimplemented: return EOPNOTSUPP;
-    case Code::kCancelled: return EINTR;
-    case Code::kDeadlineExceeded: return ETIMEDOUT;
-    default: return EIO;
+    case Code::kUnauthenticated:
+      return EPERM;
+    case Code::kNotEmpty:
+      return ENOTEMPTY;
+    case Code::kNotDirectory:
+      return ENOTDIR;
+    case Code::kIsDirectory:
+      return EISDIR;
+    case Code::kCrossDevice:
+      return EXDEV;
+    case Code::kStale:
+      return ESTALE;
+    case Code::kBusy:
+      return EBUSY;
+    case Code::kNoSpace:
+      return ENOSPC;
+    case Code::kTooLarge:
+      return ENAMETOOLONG;
+    case Code::kUnimplemented:
+      return EOPNOTSUPP;
+    case Code::kCancelled:
+      return EINTR;
+    case Code::kDeadlineExceeded:
+      return ETIMEDOUT;
+    default:
+      return EIO;
   }
 }
 

@@ -92,7 +92,8 @@ Status Device::MountAsRoot() {
   char data[256];
   std::snprintf(data, sizeof data,
                 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd_);
-  if (mount("perigee", options_.mount_point.c_str(), "fuse.perigee", MS_NOSUID | MS_NODEV, data) != 0) {
+  if (mount("perigee", options_.mount_point.c_str(), "fuse.perigee", MS_NOSUID | MS_NODEV, data) !=
+      0) {
     Status st = Status::FromErrno(errno, "mount " + options_.mount_point);
     close(fd_);
     fd_ = -1;
@@ -121,7 +122,8 @@ Result<std::unique_ptr<Device>> Device::Mount(fuse_session* session, SessionData
   if (geteuid() != 0) {
     device->by_fusermount_ = true;
     if (fuse_session_mount(session, device->options_.mount_point.c_str()) != 0) {
-      return Status(Code::kUnavailable, "fusermount3 could not mount " + device->options_.mount_point);
+      return Status(Code::kUnavailable,
+                    "fusermount3 could not mount " + device->options_.mount_point);
     }
     device->mounted_ = true;
     device->fd_ = fuse_session_fd(session);
@@ -159,8 +161,9 @@ Result<int32_t> Device::BackingOpen(int fd) {
   BackingMap map{fd, 0, 0};
   int id = ioctl(fd_, kIocBackingOpen, &map);
   if (id <= 0) {
-    return Status::FromErrno(errno, errno == ELOOP ? "backing file on a stacked file system (see --stack-depth)"
-                                                   : "FUSE_DEV_IOC_BACKING_OPEN");
+    return Status::FromErrno(
+        errno, errno == ELOOP ? "backing file on a stacked file system (see --stack-depth)"
+                              : "FUSE_DEV_IOC_BACKING_OPEN");
   }
   return id;
 }

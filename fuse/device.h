@@ -1,11 +1,11 @@
 #pragma once
 // Device: a mounted /dev/fuse connection that speaks passthrough through libfuse 3.14.
 //
-// libfuse 3.14 cannot ask for passthrough, but it sends every reply through a custom writev: there the INIT reply gets
-// the passthrough flag and stack depth, when the kernel offered it in the INIT request. See
-// docs/decisions and the kernel's fuse.h. Backing files are registered with ioctls on the device descriptor.
-// As another user than root, fusermount3 mounts, and there is no passthrough (the kernel wants CAP_SYS_ADMIN).
-// Thread-safe after Mount.
+// libfuse 3.14 cannot ask for passthrough, but it sends every reply through a custom writev: there
+// the INIT reply gets the passthrough flag and stack depth, when the kernel offered it in the INIT
+// request. See docs/decisions and the kernel's fuse.h. Backing files are registered with ioctls on
+// the device descriptor. As another user than root, fusermount3 mounts, and there is no passthrough
+// (the kernel wants CAP_SYS_ADMIN). Thread-safe after Mount.
 
 #include <atomic>
 #include <cstdint>
@@ -21,7 +21,8 @@ namespace perigee::fuse {
 struct DeviceOptions {
   std::string mount_point;
   bool allow_passthrough = true;
-  uint32_t stack_depth = 1;  // 2: the burst store may lie on overlayfs, but nothing can be stacked on the mount
+  uint32_t stack_depth =
+      1;  // 2: the burst store may lie on overlayfs, but nothing can be stacked on the mount
 };
 
 class Device;
@@ -33,14 +34,15 @@ struct SessionData {
 
 class Device {
  public:
-  // Detaches a dead mount of ours first. kAlreadyExists: something live is mounted there. `data` is what the session was
-  // made with; both outlive the device.
+  // Detaches a dead mount of ours first. kAlreadyExists: something live is mounted there. `data` is
+  // what the session was made with; both outlive the device.
   static Result<std::unique_ptr<Device>> Mount(fuse_session* session, SessionData* data,
                                                DeviceOptions options);
   ~Device();
 
   bool passthrough() const { return passthrough_.load(); }  // known after INIT
-  // Why, in words: "kernel passthrough", "not root: fusermount3 cannot", "kernel 6.1 does not offer it".
+  // Why, in words: "kernel passthrough", "not root: fusermount3 cannot", "kernel 6.1 does not offer
+  // it".
   std::string why() const;
   // Registers a read-only descriptor; > 0 is the id.
   Result<int32_t> BackingOpen(int fd);
@@ -51,7 +53,8 @@ class Device {
 
  private:
   friend struct DeviceIo;
-  Device(fuse_session* session, DeviceOptions options) : session_(session), options_(std::move(options)) {}
+  Device(fuse_session* session, DeviceOptions options)
+      : session_(session), options_(std::move(options)) {}
   Status MountAsRoot();
 
   fuse_session* session_;

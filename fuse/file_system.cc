@@ -51,7 +51,8 @@ Result<struct stat> FileSystem::GetAttr(Node& node, Handle* handle) {
   bool written_elsewhere = reply->record.writer.has_value();
   if (handle && handle->writer) written_elsewhere = false;
   if (written_elsewhere) {
-    // Another process of this node may be writing (the Python client), or a writer has not been sealed yet.
+    // Another process of this node may be writing (the Python client), or a writer has not been
+    // sealed yet.
     wire::BurstTarget target;
     target.id = node.file;
     auto burst = burst_->Stat(target);
@@ -81,7 +82,8 @@ Result<std::shared_ptr<Handle>> FileSystem::OpenFile(const std::shared_ptr<Node>
   auto opened = burst_->Open(q);
   if (!opened.ok()) {
     if (opened.code() == Code::kStale) {
-      // Another burst file serves the name now: the kernel looks up again, once, and finds the successor.
+      // Another burst file serves the name now: the kernel looks up again, once, and finds the
+      // successor.
       ++stale_opens_;
       nodes_.Retire(*node);
     }
@@ -91,7 +93,8 @@ Result<std::shared_ptr<Handle>> FileSystem::OpenFile(const std::shared_ptr<Node>
 }
 
 Result<std::shared_ptr<Handle>> FileSystem::Admit(const std::shared_ptr<Node>& node, int flags,
-                                                  client::OpenedBurst opened, uint32_t* open_flags) {
+                                                  client::OpenedBurst opened,
+                                                  uint32_t* open_flags) {
   auto handle = std::make_shared<Handle>();
   handle->node = node;
   handle->burst_handle = opened.handle;
@@ -133,7 +136,8 @@ Result<std::shared_ptr<Handle>> FileSystem::Admit(const std::shared_ptr<Node>& n
     }
   }
   if (stale) {
-    burst_->Release(handle->burst_handle).Ignore();  // bufferd releases it with the connection at the latest
+    burst_->Release(handle->burst_handle)
+        .Ignore();  // bufferd releases it with the connection at the latest
     ++stale_opens_;
     nodes_.Retire(*node);
     return Status(Code::kStale, "another burst file serves this name");
@@ -143,7 +147,8 @@ Result<std::shared_ptr<Handle>> FileSystem::Admit(const std::shared_ptr<Node>& n
   if (node->mode == OpenMode::kPassthrough) {
     answer |= kOpenPassthrough;
     if (flags & O_DIRECT) {
-      // Unaligned direct I/O is EINVAL on the local file system: take it here, leave mmap to the backing file.
+      // Unaligned direct I/O is EINVAL on the local file system: take it here, leave mmap to the
+      // backing file.
       answer |= kOpenDirectIo;
       handle->direct = true;
       ++opens_direct_;

@@ -1,10 +1,11 @@
 #pragma once
 // FileSystem: the mount's operations, from libfuse's low-level API to calls at the node's bufferd.
 //
-// Reads and writes of files that are wholly in the burst buffer go from the kernel to the burst file (passthrough) and are
-// never seen here. Others are opened in cached mode: reads ask bufferd to make a range resident, then pread the burst file;
-// writes pwrite it. close(2) publishes (FLUSH). OPEN validates with the namespace: that is close-to-open.
-// Thread rule: libfuse calls the operations from many threads.
+// Reads and writes of files that are wholly in the burst buffer go from the kernel to the burst
+// file (passthrough) and are never seen here. Others are opened in cached mode: reads ask bufferd
+// to make a range resident, then pread the burst file; writes pwrite it. close(2) publishes
+// (FLUSH). OPEN validates with the namespace: that is close-to-open. Thread rule: libfuse calls the
+// operations from many threads.
 
 #include <sys/stat.h>
 
@@ -26,7 +27,8 @@ namespace perigee::fuse {
 struct FileSystemOptions {
   double entry_timeout_s = 1.0;
   double attr_timeout_s = 1.0;
-  uint32_t wait_fill_ms = 2000;  // OPEN waits so long for residency before it answers in cached mode
+  uint32_t wait_fill_ms =
+      2000;  // OPEN waits so long for residency before it answers in cached mode
   uint32_t read_ahead_kib = 8192;
 };
 
@@ -34,11 +36,11 @@ struct FileSystemOptions {
 struct Handle {
   std::shared_ptr<Node> node;
   uint64_t burst_handle = 0;
-  rdma::OwnedFd fd;          // read-only, or read-write when `writable_fd`
+  rdma::OwnedFd fd;  // read-only, or read-write when `writable_fd`
   bool writer = false;
   bool writable_fd = false;
-  bool direct = false;       // O_DIRECT beside passthrough: I/O through here, mmap to the backing file
-  bool ensure = false;       // not resident at open: ask for ranges first
+  bool direct = false;  // O_DIRECT beside passthrough: I/O through here, mmap to the backing file
+  bool ensure = false;  // not resident at open: ask for ranges first
   bool slow_writes = false;  // buffer nearly full: write through bufferd, which slows
 };
 
@@ -46,10 +48,11 @@ struct Handle {
 struct DirHandle {
   std::shared_ptr<Node> node;
   std::mutex mu;
-  std::vector<std::string> page_after;  // guarded by mu; page_after[p] is the cursor that fetches page p
-  size_t page = ~size_t{0};             // guarded by mu; the one in `items`
-  std::vector<wire::DirItem> items;     // guarded by mu
-  bool end = false;                     // guarded by mu; `items` is the last page
+  std::vector<std::string>
+      page_after;            // guarded by mu; page_after[p] is the cursor that fetches page p
+  size_t page = ~size_t{0};  // guarded by mu; the one in `items`
+  std::vector<wire::DirItem> items;  // guarded by mu
+  bool end = false;                  // guarded by mu; `items` is the last page
 };
 
 class FileSystem : public SessionData {
@@ -65,7 +68,8 @@ class FileSystem : public SessionData {
 
   struct stat Attributes(const wire::Record& record, Node& node);
   Result<struct stat> GetAttr(Node& node, Handle* handle);
-  Result<std::shared_ptr<Handle>> OpenFile(const std::shared_ptr<Node>& node, int flags, uint32_t* open_flags);
+  Result<std::shared_ptr<Handle>> OpenFile(const std::shared_ptr<Node>& node, int flags,
+                                           uint32_t* open_flags);
   // Decides the mode and makes the handle from bufferd's answer; gives the handle back on failure.
   Result<std::shared_ptr<Handle>> Admit(const std::shared_ptr<Node>& node, int flags,
                                         client::OpenedBurst opened, uint32_t* open_flags);

@@ -1,6 +1,7 @@
 #pragma once
-// The parts of the kernel's FUSE protocol that Debian 12's headers (minor 38) do not have yet: passthrough.
-// Source: Linux include/uapi/linux/fuse.h, 6.9 and later (FUSE minor 40). Checked by size in kernel_abi.cc's tests.
+// The parts of the kernel's FUSE protocol that Debian 12's headers (minor 38) do not have yet:
+// passthrough. Source: Linux include/uapi/linux/fuse.h, 6.9 and later (FUSE minor 40). Checked by
+// size in kernel_abi.cc's tests.
 
 #include <sys/ioctl.h>
 
@@ -10,8 +11,9 @@ namespace perigee::fuse {
 
 inline constexpr uint32_t kOpInit = 26;
 
-inline constexpr uint32_t kInitExt = 1u << 30;             // flags: flags2 is valid
-inline constexpr uint32_t kHandleKillprivV2 = 1u << 28;    // flags: spares a GETXATTR before every write
+inline constexpr uint32_t kInitExt = 1u << 30;  // flags: flags2 is valid
+inline constexpr uint32_t kHandleKillprivV2 = 1u
+                                              << 28;  // flags: spares a GETXATTR before every write
 inline constexpr uint32_t kFlags2Passthrough = 1u << (37 - 32);
 
 inline constexpr uint32_t kOpenDirectIo = 1u << 0;

@@ -2,12 +2,12 @@
 // libfuse's loop runs on threads of its own; a stop signal unmounts lazily, which ends the loop.
 
 #include <fuse_lowlevel.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <signal.h>
 #include <thread>
-#include <unistd.h>
 
 #include "base/daemon.h"
 #include "base/event.h"
@@ -39,15 +39,18 @@ Result<Options::Outcome> Parse(int argc, char** argv, Settings* s) {
   Options o("perigee-fuse", "Mounts Perigee's namespace on this node.");
   o.AddString("mount", &s->mount, "directory to mount on", "DIR");
   o.AddString("run-dir", &s->run_dir, "directory of the node's sockets", "DIR");
-  o.AddString("bufferd", &s->bufferd, "address of bufferd (default: its socket in the run directory)", "ADDRESS");
+  o.AddString("bufferd", &s->bufferd,
+              "address of bufferd (default: its socket in the run directory)", "ADDRESS");
   o.AddString("secret-file", &s->secret_file, "the cluster secret", "FILE");
   o.AddCount("threads", &s->threads, 1, 64, "threads that serve the kernel");
   o.AddCount("stack-depth", &s->stack_depth, 1, 2, "2 when the burst store lies on overlayfs");
-  o.AddBytes("read-ahead", &s->read_ahead, "kernel read-ahead for files that are not in the burst buffer");
+  o.AddBytes("read-ahead", &s->read_ahead,
+             "kernel read-ahead for files that are not in the burst buffer");
   o.AddDuration("entry-timeout", &s->entry_timeout, "how long the kernel may keep names");
   o.AddDuration("attr-timeout", &s->attr_timeout, "how long the kernel may keep attributes");
   o.AddDuration("wait-fill", &s->wait_fill, "how long open(2) waits for a file to become resident");
-  o.AddFlag("no-passthrough", &s->no_passthrough, "serve all reads and writes through this process");
+  o.AddFlag("no-passthrough", &s->no_passthrough,
+            "serve all reads and writes through this process");
   o.AddString("log-format", &s->log_format, "text or json", "FORMAT");
   o.SetExamples("  perigee-fuse --mount /mnt/perigee --run-dir /var/lib/perigee/run\n");
   PERIGEE_ASSIGN(auto outcome, o.Parse(argc, argv));
@@ -83,8 +86,8 @@ Status Serve(const Settings& s) {
   char name[] = "perigee-fuse";
   char* args_v[] = {name, nullptr};
   fuse_args args = FUSE_ARGS_INIT(1, args_v);
-  fuse_session* session =
-      fuse_session_new(&args, &FileSystem::Operations(), sizeof(fuse_lowlevel_ops), static_cast<SessionData*>(&fs));
+  fuse_session* session = fuse_session_new(
+      &args, &FileSystem::Operations(), sizeof(fuse_lowlevel_ops), static_cast<SessionData*>(&fs));
   if (!session) return Status(Code::kInternal, "fuse_session_new failed");
 
   DeviceOptions device_options;
@@ -112,7 +115,8 @@ Status Serve(const Settings& s) {
     fuse_loop_cfg_destroy(config);
     if (err < 0) log::Error("fuse_loop_failed", {{"errno", -err}});
     loop_ended.Set();
-    kill(getpid(), SIGTERM);  // also when someone else unmounted: the process has nothing left to do
+    kill(getpid(),
+         SIGTERM);  // also when someone else unmounted: the process has nothing left to do
   });
   // The kernel answers this only after INIT, so the mount is ready for use afterwards.
   device->SetReadAhead(fs_options.read_ahead_kib);
@@ -124,7 +128,8 @@ Status Serve(const Settings& s) {
   device->Unmount();
   listener->Stop();
   if (!loop_ended.WaitFor(3 * kSecond)) {
-    // Files are still open on the detached mount: closing the device, which exiting does, fails them with ENOTCONN.
+    // Files are still open on the detached mount: closing the device, which exiting does, fails
+    // them with ENOTCONN.
     log::Warn("files_still_open", {{"mount", s.mount}});
     std::_Exit(0);
   }

@@ -1,14 +1,16 @@
 #pragma once
-// Nodes: what the kernel knows by a node id. One node is one (file id, burst file); st_ino is the file id.
+// Nodes: what the kernel knows by a node id. One node is one (file id, burst file); st_ino is the
+// file id.
 //
-// A file id has one current node. It gets a successor only when another burst file must serve the name while the old
-// one is open; the old node then lives on for those who opened it, and is no longer found by lookups.
+// A file id has one current node. It gets a successor only when another burst file must serve the
+// name while the old one is open; the old node then lives on for those who opened it, and is no
+// longer found by lookups.
 //
-// Open mode, the kernel's rule (fs/fuse/iomode.c): while any passthrough open exists all opens are passthrough with the
-// same backing, while any cached open exists none is. It is decided under the node's lock, when the reply is made, and
-// holds until the last release.
-// Thread rule: the table is thread-safe; a node's open state is guarded by its mutex. Nodes are freed when the kernel
-// has forgotten them and nothing has them open.
+// Open mode, the kernel's rule (fs/fuse/iomode.c): while any passthrough open exists all opens are
+// passthrough with the same backing, while any cached open exists none is. It is decided under the
+// node's lock, when the reply is made, and holds until the last release. Thread rule: the table is
+// thread-safe; a node's open state is guarded by its mutex. Nodes are freed when the kernel has
+// forgotten them and nothing has them open.
 
 #include <cstdint>
 #include <memory>
@@ -28,18 +30,18 @@ struct Node {
   wire::FileId file = 0;
   wire::FileKind kind = wire::FileKind::kFile;
 
-  uint64_t lookups = 0;   // guarded by the table
-  bool current = true;    // guarded by the table
+  uint64_t lookups = 0;  // guarded by the table
+  bool current = true;   // guarded by the table
 
   std::mutex mu;
   // Guarded by mu:
-  wire::BurstId burst = 0;       // that serves the open handles; 0 when nothing is open
+  wire::BurstId burst = 0;  // that serves the open handles; 0 when nothing is open
   OpenMode mode = OpenMode::kNone;
   uint32_t opens = 0;
   uint32_t write_opens = 0;
-  int32_t backing_id = 0;        // passthrough
-  rdma::OwnedFd backing;         // read-only; fstat of it tells size and times while something writes
-  wire::Record record;           // as last seen; serves fstat on an open file that was unlinked
+  int32_t backing_id = 0;  // passthrough
+  rdma::OwnedFd backing;   // read-only; fstat of it tells size and times while something writes
+  wire::Record record;     // as last seen; serves fstat on an open file that was unlinked
 };
 
 class NodeTable {

@@ -1,4 +1,5 @@
-// The low-level operations: each unpacks a request, calls FileSystem or bufferd, and replies exactly once.
+// The low-level operations: each unpacks a request, calls FileSystem or bufferd, and replies
+// exactly once.
 
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -33,7 +34,9 @@ void Fail(fuse_req_t req, const perigee::Status& status) {
 }  // namespace
 
 struct Ops {
-  static FileSystem& Fs(fuse_req_t req) { return *static_cast<FileSystem*>(static_cast<SessionData*>(fuse_req_userdata(req))); }
+  static FileSystem& Fs(fuse_req_t req) {
+    return *static_cast<FileSystem*>(static_cast<SessionData*>(fuse_req_userdata(req)));
+  }
   static Handle* HandleOf(fuse_file_info* fi) {
     return fi && fi->fh ? reinterpret_cast<std::shared_ptr<Handle>*>(fi->fh)->get() : nullptr;
   }
@@ -60,7 +63,8 @@ struct Ops {
     if (!reply.ok()) return Fail(req, reply.status());
     FileSystem& fs = Fs(req);
     fuse_entry_param e = Entry(fs, reply->record);
-    if (fuse_reply_entry(req, &e) == -ENOENT) fs.nodes_.Forget(e.ino, 1);  // interrupted: the kernel never saw it
+    if (fuse_reply_entry(req, &e) == -ENOENT)
+      fs.nodes_.Forget(e.ino, 1);  // interrupted: the kernel never saw it
   }
 
   static void Init(void* userdata, fuse_conn_info* conn) {
@@ -72,9 +76,10 @@ struct Ops {
     conn->time_gran = 1;
     // Passthrough and the writeback cache exclude each other.
     conn->want &= ~static_cast<unsigned>(FUSE_CAP_WRITEBACK_CACHE);
-    conn->want |= conn->capable & (FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-                                   FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-                                   FUSE_CAP_CACHE_SYMLINKS);
+    conn->want |=
+        conn->capable & (FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+                         FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
+                         FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS);
   }
 
   static void Lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
@@ -104,7 +109,8 @@ struct Ops {
     fuse_reply_attr(req, &*st, Fs(req).options_.attr_timeout_s);
   }
 
-  static void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info* fi) {
+  static void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set,
+                      fuse_file_info* fi) {
     auto node = NodeOf(req, ino);
     if (!node) return;
     FileSystem& fs = Fs(req);
@@ -171,11 +177,20 @@ struct Ops {
     auto q = Make(req, *dir, name, mode);
     q.rdev = rdev;
     switch (mode & S_IFMT) {
-      case S_IFIFO: q.kind = wire::FileKind::kFifo; break;
-      case S_IFSOCK: q.kind = wire::FileKind::kSocket; break;
-      case S_IFCHR: q.kind = wire::FileKind::kCharDevice; break;
-      case S_IFBLK: q.kind = wire::FileKind::kBlockDevice; break;
-      default: return MknodFile(req, q);
+      case S_IFIFO:
+        q.kind = wire::FileKind::kFifo;
+        break;
+      case S_IFSOCK:
+        q.kind = wire::FileKind::kSocket;
+        break;
+      case S_IFCHR:
+        q.kind = wire::FileKind::kCharDevice;
+        break;
+      case S_IFBLK:
+        q.kind = wire::FileKind::kBlockDevice;
+        break;
+      default:
+        return MknodFile(req, q);
     }
     ReplyEntry(req, Fs(req).meta_->Mknod(q));
   }
@@ -221,8 +236,12 @@ struct Ops {
     ReplyEntry(req, Fs(req).meta_->Symlink(q));
   }
 
-  static void Unlink(fuse_req_t req, fuse_ino_t parent, const char* name) { Remove(req, parent, name, false); }
-  static void Rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) { Remove(req, parent, name, true); }
+  static void Unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
+    Remove(req, parent, name, false);
+  }
+  static void Rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
+    Remove(req, parent, name, true);
+  }
 
   static void Remove(fuse_req_t req, fuse_ino_t parent, const char* name, bool directory) {
     auto dir = NodeOf(req, parent);
@@ -241,7 +260,8 @@ struct Ops {
     if (!from) return;
     auto to = NodeOf(req, new_parent);
     if (!to) return;
-    if (flags & ~(wire::kRenameNoReplace | wire::kRenameExchange)) return fuse_reply_err(req, EINVAL), void();
+    if (flags & ~(wire::kRenameNoReplace | wire::kRenameExchange))
+      return fuse_reply_err(req, EINVAL), void();
     wire::RenameRequest q;
     q.parent = from->file;
     q.name = name;
@@ -285,7 +305,8 @@ struct Ops {
     ReplyOpen(req, std::move(*handle), open_flags);
   }
 
-  static void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
+  static void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+                     fuse_file_info* fi) {
     auto dir = NodeOf(req, parent);
     if (!dir) return;
     FileSystem& fs = Fs(req);
@@ -300,7 +321,8 @@ struct Ops {
       record = created->record;
       node = fs.nodes_.Lookup(record);
       // O_TRUNC was satisfied by creating; a create opens for writing whatever access it asked for.
-      auto admitted = fs.Admit(node, (fi->flags & ~O_ACCMODE) | O_RDWR, std::move(*created), &open_flags);
+      auto admitted =
+          fs.Admit(node, (fi->flags & ~O_ACCMODE) | O_RDWR, std::move(*created), &open_flags);
       if (!admitted.ok()) return fs.nodes_.Forget(node->node_id, 1), Fail(req, admitted.status());
       handle = std::move(*admitted);
     } else if (created.code() == Code::kAlreadyExists && !(fi->flags & O_EXCL)) {
@@ -322,7 +344,8 @@ struct Ops {
     out.entry.nodeid = node->node_id;
     auto whole = static_cast<uint64_t>(fs.options_.entry_timeout_s);
     out.entry.entry_valid = whole;
-    out.entry.entry_valid_nsec = static_cast<uint32_t>((fs.options_.entry_timeout_s - static_cast<double>(whole)) * 1e9);
+    out.entry.entry_valid_nsec =
+        static_cast<uint32_t>((fs.options_.entry_timeout_s - static_cast<double>(whole)) * 1e9);
     out.entry.attr_valid = out.entry.entry_valid;
     out.entry.attr_valid_nsec = out.entry.entry_valid_nsec;
     FillAttr(st, &out.entry.attr);
@@ -365,7 +388,8 @@ struct Ops {
     if (buffer.size() < size) buffer.resize(size);
     size_t done = 0;
     while (done < size) {
-      ssize_t n = pread(handle.fd.get(), buffer.data() + done, size - done, offset + static_cast<off_t>(done));
+      ssize_t n = pread(handle.fd.get(), buffer.data() + done, size - done,
+                        offset + static_cast<off_t>(done));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return fuse_reply_err(req, errno), void();
       if (n == 0) break;
@@ -375,12 +399,14 @@ struct Ops {
     fuse_reply_buf(req, buffer.data(), done);
   }
 
-  static void Write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info* fi) {
+  static void Write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset,
+                    fuse_file_info* fi) {
     FileSystem& fs = Fs(req);
     Handle& handle = *HandleOf(fi);
     ++fs.writes_;
     if (handle.slow_writes) {
-      auto done = fs.burst_->Write(handle.burst_handle, static_cast<uint64_t>(offset), AsBytes({data, size}));
+      auto done = fs.burst_->Write(handle.burst_handle, static_cast<uint64_t>(offset),
+                                   AsBytes({data, size}));
       if (!done.ok()) return Fail(req, done);
     } else {
       auto fd = fs.WritableFd(handle);
@@ -421,7 +447,8 @@ struct Ops {
     fuse_reply_err(req, 0);
   }
 
-  static void Fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length, fuse_file_info* fi) {
+  static void Fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length,
+                        fuse_file_info* fi) {
     Handle& handle = *HandleOf(fi);
     auto fd = Fs(req).WritableFd(handle);
     if (!fd.ok()) return Fail(req, fd.status());
@@ -457,7 +484,8 @@ struct Ops {
     fuse_reply_err(req, 0);
   }
 
-  // Makes `items` hold page p; pages are fetched in order, so page p's cursor is known when p - 1 was read.
+  // Makes `items` hold page p; pages are fetched in order, so page p's cursor is known when p - 1
+  // was read.
   static perigee::Status LoadPage(FileSystem& fs, DirHandle& dir, size_t p) {
     // The first page is always asked for anew: rewinddir shows what has changed.
     if (dir.page == p && p != 0) return perigee::Status::Ok();
@@ -474,8 +502,8 @@ struct Ops {
     return perigee::Status::Ok();
   }
 
-  // Offsets: 1 and 2 follow "." and ".."; entry i of page p is followed by 2 + p * kDirPage + i + 1. Pages may hold fewer
-  // than kDirPage entries (hidden ones are left out), never more.
+  // Offsets: 1 and 2 follow "." and ".."; entry i of page p is followed by 2 + p * kDirPage + i
+  // + 1. Pages may hold fewer than kDirPage entries (hidden ones are left out), never more.
   static void List(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus) {
     FileSystem& fs = Fs(req);
     DirHandle& dir = *DirOf(fi);
@@ -483,7 +511,8 @@ struct Ops {
     size_t used = 0;
     std::vector<fuse_ino_t> looked_up;
     std::lock_guard lock(dir.mu);
-    auto add = [&](const char* name, const wire::Record* record, wire::FileId id, uint32_t type, off_t next) {
+    auto add = [&](const char* name, const wire::Record* record, wire::FileId id, uint32_t type,
+                   off_t next) {
       fuse_entry_param e{};
       size_t need;
       if (plus) {
@@ -528,7 +557,8 @@ struct Ops {
         auto next = static_cast<off_t>(2 + page * kDirPage + index + 1);
         // The last of a page points at the next page's first, also when the page is short.
         if (index + 1 == dir.items.size()) next = static_cast<off_t>(2 + (page + 1) * kDirPage);
-        room = add(item.name.c_str(), &item.record, item.record.id, TypeBits(item.record.kind), next);
+        room =
+            add(item.name.c_str(), &item.record, item.record.id, TypeBits(item.record.kind), next);
         if (room) ++index;
       }
       if (!room || dir.end) break;
@@ -544,7 +574,8 @@ struct Ops {
   static void ReadDir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
     List(req, size, offset, fi, false);
   }
-  static void ReadDirPlus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+  static void ReadDirPlus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset,
+                          fuse_file_info* fi) {
     List(req, size, offset, fi, true);
   }
 
@@ -568,14 +599,16 @@ struct Ops {
     fuse_reply_statfs(req, &st);
   }
 
-  // "system." holds ACLs: storing one as plain bytes would let chmod-by-ACL (cp -a) believe that it worked.
+  // "system." holds ACLs: storing one as plain bytes would let chmod-by-ACL (cp -a) believe that it
+  // worked.
   static bool RefuseSystem(fuse_req_t req, const char* name) {
     if (std::strncmp(name, "system.", 7) != 0) return false;
     fuse_reply_err(req, EOPNOTSUPP);
     return true;
   }
 
-  static void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size, int flags) {
+  static void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value,
+                       size_t size, int flags) {
     if (RefuseSystem(req, name)) return;
     auto node = NodeOf(req, ino);
     if (!node) return;

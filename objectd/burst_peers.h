@@ -1,7 +1,7 @@
 #pragma once
-// RpcBurstPeers: reads burst files from the nodes that hold them (kBurstRead), one channel per node, kept.
-// A node's address may change when it comes back: an address that does not answer is looked up again by the next read.
-// Thread-safe; blocks.
+// RpcBurstPeers: reads burst files from the nodes that hold them (kBurstRead), one channel per
+// node, kept. A node's address may change when it comes back: an address that does not answer is
+// looked up again by the next read. Thread-safe; blocks.
 
 #include <functional>
 #include <map>
@@ -24,12 +24,14 @@ class RpcBurstPeers final : public BurstPeers {
   };
 
   // `transport_for` gives the transport for an address ("local:...", "tls:..."), or null.
-  RpcBurstPeers(std::function<rdma::Transport*(const std::string& address)> transport_for, AddressOf address_of, Options options);
-  RpcBurstPeers(rdma::Transport& transport, AddressOf address_of);  // one transport for all, default options
+  RpcBurstPeers(std::function<rdma::Transport*(const std::string& address)> transport_for,
+                AddressOf address_of, Options options);
+  RpcBurstPeers(rdma::Transport& transport,
+                AddressOf address_of);  // one transport for all, default options
 
   // Besides the contract's: kUnavailable also for nodes that are not known.
-  Result<rdma::Piece> Read(wire::NodeId node, wire::BurstId burst, wire::FileId id, uint64_t generation, uint64_t offset,
-                           uint32_t length) override;
+  Result<rdma::Piece> Read(wire::NodeId node, wire::BurstId burst, wire::FileId id,
+                           uint64_t generation, uint64_t offset, uint32_t length) override;
 
  private:
   Result<std::shared_ptr<rdma::Channel>> ChannelTo(wire::NodeId node);

@@ -15,7 +15,10 @@ constexpr size_t kAccessBytesMin = 3, kSecretBytesMin = 8;
 
 Status Check(const Credentials& c, const std::string& where) {
   if (c.access_key.size() < kAccessBytesMin || c.secret_key.size() < kSecretBytesMin) {
-    return Status(Code::kInvalidArgument, where + ": an access key of at least 3 and a secret key of at least 8 characters are needed");
+    return Status(
+        Code::kInvalidArgument,
+        where +
+            ": an access key of at least 3 and a secret key of at least 8 characters are needed");
   }
   return Status::Ok();
 }
@@ -46,14 +49,17 @@ Result<Credentials> LoadCredentials(Disk& disk, const std::string& path) {
   Credentials c;
   bool from_environment = access && secret;
   if ((access == nullptr) != (secret == nullptr)) {
-    return Status(Code::kInvalidArgument, "PERIGEE_ROOT_ACCESS_KEY and PERIGEE_ROOT_SECRET_KEY: set both or none");
+    return Status(Code::kInvalidArgument,
+                  "PERIGEE_ROOT_ACCESS_KEY and PERIGEE_ROOT_SECRET_KEY: set both or none");
   }
   if (from_environment) {
     c = {access, secret};
     PERIGEE_TRY(Check(c, "PERIGEE_ROOT_ACCESS_KEY, PERIGEE_ROOT_SECRET_KEY"));
     if (path.empty()) return c;
   } else {
-    if (path.empty()) return Status(Code::kInvalidArgument, "--credentials-file: a file is needed when the environment has no root key");
+    if (path.empty())
+      return Status(Code::kInvalidArgument,
+                    "--credentials-file: a file is needed when the environment has no root key");
     auto text = ReadWholeFile(disk, path, 64 << 10);
     if (text.ok()) return Parse(*text, path);
     if (text.code() != Code::kNotFound) return std::move(text).TakeStatus();
@@ -61,8 +67,9 @@ Result<Credentials> LoadCredentials(Disk& disk, const std::string& path) {
   }
   // The file says what is in force, for whoever starts clients on this machine.
   mode_t before = umask(0077);
-  Status written = WriteFileAtomically(
-      disk, path, "[default]\naws_access_key_id = " + c.access_key + "\naws_secret_access_key = " + c.secret_key + "\n");
+  Status written = WriteFileAtomically(disk, path,
+                                       "[default]\naws_access_key_id = " + c.access_key +
+                                           "\naws_secret_access_key = " + c.secret_key + "\n");
   umask(before);
   PERIGEE_TRY(written);
   return c;

@@ -1,6 +1,6 @@
 #pragma once
-// The S3 root key: from PERIGEE_ROOT_ACCESS_KEY and PERIGEE_ROOT_SECRET_KEY, else from a file, made once with random values
-// (0600, in the AWS shared-credentials format). There is no default key.
+// The S3 root key: from PERIGEE_ROOT_ACCESS_KEY and PERIGEE_ROOT_SECRET_KEY, else from a file, made
+// once with random values (0600, in the AWS shared-credentials format). There is no default key.
 
 #include <string>
 

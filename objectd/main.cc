@@ -18,10 +18,12 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (*outcome == Options::Outcome::kDone) return 0;
-  log::Configure("objectd", log::Level::kInfo, options.log_format == "json" ? log::Format::kJson : log::Format::kText);
+  log::Configure("objectd", log::Level::kInfo,
+                 options.log_format == "json" ? log::Format::kJson : log::Format::kText);
   StopWithParent();
   Status armed = failpoint::ArmFromEnvironment();
-  auto server = armed.ok() ? objectd::Server::Start(options) : Result<std::unique_ptr<objectd::Server>>(armed);
+  auto server = armed.ok() ? objectd::Server::Start(options)
+                           : Result<std::unique_ptr<objectd::Server>>(armed);
   if (!server.ok()) {
     std::fprintf(stderr, "perigee-objectd: %s\n", server.status().message().c_str());
     return 1;

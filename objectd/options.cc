@@ -18,9 +18,11 @@ Status ParseProfile(const std::string& text, uint32_t* k, uint32_t* m) {
     return error == std::errc() && end == s.data() + s.size() && !s.empty();
   };
   std::string_view view = text;
-  if (plus == std::string::npos || !number(view.substr(0, plus), k) || !number(view.substr(plus + 1), m) || *k < 1 ||
-      *k > client::kDataShardsMax || *m > client::kParityShardsMax) {
-    return Status(Code::kInvalidArgument, "--profile " + text + ": K+M with K from 1 to 16 and M from 0 to 4, as 4+2");
+  if (plus == std::string::npos || !number(view.substr(0, plus), k) ||
+      !number(view.substr(plus + 1), m) || *k < 1 || *k > client::kDataShardsMax ||
+      *m > client::kParityShardsMax) {
+    return Status(Code::kInvalidArgument,
+                  "--profile " + text + ": K+M with K from 1 to 16 and M from 0 to 4, as 4+2");
   }
   return Status::Ok();
 }
@@ -30,40 +32,55 @@ Status ParseProfile(const std::string& text, uint32_t* k, uint32_t* m) {
 Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, ObjectdOptions* s) {
   std::string profile;
   uint64_t grace_s = static_cast<uint64_t>(s->reader_grace / kSecond);
-  Options o("perigee-objectd", "Keeps erasure-coded objects on drives, the namespace over them, and the S3 endpoint.");
+  Options o("perigee-objectd",
+            "Keeps erasure-coded objects on drives, the namespace over them, and the S3 endpoint.");
   o.AddStrings("drive", &s->drives, "a drive's directory; several times, or d{1...6}", "DIR");
-  o.AddString("profile", &profile, "data + parity shards (default by drive count: 1+0, 1+1, 2+2, 3+2, 4+2)", "K+M");
-  o.AddString("state", &s->state_dir, "directory for what is known of the cluster beside its drives", "DIR");
+  o.AddString("profile", &profile,
+              "data + parity shards (default by drive count: 1+0, 1+1, 2+2, 3+2, 4+2)", "K+M");
+  o.AddString("state", &s->state_dir,
+              "directory for what is known of the cluster beside its drives", "DIR");
   o.AddString("run-dir", &s->run_dir, "directory of the sockets", "DIR");
   o.AddString("secret-file", &s->secret_file, "the cluster secret", "FILE");
-  o.AddString("credentials-file", &s->credentials_file, "the S3 root key; made when absent", "FILE");
+  o.AddString("credentials-file", &s->credentials_file, "the S3 root key; made when absent",
+              "FILE");
   o.AddString("s3-listen", &s->s3_listen, "address of the S3 endpoint", "ADDR");
   o.AddString("admin-listen", &s->admin_listen, "address of metrics and health", "ADDR");
   o.AddBytes("memory-limit", &s->memory_limit, "memory to stay within; half of it for transfers");
-  o.AddBytes("drive-capacity", &s->drive_capacity, "bytes to use of each drive (0: its file system)");
-  o.AddBytes("inline-limit", &s->inline_bytes_max, "objects up to this size are kept with the metadata");
-  o.AddCount("reader-grace", &grace_s, 1, 86400, "seconds that deleted content stays readable for those reading it");
+  o.AddBytes("drive-capacity", &s->drive_capacity,
+             "bytes to use of each drive (0: its file system)");
+  o.AddBytes("inline-limit", &s->inline_bytes_max,
+             "objects up to this size are kept with the metadata");
+  o.AddCount("reader-grace", &grace_s, 1, 86400,
+             "seconds that deleted content stays readable for those reading it");
   o.AddString("log-format", &s->log_format, "text or json", "FORMAT");
-  o.SetExamples("  perigee-objectd --drive '/srv/d{1...6}' --state /var/lib/perigee/objectd --run-dir /run/perigee \\\n"
-                "    --credentials-file /etc/perigee/credentials\n");
+  o.SetExamples(
+      "  perigee-objectd --drive '/srv/d{1...6}' --state /var/lib/perigee/objectd --run-dir "
+      "/run/perigee \\\n"
+      "    --credentials-file /etc/perigee/credentials\n");
   PERIGEE_ASSIGN(auto outcome, o.Parse(argc, argv));
   if (outcome == Options::Outcome::kDone) return outcome;
   auto needed = [](const char* flag, const std::string& value) {
-    return value.empty() ? Status(Code::kInvalidArgument, std::string("--") + flag + ": a directory is needed") : Status::Ok();
+    return value.empty() ? Status(Code::kInvalidArgument,
+                                  std::string("--") + flag + ": a directory is needed")
+                         : Status::Ok();
   };
-  if (s->drives.empty()) return Status(Code::kInvalidArgument, "--drive: at least one directory is needed");
+  if (s->drives.empty())
+    return Status(Code::kInvalidArgument, "--drive: at least one directory is needed");
   PERIGEE_TRY(needed("state", s->state_dir));
   PERIGEE_TRY(needed("run-dir", s->run_dir));
   if (!profile.empty()) PERIGEE_TRY(ParseProfile(profile, &s->k, &s->m));
   if (s->k + s->m > s->drives.size()) {
-    return Status(Code::kInvalidArgument, "--profile " + profile + ": " + std::to_string(s->k + s->m) + " drives are needed, " +
+    return Status(Code::kInvalidArgument, "--profile " + profile + ": " +
+                                              std::to_string(s->k + s->m) + " drives are needed, " +
                                               std::to_string(s->drives.size()) + " are given");
   }
   if (s->memory_limit < kMemoryLeast) {
-    return Status(Code::kInvalidArgument, "--memory-limit " + std::to_string(s->memory_limit) + ": at least 128M");
+    return Status(Code::kInvalidArgument,
+                  "--memory-limit " + std::to_string(s->memory_limit) + ": at least 128M");
   }
   if (s->inline_bytes_max > kInlineMost) {
-    return Status(Code::kInvalidArgument, "--inline-limit " + std::to_string(s->inline_bytes_max) + ": at most 48K");
+    return Status(Code::kInvalidArgument,
+                  "--inline-limit " + std::to_string(s->inline_bytes_max) + ": at most 48K");
   }
   if (s->log_format != "text" && s->log_format != "json") {
     return Status(Code::kInvalidArgument, "--log-format " + s->log_format + ": text or json");

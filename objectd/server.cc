@@ -31,7 +31,9 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   PERIGEE_TRY(s->ListenRpc());
   s->volumes_->Start();
   s->Housekeep();
-  log::Info("objectd_ready", {{"s3", s->s3_->address()}, {"admin", s->admin_->address()}, {"rpc", s->listener_->address()},
+  log::Info("objectd_ready", {{"s3", s->s3_->address()},
+                              {"admin", s->admin_->address()},
+                              {"rpc", s->listener_->address()},
                               {"drives", options.drives.size()}});
   return s;
 }
@@ -111,19 +113,26 @@ Status Server::ListenRpc() {
   RegisterMetaService(*router_, *namespace_, meta_pool_.get(), std::move(meta));
   RegisterVolumeService(*router_, *volumes_, meta_pool_.get(), shard_pool_.get());
   RegisterControl();
-  PERIGEE_ASSIGN(listener_, transport_->Listen("local:" + options_.run_dir + "/objectd.sock", router_));
+  PERIGEE_ASSIGN(listener_,
+                 transport_->Listen("local:" + options_.run_dir + "/objectd.sock", router_));
   return Status::Ok();
 }
 
 void Server::RegisterControl() {
   using rdma::Access;
-  router_->AddRaw(wire::Method::kPing, Access::kAnyone, nullptr,
-                  [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
-  router_->Add<wire::Empty>(wire::Method::kControlObjectdStatus, Access::kNodesOnly, meta_pool_.get(),
-                            [this](rdma::Context&, wire::Empty) -> Result<wire::ObjectdStatusReply> { return Describe(); });
+  router_->AddRaw(
+      wire::Method::kPing, Access::kAnyone, nullptr,
+      [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
+  router_->Add<wire::Empty>(
+      wire::Method::kControlObjectdStatus, Access::kNodesOnly, meta_pool_.get(),
+      [this](rdma::Context&, wire::Empty) -> Result<wire::ObjectdStatusReply> {
+        return Describe();
+      });
   router_->Add<wire::DriveReplaceRequest>(
       wire::Method::kControlDriveReplace, Access::kNodesOnly, meta_pool_.get(),
-      [this](rdma::Context&, wire::DriveReplaceRequest q) -> Result<wire::DriveInfo> { return volumes_->DriveReplace(q.dir); });
+      [this](rdma::Context&, wire::DriveReplaceRequest q) -> Result<wire::DriveInfo> {
+        return volumes_->DriveReplace(q.dir);
+      });
   router_->Add<wire::Empty>(wire::Method::kControlRepair, Access::kNodesOnly, meta_pool_.get(),
                             [this](rdma::Context&, wire::Empty) -> Result<wire::Empty> {
                               volumes_->KickRepair();
@@ -146,7 +155,8 @@ Status Server::StartDoors() {
   t.pool = slabs_;
   t.metrics = registry_.get();
   PERIGEE_ASSIGN(transport_, rdma::CreateLocalTransport(t));
-  peers_ = std::make_unique<RpcBurstPeers>(*transport_, [this](wire::NodeId node) { return nodes_->Address(node); });
+  peers_ = std::make_unique<RpcBurstPeers>(
+      *transport_, [this](wire::NodeId node) { return nodes_->Address(node); });
 
   PERIGEE_ASSIGN(Credentials key, LoadCredentials(*disk_, options_.credentials_file));
   S3Options s3;
@@ -166,13 +176,15 @@ Status Server::StartDoors() {
   deps.clock = &RealClock::Get();
   deps.metrics = registry_.get();
   PERIGEE_ASSIGN(s3_, S3Server::Start(std::move(s3), deps));
-  PERIGEE_ASSIGN(admin_, AdminServer::Start(options_.admin_listen, registry_.get(), [this] { return Health(); }));
+  PERIGEE_ASSIGN(admin_, AdminServer::Start(options_.admin_listen, registry_.get(),
+                                            [this] { return Health(); }));
   return Status::Ok();
 }
 
 void Server::Housekeep() {
   background_pool_->PostAfter(kHousekeepEvery, [this] {
-    if (Status done = namespace_->CleanUp(); !done.ok()) log::Warn("upload_clean_up_failed", {{"error", done}});
+    if (Status done = namespace_->CleanUp(); !done.ok())
+      log::Warn("upload_clean_up_failed", {{"error", done}});
     slabs_->Trim();
     Housekeep();
   });
@@ -184,10 +196,14 @@ wire::ObjectdStatusReply Server::Describe() {
   reply.s3_address = s3_->address();
   reply.admin_address = admin_->address();
   for (const auto& check : preflight_) {
-    reply.preflight.push_back({check.name, check.state == PreflightCheck::State::kOk ? "ok" : "degraded", check.detail, {}});
+    reply.preflight.push_back({check.name,
+                               check.state == PreflightCheck::State::kOk ? "ok" : "degraded",
+                               check.detail,
+                               {}});
   }
   auto count = [&](const char* name, const char* metric) {
-    reply.counters.push_back({name, static_cast<uint64_t>(registry_->GetCounter(metric, "")->Value()), {}});
+    reply.counters.push_back(
+        {name, static_cast<uint64_t>(registry_->GetCounter(metric, "")->Value()), {}});
   };
   count("blob_bytes_written", "perigee_blob_bytes_written_total");
   count("blob_bytes_read", "perigee_blob_bytes_read_total");
@@ -208,7 +224,8 @@ void Server::Stop() {
   if (listener_) listener_->Stop();
   if (admin_) admin_->Stop();
   if (volumes_) volumes_->Stop();
-  for (auto* pool : {&s3_pool_, &meta_pool_, &feed_pool_, &shard_pool_, &fan_out_pool_, &background_pool_}) {
+  for (auto* pool :
+       {&s3_pool_, &meta_pool_, &feed_pool_, &shard_pool_, &fan_out_pool_, &background_pool_}) {
     if (*pool) (*pool)->Stop();
   }
   if (store_) store_->Stop();

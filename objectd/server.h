@@ -1,6 +1,7 @@
 #pragma once
-// Server: the object daemon, assembled: drives, store, volumes, namespace, S3 endpoint, RPC and admin doors.
-// Start returns when all doors answer. Stop ends them in the reverse order and makes what is visible durable.
+// Server: the object daemon, assembled: drives, store, volumes, namespace, S3 endpoint, RPC and
+// admin doors. Start returns when all doors answer. Stop ends them in the reverse order and makes
+// what is visible durable.
 
 #include <memory>
 #include <string>
@@ -43,7 +44,8 @@ class Server {
   std::unique_ptr<Disk> disk_;
   std::shared_ptr<rdma::SlabPool> slabs_;
   // One pool per layer of calls; see docs/architecture.md, "Threads".
-  std::unique_ptr<Scheduler> s3_pool_, meta_pool_, feed_pool_, shard_pool_, fan_out_pool_, background_pool_;
+  std::unique_ptr<Scheduler> s3_pool_, meta_pool_, feed_pool_, shard_pool_, fan_out_pool_,
+      background_pool_;
   std::unique_ptr<DriveSet> drives_;
   std::unique_ptr<kv::RocksStore> store_;
   std::unique_ptr<VolumeManager> volumes_;

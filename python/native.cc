@@ -1,5 +1,5 @@
-// perigee._native: a BurstSession for Python. Calls release the GIL; errors become OSError with the right errno.
-// One Session per process; perigee/client.py makes a new one after fork.
+// perigee._native: a BurstSession for Python. Calls release the GIL; errors become OSError with the
+// right errno. One Session per process; perigee/client.py makes a new one after fork.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -16,29 +16,46 @@ namespace {
 
 int ErrnoOf(Code code) {
   switch (code) {
-    case Code::kInvalidArgument: return EINVAL;
-    case Code::kNotFound: return ENOENT;
-    case Code::kAlreadyExists: return EEXIST;
+    case Code::kInvalidArgument:
+      return EINVAL;
+    case Code::kNotFound:
+      return ENOENT;
+    case Code::kAlreadyExists:
+      return EEXIST;
     case Code::kPermissionDenied:
-    case Code::kUnauthenticated: return EACCES;
-    case Code::kNotEmpty: return ENOTEMPTY;
-    case Code::kNotDirectory: return ENOTDIR;
-    case Code::kIsDirectory: return EISDIR;
-    case Code::kCrossDevice: return EXDEV;
-    case Code::kStale: return ESTALE;
-    case Code::kBusy: return EBUSY;
-    case Code::kNoSpace: return ENOSPC;
-    case Code::kTooLarge: return ENAMETOOLONG;
-    case Code::kUnavailable: return ECONNREFUSED;
-    case Code::kDeadlineExceeded: return ETIMEDOUT;
-    case Code::kUnimplemented: return EOPNOTSUPP;
-    default: return EIO;
+    case Code::kUnauthenticated:
+      return EACCES;
+    case Code::kNotEmpty:
+      return ENOTEMPTY;
+    case Code::kNotDirectory:
+      return ENOTDIR;
+    case Code::kIsDirectory:
+      return EISDIR;
+    case Code::kCrossDevice:
+      return EXDEV;
+    case Code::kStale:
+      return ESTALE;
+    case Code::kBusy:
+      return EBUSY;
+    case Code::kNoSpace:
+      return ENOSPC;
+    case Code::kTooLarge:
+      return ENAMETOOLONG;
+    case Code::kUnavailable:
+      return ECONNREFUSED;
+    case Code::kDeadlineExceeded:
+      return ETIMEDOUT;
+    case Code::kUnimplemented:
+      return EOPNOTSUPP;
+    default:
+      return EIO;
   }
 }
 
 [[noreturn]] void Throw(const Status& status, const std::string& what) {
   // Python's OSError picks FileNotFoundError and its kind from the errno.
-  py::object error = py::module_::import("builtins").attr("OSError")(ErrnoOf(status.code()), status.message(), what);
+  py::object error = py::module_::import("builtins")
+                         .attr("OSError")(ErrnoOf(status.code()), status.message(), what);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
   throw py::error_already_set();
 }
@@ -64,11 +81,16 @@ void FreeStatus(const std::string& what, Fn fn) {
 
 const char* Word(wire::LayoutKind k) {
   switch (k) {
-    case wire::LayoutKind::kInline: return "inline";
-    case wire::LayoutKind::kBlobs: return "blobs";
-    case wire::LayoutKind::kBurst: return "burst";
-    case wire::LayoutKind::kCold: return "cold";
-    default: return "inline";
+    case wire::LayoutKind::kInline:
+      return "inline";
+    case wire::LayoutKind::kBlobs:
+      return "blobs";
+    case wire::LayoutKind::kBurst:
+      return "burst";
+    case wire::LayoutKind::kCold:
+      return "cold";
+    default:
+      return "inline";
   }
 }
 
@@ -81,7 +103,9 @@ const char* Word(wire::Durability d) {
 py::dict Info(const std::string& name, const wire::Record& r) {
   py::dict d;
   d["name"] = name;
-  d["type"] = r.kind == wire::FileKind::kDirectory ? "directory" : r.kind == wire::FileKind::kSymlink ? "link" : "file";
+  d["type"] = r.kind == wire::FileKind::kDirectory ? "directory"
+              : r.kind == wire::FileKind::kSymlink ? "link"
+                                                   : "file";
   d["size"] = r.committed ? r.committed->size : 0;
   d["mtime"] = static_cast<double>(r.mtime) / 1e9;
   d["created"] = static_cast<double>(r.btime) / 1e9;
@@ -113,7 +137,8 @@ class Session {
     q.want_writable_fd = write;
     return Opened(Free(path, [&] { return session_->Open(q); }));
   }
-  py::tuple Create(const std::string& path, bool replace, uint32_t mode, uint32_t uid, uint32_t gid) {
+  py::tuple Create(const std::string& path, bool replace, uint32_t mode, uint32_t uid,
+                   uint32_t gid) {
     wire::BurstCreateRequest q;
     q.path = path;
     q.replace = replace;
@@ -123,10 +148,13 @@ class Session {
     q.want_writable_fd = true;
     return Opened(Free(path, [&] { return session_->Create(q); }));
   }
-  void Publish(uint64_t handle) { Free("publish", [&] { return session_->Publish(handle); }); }
+  void Publish(uint64_t handle) {
+    Free("publish", [&] { return session_->Publish(handle); });
+  }
   void Fsync(uint64_t handle, const std::string& durability) {
-    auto wanted = durability == "object" ? wire::Durability::kObject
-                  : durability == "partner" ? wire::Durability::kPartner : wire::Durability::kLocal;
+    auto wanted = durability == "object"    ? wire::Durability::kObject
+                  : durability == "partner" ? wire::Durability::kPartner
+                                            : wire::Durability::kLocal;
     Free("fsync", [&] { return session_->Fsync(handle, wanted); });
   }
   void Ensure(uint64_t handle, uint64_t offset, uint64_t length) {
@@ -134,17 +162,21 @@ class Session {
   }
   void Write(uint64_t handle, uint64_t offset, const py::buffer& data) {
     py::buffer_info info = data.request();
-    ConstBytes bytes(static_cast<const uint8_t*>(info.ptr), static_cast<size_t>(info.size * info.itemsize));
+    ConstBytes bytes(static_cast<const uint8_t*>(info.ptr),
+                     static_cast<size_t>(info.size * info.itemsize));
     FreeStatus("write", [&] { return session_->Write(handle, offset, bytes); });
   }
-  void Release(uint64_t handle) { FreeStatus("close", [&] { return session_->Release(handle); }); }
+  void Release(uint64_t handle) {
+    FreeStatus("close", [&] { return session_->Release(handle); });
+  }
 
   py::dict Stat(const std::string& path) {
     wire::BurstTarget t;
     t.path = path;
     auto s = Free(path, [&] { return session_->Stat(t); });
     py::dict d = Info(path, s.record);
-    if (s.record.committed && s.state != wire::BurstState::kAbsent && s.generation == s.record.committed->generation) {
+    if (s.record.committed && s.state != wire::BurstState::kAbsent &&
+        s.generation == s.record.committed->generation) {
       d["class"] = Word(s.durability);
     }
     d["resident_bytes"] = s.resident_bytes;
@@ -233,7 +265,8 @@ class Session {
     return path.empty() ? wire::kRootId : Lookup(path)["id"].cast<uint64_t>();
   }
   static py::tuple Opened(client::OpenedBurst o) {
-    return py::make_tuple(o.handle, o.fd.Release(), o.kind == wire::OpenKind::kCached, o.size, o.low_space);
+    return py::make_tuple(o.handle, o.fd.Release(), o.kind == wire::OpenKind::kCached, o.size,
+                          o.low_space);
   }
   template <class Fn>
   py::dict Batch(const std::string& path, bool wait, bool on, Fn fn) {

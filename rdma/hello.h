@@ -1,16 +1,18 @@
 #pragma once
-// HELLO: how two processes prove to each other that they know the cluster's secret, before the first call of a
-// connection. Three messages and a verdict, the same on every provider; docs/formats/hello.md has the fields.
+// HELLO: how two processes prove to each other that they know the cluster's secret, before the
+// first call of a connection. Three messages and a verdict, the same on every provider;
+// docs/formats/hello.md has the fields.
 //
 //   client -> server  HelloStart      who I am, my nonce
 //   server -> client  HelloChallenge  who I am, my nonce, my proof
 //   client -> server  HelloAnswer     my proof (empty: I have no secret and am Role::kUser)
 //   server -> client  HelloVerdict    welcome, or why not
 //
-// proof = HMAC-SHA256(secret, label || client nonce || server nonce || role || node id), with a label for each side, so
-// that no side's proof can be sent back to it. Secrets are expected to be random (base/daemon.h LoadSecret): a
-// connected stranger is shown the server's proof and could try short ones against it.
-// Thread rule: a HelloClient or HelloServer belongs to one connection; not thread-safe.
+// proof = HMAC-SHA256(secret, label || client nonce || server nonce || role || node id), with a
+// label for each side, so that no side's proof can be sent back to it. Secrets are expected to be
+// random (base/daemon.h LoadSecret): a connected stranger is shown the server's proof and could try
+// short ones against it. Thread rule: a HelloClient or HelloServer belongs to one connection; not
+// thread-safe.
 
 #include <string>
 #include <string_view>
@@ -30,7 +32,13 @@ struct HelloStart {
   uint64_t node_id = 0;
   std::string nonce;
   wire::Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.version); v(2, s.role); v(3, s.node_id); v(4, s.nonce); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.version);
+    v(2, s.role);
+    v(3, s.node_id);
+    v(4, s.nonce);
+    v.Rest(s.unknown);
+  }
 };
 struct HelloChallenge {
   uint32_t version = kHelloVersion;
@@ -40,20 +48,33 @@ struct HelloChallenge {
   std::string proof;  // empty: this server has no secret
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.version); v(2, s.role); v(3, s.node_id); v(4, s.nonce); v(5, s.proof); v.Rest(s.unknown);
+    v(1, s.version);
+    v(2, s.role);
+    v(3, s.node_id);
+    v(4, s.nonce);
+    v(5, s.proof);
+    v.Rest(s.unknown);
   }
 };
 struct HelloAnswer {
   std::string proof;
   wire::Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.proof); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.proof);
+    v.Rest(s.unknown);
+  }
 };
 struct HelloVerdict {
   Code code = Code::kOk;
   std::string message;
   uint32_t credits = 0;  // calls the client may have in flight
   wire::Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.code); v(2, s.message); v(3, s.credits); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.code);
+    v(2, s.message);
+    v(3, s.credits);
+    v.Rest(s.unknown);
+  }
 };
 
 // What one side learnt about the other.

@@ -2,7 +2,8 @@
 // Typed calls over a Channel, and the dispatch of a server's methods to handlers on schedulers.
 //
 //   Result<Reply> r = rpc::Call<wire::LookupReply>(*channel, wire::Method::kMetaLookup, request);
-//   router.Add<wire::LookupRequest>(wire::Method::kMetaLookup, pool, [&](const Context& ctx, wire::LookupRequest q)
+//   router.Add<wire::LookupRequest>(wire::Method::kMetaLookup, pool, [&](const Context& ctx,
+//   wire::LookupRequest q)
 //       -> Result<wire::LookupReply> {...});
 // Thread rule: Router is built, then immutable; handlers run concurrently on their scheduler.
 
@@ -25,17 +26,19 @@ struct TypedReply {
 
 // A call whose reply may carry bulk or descriptors.
 template <class Reply, class Request>
-Result<TypedReply<Reply>> CallFull(Channel& channel, wire::Method method, const Request& request, ConstBytes bulk = {},
-                                   CallOptions options = {}) {
-  PERIGEE_ASSIGN(Payload payload, channel.CallAndWait(method, wire::Encode(request), bulk, options));
+Result<TypedReply<Reply>> CallFull(Channel& channel, wire::Method method, const Request& request,
+                                   ConstBytes bulk = {}, CallOptions options = {}) {
+  PERIGEE_ASSIGN(Payload payload,
+                 channel.CallAndWait(method, wire::Encode(request), bulk, options));
   PERIGEE_ASSIGN(Reply message, wire::Decode<Reply>(payload.header));
   return TypedReply<Reply>{std::move(message), std::move(payload.bulk), std::move(payload.fds)};
 }
 
 template <class Reply, class Request>
-Result<Reply> Call(Channel& channel, wire::Method method, const Request& request, ConstBytes bulk = {},
-                   CallOptions options = {}) {
-  PERIGEE_ASSIGN(TypedReply<Reply> full, (CallFull<Reply>(channel, method, request, bulk, options)));
+Result<Reply> Call(Channel& channel, wire::Method method, const Request& request,
+                   ConstBytes bulk = {}, CallOptions options = {}) {
+  PERIGEE_ASSIGN(TypedReply<Reply> full,
+                 (CallFull<Reply>(channel, method, request, bulk, options)));
   return std::move(full.message);
 }
 
@@ -49,8 +52,8 @@ struct Context {
   std::vector<OwnedFd> reply_fds;
 };
 
-// kNodesOnly: Role::kNode, or on `local` this process's own user or root (by the kernel; control sockets are 0600).
-// Others get kPermissionDenied.
+// kNodesOnly: Role::kNode, or on `local` this process's own user or root (by the kernel; control
+// sockets are 0600). Others get kPermissionDenied.
 enum class Access { kAnyone, kNodesOnly };
 
 class Router final : public Handler {
@@ -62,17 +65,20 @@ class Router final : public Handler {
 
   template <class Request, class Fn>
   void Add(wire::Method method, Access access, Scheduler* where, Fn fn) {
-    AddRaw(method, access, where, [fn = std::move(fn)](Context& ctx, std::string_view header) -> Result<std::string> {
-      PERIGEE_ASSIGN(Request request, wire::Decode<Request>(header));
-      auto reply = fn(ctx, std::move(request));
-      if (!reply.ok()) return std::move(reply).TakeStatus();
-      return wire::Encode(*reply);
-    });
+    AddRaw(method, access, where,
+           [fn = std::move(fn)](Context& ctx, std::string_view header) -> Result<std::string> {
+             PERIGEE_ASSIGN(Request request, wire::Decode<Request>(header));
+             auto reply = fn(ctx, std::move(request));
+             if (!reply.ok()) return std::move(reply).TakeStatus();
+             return wire::Encode(*reply);
+           });
   }
   void OnDisconnected(std::function<void(const Peer&)> fn) { on_disconnect_ = std::move(fn); }
 
   void OnCall(std::unique_ptr<ServerCall> call) override;
-  void OnDisconnect(const Peer& peer) override { if (on_disconnect_) on_disconnect_(peer); }
+  void OnDisconnect(const Peer& peer) override {
+    if (on_disconnect_) on_disconnect_(peer);
+  }
 
  private:
   struct Entry {

@@ -1,10 +1,11 @@
 #pragma once
-// SlabPool: the process's transfer memory. Large slabs, registered once with the transport (memfd for `local`, memory
-// registration for UCX and libfabric), handed out in pieces of 64 KiB to 4 MiB.
+// SlabPool: the process's transfer memory. Large slabs, registered once with the transport (memfd
+// for `local`, memory registration for UCX and libfabric), handed out in pieces of 64 KiB to 4 MiB.
 //
-// A Piece owns its memory until destroyed; then it goes back to the pool, and slabs that stay idle go back to the
-// system. The bound is hard: over it Allocate waits, and TryAllocate gives nothing. That wait is the system's
-// back-pressure. Waiting Allocates are served first come, first served, and TryAllocate does not pass them. Thread-safe.
+// A Piece owns its memory until destroyed; then it goes back to the pool, and slabs that stay idle
+// go back to the system. The bound is hard: over it Allocate waits, and TryAllocate gives nothing.
+// That wait is the system's back-pressure. Waiting Allocates are served first come, first served,
+// and TryAllocate does not pass them. Thread-safe.
 
 #include <cstdint>
 #include <functional>
@@ -34,8 +35,8 @@ class Piece {
   explicit operator bool() const { return data_ != nullptr; }
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
-  size_t size() const { return size_; }       // as asked for, or as last Trimmed
-  void Trim(size_t bytes);                     // bytes <= size()
+  size_t size() const { return size_; }  // as asked for, or as last Trimmed
+  void Trim(size_t bytes);               // bytes <= size()
   MutableBytes span() { return {data_, size_}; }
   ConstBytes span() const { return {data_, size_}; }
   void Release();
@@ -61,8 +62,9 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
   // bytes <= kPieceBytesMax (else kTooLarge). kDeadlineExceeded when none came free in time.
   virtual Result<Piece> Allocate(size_t bytes, Nanos timeout) = 0;
   virtual Piece TryAllocate(size_t bytes) = 0;  // empty when the bound is reached
-  // Runs `fn` once, after memory came free (or a waiting Allocate gave up), on the thread that freed it: do not block
-  // there. For event loops: TryAllocate, on failure OnNextFree, then TryAllocate again to close the gap.
+  // Runs `fn` once, after memory came free (or a waiting Allocate gave up), on the thread that
+  // freed it: do not block there. For event loops: TryAllocate, on failure OnNextFree, then
+  // TryAllocate again to close the gap.
   virtual void OnNextFree(std::function<void()> fn) = 0;
   virtual uint64_t BytesInUse() const = 0;
   virtual uint64_t BytesMapped() const = 0;
@@ -70,17 +72,30 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
   virtual void Trim() = 0;
 
   // For providers: where a piece of memory lies. False when `data` is not inside this pool.
-  struct Location { uint32_t slab; uint64_t offset; };
+  struct Location {
+    uint32_t slab;
+    uint64_t offset;
+  };
   virtual bool Locate(const uint8_t* data, size_t bytes, Location* out) const = 0;
-  // fd is the pool's own memfd, open for reading, sealed against resizing. Ids start at 1 and are never used again.
-  struct Slab { uint32_t id; int fd; uint64_t bytes; };
+  // fd is the pool's own memfd, open for reading, sealed against resizing. Ids start at 1 and are
+  // never used again.
+  struct Slab {
+    uint32_t id;
+    int fd;
+    uint64_t bytes;
+  };
   virtual Result<Slab> GetSlab(uint32_t id) const = 0;
 
  protected:
   friend class Piece;
   virtual void Free(Piece* piece) = 0;
-  static void Fill(Piece* p, std::shared_ptr<SlabPool> pool, uint8_t* data, size_t size, uint32_t slab, uint32_t order) {
-    p->pool_ = std::move(pool); p->data_ = data; p->size_ = size; p->slab_ = slab; p->order_ = order;
+  static void Fill(Piece* p, std::shared_ptr<SlabPool> pool, uint8_t* data, size_t size,
+                   uint32_t slab, uint32_t order) {
+    p->pool_ = std::move(pool);
+    p->data_ = data;
+    p->size_ = size;
+    p->slab_ = slab;
+    p->order_ = order;
   }
   static uint32_t SlabOf(const Piece& p) { return p.slab_; }
   static uint32_t OrderOf(const Piece& p) { return p.order_; }

@@ -1,14 +1,17 @@
 #pragma once
 // Objects as erasure-coded blobs: writing a stream into blobs, reading any range of extents back.
 //
-// Writer: the caller appends bytes; full blobs are encoded and their shards sent to their drives in parallel, with at most
-// `blobs_in_flight` at once, so memory is bounded. Finish returns the extents; they mean something only once a commit
-// names them and the intents. A blob is written when all its shards are on stable storage, less drives that the volume map
-// already records as not online, and never fewer than min(K+M, K+1). A volume that cannot take it: another lease.
-// Reader: reads whole chunks, checks each crc32c, reconstructs from parity what is missing or bad, reports it, and copies
-// only the asked range out. kCorrupt when fewer than K good chunks of a stripe exist; never wrong bytes. kUnavailable when
-// drives that are away may have the rest, kNotFound when no shard of a blob exists (deleted meanwhile: look the object up again).
-// Thread rule: a writer belongs to one caller at a time; readers are thread-safe. Both block: run them on a Scheduler.
+// Writer: the caller appends bytes; full blobs are encoded and their shards sent to their drives in
+// parallel, with at most `blobs_in_flight` at once, so memory is bounded. Finish returns the
+// extents; they mean something only once a commit names them and the intents. A blob is written
+// when all its shards are on stable storage, less drives that the volume map already records as not
+// online, and never fewer than min(K+M, K+1). A volume that cannot take it: another lease. Reader:
+// reads whole chunks, checks each crc32c, reconstructs from parity what is missing or bad, reports
+// it, and copies only the asked range out. kCorrupt when fewer than K good chunks of a stripe
+// exist; never wrong bytes. kUnavailable when drives that are away may have the rest, kNotFound
+// when no shard of a blob exists (deleted meanwhile: look the object up again). Thread rule: a
+// writer belongs to one caller at a time; readers are thread-safe. Both block: run them on a
+// Scheduler.
 
 #include <functional>
 #include <memory>
@@ -23,7 +26,7 @@ namespace perigee::client {
 
 struct BlobIoDeps {
   Cluster* cluster = nullptr;
-  Scheduler* shard_pool = nullptr;         // shards in parallel
+  Scheduler* shard_pool = nullptr;  // shards in parallel
   std::shared_ptr<rdma::SlabPool> slabs;
   metrics::Registry* metrics = nullptr;
   Clock* clock = nullptr;
@@ -34,21 +37,22 @@ struct WrittenObject {
   uint64_t bytes = 0;
   std::vector<wire::Extent> extents;  // inside, or empty when list_id is set
   uint64_t list_id = 0;
-  std::vector<uint64_t> intents;      // the commit's conflict reads
+  std::vector<uint64_t> intents;  // the commit's conflict reads
 };
 
 class BlobWriter {
  public:
   struct Options {
-    uint64_t size_hint = 0;      // 0: unknown
+    uint64_t size_hint = 0;  // 0: unknown
     uint32_t blobs_in_flight = 3;
     std::function<bool()> cancelled;  // asked between blobs; true: kCancelled
   };
   static std::unique_ptr<BlobWriter> Create(BlobIoDeps deps, Options options);
-  virtual ~BlobWriter() = default;   // waits for what is in flight
+  virtual ~BlobWriter() = default;  // waits for what is in flight
   // Copies `data`. A failure is final.
   virtual Status Append(ConstBytes data) = 0;
-  // Hands out the writer's own buffer, to read a file into without a copy: at most `want` bytes; Commit what was filled.
+  // Hands out the writer's own buffer, to read a file into without a copy: at most `want` bytes;
+  // Commit what was filled.
   virtual Result<MutableBytes> Reserve(size_t want) = 0;
   virtual Status Commit(size_t filled) = 0;
   virtual Result<WrittenObject> Finish() = 0;
@@ -58,10 +62,12 @@ class BlobReader {
  public:
   static std::unique_ptr<BlobReader> Create(BlobIoDeps deps);
   virtual ~BlobReader() = default;
-  // Fills `out` with [offset, offset + out.size()) of the object that `layout` (kBlobs) and `size` describe.
-  // kInvalidArgument when the range is not inside.
-  virtual Status Read(const wire::Layout& layout, uint64_t size, uint64_t offset, MutableBytes out) = 0;
-  // One blob, whole; for repair: `missing` shards are rebuilt. Geometry and crcs come from the survivors.
+  // Fills `out` with [offset, offset + out.size()) of the object that `layout` (kBlobs) and `size`
+  // describe. kInvalidArgument when the range is not inside.
+  virtual Status Read(const wire::Layout& layout, uint64_t size, uint64_t offset,
+                      MutableBytes out) = 0;
+  // One blob, whole; for repair: `missing` shards are rebuilt. Geometry and crcs come from the
+  // survivors.
   virtual Result<std::vector<ShardData>> Rebuild(const wire::VolumeInfo& volume, uint64_t seq,
                                                  const std::vector<uint32_t>& missing) = 0;
 };

@@ -1,6 +1,7 @@
 #pragma once
-// What blob writers and readers need of the cluster: volumes, leases, and shards on drives. In bufferd this is RPC to
-// objectd (client/blob/remote_cluster.h); in objectd the drives of the process itself (objectd/volume). Thread-safe.
+// What blob writers and readers need of the cluster: volumes, leases, and shards on drives. In
+// bufferd this is RPC to objectd (client/blob/remote_cluster.h); in objectd the drives of the
+// process itself (objectd/volume). Thread-safe.
 
 #include <memory>
 #include <vector>
@@ -34,7 +35,8 @@ class Cluster {
   virtual Result<uint64_t> AddExtents(const wire::AddExtentsRequest& request) = 0;  // the list's id
   virtual Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) = 0;
   // On stable storage when it returns ok. kUnavailable: the drive is away.
-  virtual Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) = 0;
+  virtual Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
+                            ConstBytes bytes) = 0;
   virtual Result<ShardData> ReadShard(const wire::ShardReadRequest& request) = 0;
   virtual void Report(const wire::VolumeReportRequest& request) = 0;  // best effort
 };

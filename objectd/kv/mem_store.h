@@ -20,7 +20,7 @@ class MemStore : public Store {
   // Fault knobs. Crash drops every commit that is not durable, as a power cut does.
   virtual void Crash() = 0;
   virtual void FailConflicts(uint32_t one_in, uint64_t seed) = 0;  // spurious conflicts, 0: off
-  virtual void HoldDurability(bool hold) = 0;                      // WaitDurable waits until released
+  virtual void HoldDurability(bool hold) = 0;  // WaitDurable waits until released
 };
 
 }  // namespace perigee::objectd::kv

@@ -40,15 +40,15 @@ class MirrorMembership {
 };
 
 struct RocksStoreOptions {
-  std::vector<MirrorPlace> mirrors;       // in sync as of the highest epoch; at least one
-  MirrorMembership* membership = nullptr; // may be null with one mirror
-  bool create = false;                    // a new cluster: the mirrors are empty
-  uint64_t memory_bytes = 64 << 20;       // block cache and memtables, all mirrors together
+  std::vector<MirrorPlace> mirrors;        // in sync as of the highest epoch; at least one
+  MirrorMembership* membership = nullptr;  // may be null with one mirror
+  bool create = false;                     // a new cluster: the mirrors are empty
+  uint64_t memory_bytes = 64 << 20;        // block cache and memtables, all mirrors together
   uint64_t feed_events_kept = 1'000'000;
   Nanos late_after = 10 * kSecond;
   Clock* clock = nullptr;
   metrics::Registry* metrics = nullptr;
-  rocksdb::Env* env = nullptr;            // tests inject faults here; null: the machine's
+  rocksdb::Env* env = nullptr;  // tests inject faults here; null: the machine's
 };
 
 class RocksStore : public Store {

@@ -1,5 +1,6 @@
 #pragma once
-// POSIX permission checks, for callers whose kernel did not make them (Caller::enforce). Pure functions; kPermissionDenied.
+// POSIX permission checks, for callers whose kernel did not make them (Caller::enforce). Pure
+// functions; kPermissionDenied.
 
 #include "rdma/wire/meta.h"
 
@@ -13,6 +14,7 @@ bool IsInGroup(const wire::Caller& caller, uint32_t gid);
 Status CheckAccess(const wire::Caller& caller, const wire::Record& record, uint32_t wanted);
 Status CheckOwner(const wire::Caller& caller, const wire::Record& record);
 // Taking `child` out of a sticky directory.
-Status CheckSticky(const wire::Caller& caller, const wire::Record& parent, const wire::Record& child);
+Status CheckSticky(const wire::Caller& caller, const wire::Record& parent,
+                   const wire::Record& child);
 
 }  // namespace perigee::objectd

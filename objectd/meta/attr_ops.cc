@@ -10,16 +10,19 @@ namespace {
 
 constexpr uint32_t kXattrCreate = 1, kXattrReplace = 2;
 constexpr size_t kXattrNameMax = 255;
-constexpr size_t kXattrBytesMax = 32 << 10;  // of all of a file: with the rest of a record they fit a value of the store
+constexpr size_t kXattrBytesMax =
+    32 << 10;  // of all of a file: with the rest of a record they fit a value of the store
 
 Status CheckSetAttr(const wire::SetAttrRequest& q, const wire::Record& record) {
   const bool root = !q.caller.enforce || q.caller.uid == 0;
   if (root) return Status::Ok();
   if (q.set_mode) PERIGEE_TRY(CheckOwner(q.caller, record));
-  if (q.set_uid && q.uid != record.uid) return Status(Code::kPermissionDenied, "only root gives files away");
+  if (q.set_uid && q.uid != record.uid)
+    return Status(Code::kPermissionDenied, "only root gives files away");
   if (q.set_gid && q.gid != record.gid) {
     PERIGEE_TRY(CheckOwner(q.caller, record));
-    if (!IsInGroup(q.caller, q.gid)) return Status(Code::kPermissionDenied, "not a member of that group");
+    if (!IsInGroup(q.caller, q.gid))
+      return Status(Code::kPermissionDenied, "not a member of that group");
   }
   if (q.set_atime || q.set_mtime) {
     const bool now = (!q.set_atime || q.atime == 0) && (!q.set_mtime || q.mtime == 0);
@@ -42,7 +45,8 @@ Status CheckXattr(const wire::XattrRequest& q, const wire::Record& record) {
   return CheckOwner(q.caller, record);
 }
 
-std::vector<wire::Attribute>::iterator FindAttribute(std::vector<wire::Attribute>* all, const std::string& name) {
+std::vector<wire::Attribute>::iterator FindAttribute(std::vector<wire::Attribute>* all,
+                                                     const std::string& name) {
   return std::find_if(all->begin(), all->end(), [&](const auto& a) { return a.name == name; });
 }
 
@@ -58,7 +62,8 @@ Result<wire::RecordReply> NamespaceImpl::SetAttr(const wire::SetAttrRequest& q) 
     if (q.set_uid) r.uid = q.uid;
     if (q.set_gid) r.gid = q.gid;
     const bool given_away = q.set_uid || q.set_gid;
-    if (given_away && q.caller.enforce && q.caller.uid != 0 && !node.is_directory()) r.mode &= ~(kSetUid | kSetGid);
+    if (given_away && q.caller.enforce && q.caller.uid != 0 && !node.is_directory())
+      r.mode &= ~(kSetUid | kSetGid);
     // The owner of a bucket is also the owner of what S3 writes there, and its mode the measure.
     if (r.bucket) {
       if (q.set_mode) r.bucket->mode = r.mode & 0666;
@@ -70,7 +75,8 @@ Result<wire::RecordReply> NamespaceImpl::SetAttr(const wire::SetAttrRequest& q) 
       r.mtime = q.mtime ? q.mtime : tree.now();
       if (r.committed) r.committed->mtime = r.mtime;
       if (node.is_directory()) {
-        for (uint8_t shard = 0; shard < kTimeShards; ++shard) tree.txn().Delete(keys::DirectoryTime(r.id, shard));
+        for (uint8_t shard = 0; shard < kTimeShards; ++shard)
+          tree.txn().Delete(keys::DirectoryTime(r.id, shard));
       }
     }
     r.ctime = tree.now();
@@ -82,8 +88,9 @@ Result<wire::RecordReply> NamespaceImpl::SetAttr(const wire::SetAttrRequest& q) 
   return reply;
 }
 
-Result<wire::RecordReply> NamespaceImpl::ChangeXattrs(const wire::XattrRequest& q,
-                                                      const std::function<Status(std::vector<wire::Attribute>*)>& change) {
+Result<wire::RecordReply> NamespaceImpl::ChangeXattrs(
+    const wire::XattrRequest& q,
+    const std::function<Status(std::vector<wire::Attribute>*)>& change) {
   wire::RecordReply reply;
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node node, tree.ById(q.id, kv::ReadMode::kConflict));
@@ -99,11 +106,13 @@ Result<wire::RecordReply> NamespaceImpl::ChangeXattrs(const wire::XattrRequest& 
 }
 
 Result<wire::RecordReply> NamespaceImpl::SetXattr(const wire::XattrRequest& q) {
-  if (q.value.size() > kXattrBytesMax) return Status(Code::kTooLarge, "an attribute's value is too large");
+  if (q.value.size() > kXattrBytesMax)
+    return Status(Code::kTooLarge, "an attribute's value is too large");
   return ChangeXattrs(q, [&](std::vector<wire::Attribute>* all) -> Status {
     auto at = FindAttribute(all, q.name);
     if (at != all->end()) {
-      if (q.flags & kXattrCreate) return Status(Code::kAlreadyExists, "attribute '" + q.name + "' exists");
+      if (q.flags & kXattrCreate)
+        return Status(Code::kAlreadyExists, "attribute '" + q.name + "' exists");
       at->value = q.value;
     } else {
       if (q.flags & kXattrReplace) return Status(Code::kNotFound, "no attribute '" + q.name + "'");
@@ -111,7 +120,8 @@ Result<wire::RecordReply> NamespaceImpl::SetXattr(const wire::XattrRequest& q) {
     }
     size_t bytes = 0;
     for (const auto& a : *all) bytes += a.name.size() + a.value.size() + 8;
-    if (bytes > kXattrBytesMax) return Status(Code::kNoSpace, "the attributes of a file have 32 KiB together");
+    if (bytes > kXattrBytesMax)
+      return Status(Code::kNoSpace, "the attributes of a file have 32 KiB together");
     return Status::Ok();
   });
 }

@@ -9,11 +9,17 @@
 namespace perigee::objectd {
 
 // `mode` is the directory's; what S3 writes into it gets the same rights, less executing.
-Status NamespaceImpl::MakeBucket(Tree& tree, wire::FileId id, const std::string& name, uint32_t uid, uint32_t gid,
-                                 uint32_t mode, wire::Record* made) {
-  wire::Record record{.id = id, .kind = wire::FileKind::kDirectory, .mode = mode, .uid = uid, .gid = gid, .nlink = 2};
+Status NamespaceImpl::MakeBucket(Tree& tree, wire::FileId id, const std::string& name, uint32_t uid,
+                                 uint32_t gid, uint32_t mode, wire::Record* made) {
+  wire::Record record{.id = id,
+                      .kind = wire::FileKind::kDirectory,
+                      .mode = mode,
+                      .uid = uid,
+                      .gid = gid,
+                      .nlink = 2};
   record.atime = record.mtime = record.ctime = record.btime = tree.now();
-  record.bucket = wire::BucketSettings{.uid = uid, .gid = gid, .mode = mode & 0666, .created = tree.now()};
+  record.bucket =
+      wire::BucketSettings{.uid = uid, .gid = gid, .mode = mode & 0666, .created = tree.now()};
   PERIGEE_TRY(tree.Insert({wire::kRootId, name + "/"}, record, id));
   *made = std::move(record);
   return Status::Ok();
@@ -22,8 +28,8 @@ Status NamespaceImpl::MakeBucket(Tree& tree, wire::FileId id, const std::string&
 // The bucket is empty. Uploads into it, which nobody can complete any more, are left to CleanUp.
 Status NamespaceImpl::RemoveBucket(Tree& tree, const Node& bucket) {
   const wire::FileId id = bucket.record.id;
-  PERIGEE_ASSIGN(auto uploads, tree.txn().Scan(kv::PrefixRange(keys::UploadPrefix(id, "")), 1, kv::Direction::kForward,
-                                               kv::ReadMode::kConflict));
+  PERIGEE_ASSIGN(auto uploads, tree.txn().Scan(kv::PrefixRange(keys::UploadPrefix(id, "")), 1,
+                                               kv::Direction::kForward, kv::ReadMode::kConflict));
   if (!uploads.empty()) {
     tree.txn().Put(keys::EncodeChore({.due = tree.now(), .kind = Chore::kBucketUploads, .id = id}),
                    std::string(1, kFormatBody));
@@ -71,14 +77,16 @@ Result<std::vector<std::pair<std::string, wire::Record>>> NamespaceImpl::ListBuc
     buckets.clear();
     for (std::string from;;) {
       PERIGEE_ASSIGN(auto nodes, tree.List(wire::kRootId, from, "", kPage));
-      for (auto& node : nodes) buckets.emplace_back(NameOf(node.place.component), std::move(node.record));
+      for (auto& node : nodes)
+        buckets.emplace_back(NameOf(node.place.component), std::move(node.record));
       if (nodes.size() < kPage) break;
       from = nodes.back().place.component + std::string(1, '\0');
     }
     return Status::Ok();
   }));
   // Components end in '/', names do not: "a-b/" sorts before "a/".
-  std::sort(buckets.begin(), buckets.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(buckets.begin(), buckets.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
   return buckets;
 }
 

@@ -1,4 +1,5 @@
-// Content as one commit can take it: long objects get their extent list ahead of the commit that uses it.
+// Content as one commit can take it: long objects get their extent list ahead of the commit that
+// uses it.
 
 #include "base/failpoint.h"
 #include "objectd/meta/namespace_impl.h"
@@ -14,23 +15,28 @@ Status CheckCover(const std::vector<wire::Extent>& extents, uint64_t size) {
   for (const auto& e : extents) {
     const bool sound = e.offset == at && e.length > 0 && e.count > 0 && e.blob_bytes > 0 &&
                        (e.length - 1) / e.blob_bytes + 1 == e.count;
-    if (!sound) return Status(Code::kInvalidArgument, "the extents of the content do not fit together");
+    if (!sound)
+      return Status(Code::kInvalidArgument, "the extents of the content do not fit together");
     at += e.length;
   }
-  if (at != size) return Status(Code::kInvalidArgument, "the extents do not add up to the size of the content");
+  if (at != size)
+    return Status(Code::kInvalidArgument, "the extents do not add up to the size of the content");
   return Status::Ok();
 }
 
 }  // namespace
 
-Result<NamespaceImpl::Content> NamespaceImpl::PrepareContent(std::vector<wire::Extent> extents, uint64_t list_id,
-                                                             std::vector<uint64_t> intents, uint64_t size) {
+Result<NamespaceImpl::Content> NamespaceImpl::PrepareContent(std::vector<wire::Extent> extents,
+                                                             uint64_t list_id,
+                                                             std::vector<uint64_t> intents,
+                                                             uint64_t size) {
   Content content;
   if (size == 0 && extents.empty() && list_id == 0) return content;
   content.layout.kind = wire::LayoutKind::kBlobs;
   content.intents = std::move(intents);
   if (list_id != 0) {
-    if (!extents.empty()) return Status(Code::kInvalidArgument, "content has extents or a list, not both");
+    if (!extents.empty())
+      return Status(Code::kInvalidArgument, "content has extents or a list, not both");
     content.layout.list_id = list_id;
     return content;
   }
@@ -45,11 +51,14 @@ Result<NamespaceImpl::Content> NamespaceImpl::PrepareContent(std::vector<wire::E
   return content;
 }
 
-Result<uint64_t> NamespaceImpl::BuildList(const std::vector<wire::Extent>& extents, const std::vector<uint64_t>& intents) {
+Result<uint64_t> NamespaceImpl::BuildList(const std::vector<wire::Extent>& extents,
+                                          const std::vector<uint64_t>& intents) {
   PERIGEE_ASSIGN(uint64_t list_id, lists_.Next());
   const int64_t expires = clock_.Wall() + kListExpiry;
   for (const auto& portion : SplitForCommits(extents)) {
-    PERIGEE_TRY(Commit([&](Tree& tree) { return AddListExtents(tree.txn(), list_id, portion, intents, expires); }));
+    PERIGEE_TRY(Commit([&](Tree& tree) {
+      return AddListExtents(tree.txn(), list_id, portion, intents, expires);
+    }));
     PERIGEE_FAILPOINT_STATUS(meta_after_list_rows);
   }
   return list_id;

@@ -105,7 +105,8 @@ Result<Place> DecodeLink(std::string_view key) {
 
 Result<ChoreKey> DecodeChore(std::string_view key) {
   if (key.size() != 19) return Status(Code::kCorrupt, "malformed chore key " + HexEncode(key));
-  return ChoreKey{static_cast<int64_t>(GetBe64(key.substr(2))), static_cast<Chore>(key[10]), GetBe64(key.substr(11))};
+  return ChoreKey{static_cast<int64_t>(GetBe64(key.substr(2))), static_cast<Chore>(key[10]),
+                  GetBe64(key.substr(11))};
 }
 
 std::string Successor(std::string_view prefix) {
@@ -120,7 +121,8 @@ std::string Successor(std::string_view prefix) {
 Result<std::string_view> Body(std::string_view value, std::string_view what) {
   if (value.empty()) return Status(Code::kCorrupt, "empty value of " + std::string(what));
   if (value[0] != kFormatBody) {
-    return Status(Code::kUnimplemented, std::string(what) + " is of format " + std::to_string(static_cast<uint8_t>(value[0])) +
+    return Status(Code::kUnimplemented, std::string(what) + " is of format " +
+                                            std::to_string(static_cast<uint8_t>(value[0])) +
                                             ", written by a newer version of Perigee");
   }
   return value.substr(1);

@@ -1,22 +1,20 @@
 #pragma once
-// Keys of the namespace in the store, and their values' envelope. docs/formats/keys.md has the grammar; numbers in keys are
-// big-endian, so that keys sort as the numbers do. Pure functions.
+// Keys of the namespace in the store, and their values' envelope. docs/formats/keys.md has the
+// grammar; numbers in keys are big-endian, so that keys sort as the numbers do. Pure functions.
 //
-//   E <dir u64> <component>            -> 1 Record | 2 <id u64>      an entry; a directory's component ends in '/'
-//   H <id u64>                         -> 1 Record                   a file of several links
-//   H <id u64> <dir u64> <component>   -> 1                          one of its links
-//   I <id u64>                         -> 1 <dir u64> <component>    where an id is (its first link)
-//   D <dir u64>                        -> 1 <bucket u64>             the directory lives; insertions conflict-read it
-//   C <dir u64> <shard u8>             -> time, AtomicMax            last change of a directory's entries
-//   C 0^8 <shard u8>                   -> count, AtomicAdd           files
-//   C 0^8 255                          -> count, AtomicAdd           directories moved so far
-//   X <id u64> <generation u64>        -> bytes                      inline content
-//   U u <bucket u64> <key> 0 <upload u64>  -> 1 UploadRow
-//   U p <upload u64> <number u32>      -> 1 PartRow
-//   U r <upload u64>                   -> 1 CompletedRow
-//   U c <due u64> <kind u8> <id u64>   -> 1                          cleaning to do
-//   O <node u64>                       -> 1 RegisterNodeRequest
-//   A ids.file                         -> counter of file ids (kv::IdAllocator)
+//   E <dir u64> <component>            -> 1 Record | 2 <id u64>      an entry; a directory's
+//   component ends in '/' H <id u64>                         -> 1 Record                   a file
+//   of several links H <id u64> <dir u64> <component>   -> 1                          one of its
+//   links I <id u64>                         -> 1 <dir u64> <component>    where an id is (its
+//   first link) D <dir u64>                        -> 1 <bucket u64>             the directory
+//   lives; insertions conflict-read it C <dir u64> <shard u8>             -> time, AtomicMax last
+//   change of a directory's entries C 0^8 <shard u8>                   -> count, AtomicAdd files C
+//   0^8 255                          -> count, AtomicAdd           directories moved so far X <id
+//   u64> <generation u64>        -> bytes                      inline content U u <bucket u64>
+//   <key> 0 <upload u64>  -> 1 UploadRow U p <upload u64> <number u32>      -> 1 PartRow U r
+//   <upload u64>                   -> 1 CompletedRow U c <due u64> <kind u8> <id u64>   -> 1
+//   cleaning to do O <node u64>                       -> 1 RegisterNodeRequest A ids.file ->
+//   counter of file ids (kv::IdAllocator)
 
 #include <cstdint>
 #include <string>
@@ -85,13 +83,15 @@ inline constexpr char kFormatReference = 2;  // entries only
 
 std::string EncodeIndex(const Place& place);
 Result<Place> DecodeIndex(std::string_view value);
-std::string EncodeId(uint64_t id);                // kFormatBody and a number: liveness rows
+std::string EncodeId(uint64_t id);  // kFormatBody and a number: liveness rows
 Result<uint64_t> DecodeId(std::string_view value);
-std::string EncodeReference(wire::FileId id);     // an entry whose record is in the inode table
+std::string EncodeReference(wire::FileId id);  // an entry whose record is in the inode table
 Result<std::string_view> Body(std::string_view value, std::string_view what);
 
 template <class Message>
-std::string EncodeRow(const Message& m) { return std::string(1, kFormatBody) + wire::Encode(m); }
+std::string EncodeRow(const Message& m) {
+  return std::string(1, kFormatBody) + wire::Encode(m);
+}
 template <class Message>
 Result<Message> DecodeRow(std::string_view value, std::string_view what) {
   PERIGEE_ASSIGN(std::string_view body, Body(value, what));

@@ -16,7 +16,8 @@ constexpr Nanos kPieceWait = 10 * kSecond;
 
 class MetaService {
  public:
-  MetaService(rdma::Router& router, Namespace& ns, Scheduler* pool, std::shared_ptr<const MetaServiceDeps> deps)
+  MetaService(rdma::Router& router, Namespace& ns, Scheduler* pool,
+              std::shared_ptr<const MetaServiceDeps> deps)
       : router_(router), ns_(ns), pool_(pool), deps_(std::move(deps)) {}
 
   void RegisterAll() {
@@ -60,7 +61,8 @@ class MetaService {
     router_.Add<wire::PublishRequest>(
         Method::kMetaPublish, Access::kNodesOnly, pool_,
         [&ns = ns_](const Context& ctx, wire::PublishRequest q) -> Result<wire::RecordReply> {
-          PERIGEE_ASSIGN(wire::RecordReply reply, ns.Publish(q, AsView(std::as_const(ctx.bulk).span())));
+          PERIGEE_ASSIGN(wire::RecordReply reply,
+                         ns.Publish(q, AsView(std::as_const(ctx.bulk).span())));
           PERIGEE_FAILPOINT_STATUS(meta_before_reply);
           return reply;
         });
@@ -83,40 +85,47 @@ class MetaService {
   void RegisterFeed() {
     Scheduler* where = deps_->feed_pool ? deps_->feed_pool : pool_;
     const bool may_wait = deps_->feed_pool != nullptr;
-    router_.Add<wire::FeedRequest>(Method::kMetaFeed, Access::kNodesOnly, where,
-                                   [&ns = ns_, may_wait](const Context&, wire::FeedRequest q) -> Result<wire::FeedReply> {
-                                     if (!may_wait) q.wait_ms = 0;
-                                     return ns.Feed(q);
-                                   });
+    router_.Add<wire::FeedRequest>(
+        Method::kMetaFeed, Access::kNodesOnly, where,
+        [&ns = ns_, may_wait](const Context&, wire::FeedRequest q) -> Result<wire::FeedReply> {
+          if (!may_wait) q.wait_ms = 0;
+          return ns.Feed(q);
+        });
   }
 
   void RegisterCluster() {
-    router_.Add<wire::Empty>(Method::kMetaStatFs, Access::kNodesOnly, pool_,
-                             [&ns = ns_, deps = deps_](const Context&, wire::Empty) -> Result<wire::StatFsReply> {
-                               wire::StatFsReply reply{.files = ns.FileCount(), .inline_bytes_max = ns.inline_bytes_max()};
-                               if (!deps->space) return reply;
-                               PERIGEE_ASSIGN(MetaServiceDeps::Space space, deps->space());
-                               reply.total_bytes = space.total_bytes;
-                               reply.free_bytes = space.free_bytes;
-                               return reply;
-                             });
+    router_.Add<wire::Empty>(
+        Method::kMetaStatFs, Access::kNodesOnly, pool_,
+        [&ns = ns_, deps = deps_](const Context&, wire::Empty) -> Result<wire::StatFsReply> {
+          wire::StatFsReply reply{.files = ns.FileCount(),
+                                  .inline_bytes_max = ns.inline_bytes_max()};
+          if (!deps->space) return reply;
+          PERIGEE_ASSIGN(MetaServiceDeps::Space space, deps->space());
+          reply.total_bytes = space.total_bytes;
+          reply.free_bytes = space.free_bytes;
+          return reply;
+        });
     router_.Add<wire::RegisterNodeRequest>(
         Method::kMetaRegisterNode, Access::kNodesOnly, pool_,
-        [&ns = ns_, deps = deps_](const Context& ctx, wire::RegisterNodeRequest q) -> Result<wire::RegisterNodeReply> {
+        [&ns = ns_, deps = deps_](const Context& ctx,
+                                  wire::RegisterNodeRequest q) -> Result<wire::RegisterNodeReply> {
           // A node speaks for itself only.
-          if (ctx.peer.role == rdma::Role::kNode && ctx.peer.node_id != 0 && ctx.peer.node_id != q.node) {
+          if (ctx.peer.role == rdma::Role::kNode && ctx.peer.node_id != 0 &&
+              ctx.peer.node_id != q.node) {
             return Status(Code::kPermissionDenied, "a node registers under its own id");
           }
           PERIGEE_TRY(deps->nodes->Register(q));
           PERIGEE_FAILPOINT_STATUS(meta_before_reply);
-          return wire::RegisterNodeReply{.inline_bytes_max = ns.inline_bytes_max(), .cluster_id = deps->cluster_id};
+          return wire::RegisterNodeReply{.inline_bytes_max = ns.inline_bytes_max(),
+                                         .cluster_id = deps->cluster_id};
         });
     router_.Add<wire::CreateBucketRequest>(
         Method::kMetaCreateBucket, Access::kNodesOnly, pool_,
         [&ns = ns_](const Context&, wire::CreateBucketRequest q) -> Result<wire::RecordReply> {
           PERIGEE_ASSIGN(wire::Record made, ns.CreateBucket(q));
           PERIGEE_FAILPOINT_STATUS(meta_before_reply);
-          return wire::RecordReply{.record = std::move(made), .parent = wire::kRootId, .name = q.name};
+          return wire::RecordReply{
+              .record = std::move(made), .parent = wire::kRootId, .name = q.name};
         });
   }
 
@@ -128,8 +137,10 @@ class MetaService {
 
 }  // namespace
 
-void RegisterMetaService(rdma::Router& router, Namespace& ns, Scheduler* pool, MetaServiceDeps deps) {
-  MetaService(router, ns, pool, std::make_shared<const MetaServiceDeps>(std::move(deps))).RegisterAll();
+void RegisterMetaService(rdma::Router& router, Namespace& ns, Scheduler* pool,
+                         MetaServiceDeps deps) {
+  MetaService(router, ns, pool, std::make_shared<const MetaServiceDeps>(std::move(deps)))
+      .RegisterAll();
 }
 
 }  // namespace perigee::objectd

@@ -1,6 +1,7 @@
 #pragma once
-// The namespace's calls (rdma/wire/meta.h) on an RPC router: all kMeta* methods but kMetaGetExtents, which is the volumes'
-// (objectd/volume). For nodes only. Handlers run on `pool`; kMetaFeed, which waits, on deps.feed_pool.
+// The namespace's calls (rdma/wire/meta.h) on an RPC router: all kMeta* methods but
+// kMetaGetExtents, which is the volumes' (objectd/volume). For nodes only. Handlers run on `pool`;
+// kMetaFeed, which waits, on deps.feed_pool.
 
 #include <functional>
 #include <memory>
@@ -20,11 +21,13 @@ struct MetaServiceDeps {
   NodeTable* nodes = nullptr;
   uint64_t cluster_id = 0;
   std::shared_ptr<rdma::SlabPool> slabs;  // for the bytes that ReadInline answers
-  // One thread for each node that follows the feed; null: `pool`, and the feed answers at once instead of waiting.
+  // One thread for each node that follows the feed; null: `pool`, and the feed answers at once
+  // instead of waiting.
   Scheduler* feed_pool = nullptr;
 };
 
 // What is passed must outlive the router's use.
-void RegisterMetaService(rdma::Router& router, Namespace& ns, Scheduler* pool, MetaServiceDeps deps);
+void RegisterMetaService(rdma::Router& router, Namespace& ns, Scheduler* pool,
+                         MetaServiceDeps deps);
 
 }  // namespace perigee::objectd

@@ -1,8 +1,10 @@
-// Multipart uploads: making, parts, listing, aborting, and cleaning up behind them. Completing: multipart_complete.cc.
+// Multipart uploads: making, parts, listing, aborting, and cleaning up behind them. Completing:
+// multipart_complete.cc.
+
+#include "objectd/meta/multipart.h"
 
 #include "base/bytes.h"
 #include "base/failpoint.h"
-#include "objectd/meta/multipart.h"
 #include "objectd/meta/names.h"
 #include "objectd/meta/namespace_impl.h"
 #include "objectd/meta/s3_path.h"
@@ -35,7 +37,11 @@ Result<uint64_t> ParseUploadId(const std::string& text) {
 }
 
 PartInfo InfoOf(uint32_t number, const PartRow& row) {
-  return {.number = number, .size = row.size, .etag = row.etag, .checksum = row.checksum, .modified = row.modified};
+  return {.number = number,
+          .size = row.size,
+          .etag = row.etag,
+          .checksum = row.checksum,
+          .modified = row.modified};
 }
 
 }  // namespace
@@ -60,14 +66,16 @@ Result<uint64_t> UploadIdOf(const UploadInfo& upload) { return ParseUploadId(upl
 
 void CloseUpload(Tree& tree, const OpenUpload& open) {
   tree.txn().Delete(open.row_key);
-  tree.txn().Put(keys::EncodeChore({.due = tree.now(), .kind = Chore::kParts, .id = open.id}), Done());
+  tree.txn().Put(keys::EncodeChore({.due = tree.now(), .kind = Chore::kParts, .id = open.id}),
+                 Done());
 }
 
 Result<UploadInfo> NamespaceImpl::CreateUpload(const std::string& bucket, const std::string& key,
                                                std::vector<wire::Attribute> headers) {
   PERIGEE_TRY(CheckKey(key));
   PERIGEE_ASSIGN(uint64_t id, NewIds(1));
-  UploadInfo upload{.bucket = bucket, .key = key, .upload_id = HexEncode64(id), .headers = std::move(headers)};
+  UploadInfo upload{
+      .bucket = bucket, .key = key, .upload_id = HexEncode64(id), .headers = std::move(headers)};
   PERIGEE_TRY(CommitDurable([&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node in, FindBucket(tree, bucket, kv::ReadMode::kSnapshot));
     tree.txn().ConflictOn(keys::Directory(in.record.id));
@@ -92,13 +100,18 @@ Result<UploadInfo> NamespaceImpl::GetUpload(const std::string& bucket, const std
   return upload;
 }
 
-Result<PartInfo> NamespaceImpl::PutPart(const UploadInfo& upload, uint32_t number, NewContent content) {
-  if (number < 1 || number > kPartNumberMax) return Status(Code::kInvalidArgument, "a part's number is 1 to 10000");
+Result<PartInfo> NamespaceImpl::PutPart(const UploadInfo& upload, uint32_t number,
+                                        NewContent content) {
+  if (number < 1 || number > kPartNumberMax)
+    return Status(Code::kInvalidArgument, "a part's number is 1 to 10000");
   if (content.inline_bytes) return Status(Code::kInvalidArgument, "parts are written as blobs");
-  PERIGEE_ASSIGN(Content prepared, PrepareContent(std::move(content.extents), content.list_id, std::move(content.intents),
-                                                  content.size));
+  PERIGEE_ASSIGN(Content prepared, PrepareContent(std::move(content.extents), content.list_id,
+                                                  std::move(content.intents), content.size));
   PERIGEE_ASSIGN(uint64_t part_id, NewIds(1));
-  PartRow row{.part_id = part_id, .size = content.size, .etag = content.etag, .checksum = content.checksum,
+  PartRow row{.part_id = part_id,
+              .size = content.size,
+              .etag = content.etag,
+              .checksum = content.checksum,
               .layout = prepared.layout};
   PERIGEE_FAILPOINT_STATUS(meta_before_part);
   PERIGEE_TRY(CommitDurable([&](Tree& tree) -> Status {
@@ -107,18 +120,20 @@ Result<PartInfo> NamespaceImpl::PutPart(const UploadInfo& upload, uint32_t numbe
     PERIGEE_ASSIGN(auto old, tree.txn().Get(key, kv::ReadMode::kConflict));
     if (old) {
       PERIGEE_ASSIGN(PartRow replaced, DecodeRow<PartRow>(*old, "a part"));
-      PERIGEE_TRY(ReleaseContent(tree.txn(), {replaced.part_id, number}, replaced.layout.extents, replaced.layout.list_id,
-                                 tree.now()));
+      PERIGEE_TRY(ReleaseContent(tree.txn(), {replaced.part_id, number}, replaced.layout.extents,
+                                 replaced.layout.list_id, tree.now()));
     }
     row.modified = tree.now();
     tree.txn().Put(key, EncodeRow(row));
-    return AcquireContent(tree.txn(), {part_id, number}, prepared.layout.extents, prepared.layout.list_id, prepared.intents);
+    return AcquireContent(tree.txn(), {part_id, number}, prepared.layout.extents,
+                          prepared.layout.list_id, prepared.intents);
   }));
   PERIGEE_FAILPOINT_STATUS(meta_after_part);
   return InfoOf(number, row);
 }
 
-Result<std::vector<PartInfo>> NamespaceImpl::ListParts(const UploadInfo& upload, uint32_t after, uint32_t limit) {
+Result<std::vector<PartInfo>> NamespaceImpl::ListParts(const UploadInfo& upload, uint32_t after,
+                                                       uint32_t limit) {
   std::vector<PartInfo> parts;
   PERIGEE_TRY(ReadDurable([&](Tree& tree) -> Status {
     parts.clear();
@@ -126,7 +141,8 @@ Result<std::vector<PartInfo>> NamespaceImpl::ListParts(const UploadInfo& upload,
     if (after >= kPartNumberMax || limit == 0) return Status::Ok();
     kv::Range range = kv::PrefixRange(keys::PartPrefix(open.id));
     range.begin = keys::Part(open.id, after + 1);
-    PERIGEE_ASSIGN(auto rows, tree.txn().Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(auto rows,
+                   tree.txn().Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kSnapshot));
     for (const auto& [key, value] : rows) {
       PERIGEE_ASSIGN(PartRow row, DecodeRow<PartRow>(value, "a part"));
       parts.push_back(InfoOf(GetBe32(std::string_view(key).substr(key.size() - 4)), row));
@@ -136,13 +152,16 @@ Result<std::vector<PartInfo>> NamespaceImpl::ListParts(const UploadInfo& upload,
   return parts;
 }
 
-Result<std::vector<UploadInfo>> NamespaceImpl::ListUploads(const std::string& bucket, const std::string& prefix,
-                                                           const std::string& after_key, const std::string& after_upload,
+Result<std::vector<UploadInfo>> NamespaceImpl::ListUploads(const std::string& bucket,
+                                                           const std::string& prefix,
+                                                           const std::string& after_key,
+                                                           const std::string& after_upload,
                                                            uint32_t limit) {
   std::vector<UploadInfo> uploads;
   PERIGEE_TRY(ReadDurable([&](Tree& tree) -> Status {
     uploads.clear();
-    if (limit == 0 || prefix.size() > kS3KeyBytesMax || after_key.size() > kS3KeyBytesMax) return Status::Ok();
+    if (limit == 0 || prefix.size() > kS3KeyBytesMax || after_key.size() > kS3KeyBytesMax)
+      return Status::Ok();
     PERIGEE_ASSIGN(Node in, FindBucket(tree, bucket, kv::ReadMode::kSnapshot));
     const wire::FileId id = in.record.id;
     kv::Range range = kv::PrefixRange(keys::UploadPrefix(id, prefix));
@@ -155,15 +174,17 @@ Result<std::vector<UploadInfo>> NamespaceImpl::ListUploads(const std::string& bu
       range.begin = std::max(range.begin, from);
     }
     if (!range.end.empty() && range.begin >= range.end) return Status::Ok();
-    PERIGEE_ASSIGN(auto rows, tree.txn().Scan(range, std::min<size_t>(limit, kListMax + 1), kv::Direction::kForward,
-                                              kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(auto rows, tree.txn().Scan(range, std::min<size_t>(limit, kListMax + 1),
+                                              kv::Direction::kForward, kv::ReadMode::kSnapshot));
     const size_t start = keys::UploadPrefix(id, "").size();
     for (const auto& [key, value] : rows) {
       std::string_view rest = std::string_view(key).substr(start);
       if (rest.size() < 9) return Status(Code::kCorrupt, "malformed upload key " + HexEncode(key));
       PERIGEE_ASSIGN(UploadRow row, DecodeRow<UploadRow>(value, "an upload"));
-      uploads.push_back({.bucket = bucket, .key = std::string(rest.substr(0, rest.size() - 9)),
-                         .upload_id = HexEncode(rest.substr(rest.size() - 8)), .initiated = row.initiated,
+      uploads.push_back({.bucket = bucket,
+                         .key = std::string(rest.substr(0, rest.size() - 9)),
+                         .upload_id = HexEncode(rest.substr(rest.size() - 8)),
+                         .initiated = row.initiated,
                          .headers = std::move(row.headers)});
     }
     return Status::Ok();
@@ -192,7 +213,8 @@ Status NamespaceImpl::CleanUp() {
     // Found in a transaction of its own: most calls find nothing, and then nothing is to commit.
     PERIGEE_TRY(Read([&](Tree& tree) -> Status {
       row.reset();
-      PERIGEE_ASSIGN(auto next, tree.txn().Scan(range, 1, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+      PERIGEE_ASSIGN(auto next,
+                     tree.txn().Scan(range, 1, kv::Direction::kForward, kv::ReadMode::kSnapshot));
       if (next.empty()) return Status::Ok();
       PERIGEE_ASSIGN(chore, keys::DecodeChore(next[0].first));
       if (chore.due <= tree.now()) row = next[0].first;
@@ -217,20 +239,24 @@ Status NamespaceImpl::DoChore(Tree& tree, const std::string& row, const ChoreKey
     return Status::Ok();
   }
   const bool parts = chore.kind == Chore::kParts;
-  if (!parts && chore.kind != Chore::kBucketUploads) return Status(Code::kUnimplemented, "cleaning of an unknown kind");
-  const kv::Range range = kv::PrefixRange(parts ? keys::PartPrefix(chore.id) : keys::UploadPrefix(chore.id, ""));
+  if (!parts && chore.kind != Chore::kBucketUploads)
+    return Status(Code::kUnimplemented, "cleaning of an unknown kind");
+  const kv::Range range =
+      kv::PrefixRange(parts ? keys::PartPrefix(chore.id) : keys::UploadPrefix(chore.id, ""));
   const size_t limit = parts ? kPartsPerChore : kUploadsPerChore;
-  PERIGEE_ASSIGN(auto rows, tree.txn().Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kConflict));
+  PERIGEE_ASSIGN(auto rows,
+                 tree.txn().Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kConflict));
   for (const auto& [key, value] : rows) {
     tree.txn().Delete(key);
     std::string_view tail(key);
     if (parts) {
       PERIGEE_ASSIGN(PartRow part, DecodeRow<PartRow>(value, "a part"));
-      PERIGEE_TRY(ReleaseContent(tree.txn(), {part.part_id, GetBe32(tail.substr(tail.size() - 4))}, part.layout.extents,
-                                 part.layout.list_id, tree.now()));
+      PERIGEE_TRY(ReleaseContent(tree.txn(), {part.part_id, GetBe32(tail.substr(tail.size() - 4))},
+                                 part.layout.extents, part.layout.list_id, tree.now()));
     } else {
       const uint64_t upload = GetBe64(tail.substr(tail.size() - 8));
-      tree.txn().Put(keys::EncodeChore({.due = tree.now(), .kind = Chore::kParts, .id = upload}), Done());
+      tree.txn().Put(keys::EncodeChore({.due = tree.now(), .kind = Chore::kParts, .id = upload}),
+                     Done());
     }
   }
   if (rows.size() < limit) tree.txn().Delete(row);

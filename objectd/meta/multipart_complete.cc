@@ -1,6 +1,7 @@
-// CompleteUpload: the parts' blobs become one object's, without copying. The object holds them in its own name before the
-// parts let go. When they are too many for one commit an extent list is built first, in commits of its own, while the
-// parts still hold the blobs; the last commit checks that the parts are still those that the list was built from.
+// CompleteUpload: the parts' blobs become one object's, without copying. The object holds them in
+// its own name before the parts let go. When they are too many for one commit an extent list is
+// built first, in commits of its own, while the parts still hold the blobs; the last commit checks
+// that the parts are still those that the list was built from.
 
 #include <utility>
 
@@ -21,14 +22,17 @@ constexpr size_t kScanBatch = 1000;
 constexpr int kPlansMax = 8;  // each new one because a part was replaced meanwhile
 
 std::string_view Unquote(std::string_view etag) {
-  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, etag.size() - 2);
+  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"')
+    etag = etag.substr(1, etag.size() - 2);
   return etag;
 }
 
 std::optional<std::string> HexDecode(std::string_view hex) {
   std::string raw;
   if (hex.size() % 2 != 0) return std::nullopt;
-  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  };
   for (size_t i = 0; i < hex.size(); i += 2) {
     const int high = digit(hex[i]), low = digit(hex[i + 1]);
     if (high < 0 || low < 0) return std::nullopt;
@@ -40,7 +44,8 @@ std::optional<std::string> HexDecode(std::string_view hex) {
 // Blobs that continue those before: one extent says both.
 bool Joins(const wire::Extent& before, const wire::Extent& next) {
   return before.volume == next.volume && before.blob_bytes == next.blob_bytes &&
-         before.first_seq + before.count == next.first_seq && before.length == before.count * before.blob_bytes;
+         before.first_seq + before.count == next.first_seq &&
+         before.length == before.count * before.blob_bytes;
 }
 
 void Append(std::vector<wire::Extent>* all, wire::Extent extent, uint64_t shift) {
@@ -65,7 +70,8 @@ Result<std::vector<wire::Extent>> AllExtents(Tree& tree, const wire::Layout& lay
 }
 
 // Every part of an upload. Conflict-read as one range: a part replaced meanwhile fails the commit.
-Result<std::vector<std::pair<uint32_t, PartRow>>> ReadParts(Tree& tree, uint64_t upload, kv::ReadMode mode) {
+Result<std::vector<std::pair<uint32_t, PartRow>>> ReadParts(Tree& tree, uint64_t upload,
+                                                            kv::ReadMode mode) {
   std::vector<std::pair<uint32_t, PartRow>> parts;
   kv::Range range = kv::PrefixRange(keys::PartPrefix(upload));
   while (true) {
@@ -82,7 +88,7 @@ Result<std::vector<std::pair<uint32_t, PartRow>>> ReadParts(Tree& tree, uint64_t
 }  // namespace
 
 struct NamespaceImpl::CompletePlan {
-  std::optional<wire::Record> done;  // by an earlier call
+  std::optional<wire::Record> done;                     // by an earlier call
   std::vector<std::pair<uint32_t, uint64_t>> part_ids;  // number, id: of the parts used
   std::vector<wire::Extent> extents;
   uint64_t size = 0;
@@ -101,15 +107,19 @@ Result<NamespaceImpl::CompletePlan> NamespaceImpl::PlanComplete(
     if (result) {
       PERIGEE_ASSIGN(CompletedRow row, DecodeRow<CompletedRow>(*result, "a completed upload"));
       PERIGEE_ASSIGN(Node bucket, FindBucket(tree, upload.bucket, kv::ReadMode::kSnapshot));
-      if (row.key != upload.key || row.bucket != bucket.record.id) return NoSuchUpload(upload.upload_id);
+      if (row.key != upload.key || row.bucket != bucket.record.id)
+        return NoSuchUpload(upload.upload_id);
       plan.done = std::move(row.record);
       return Status::Ok();
     }
     PERIGEE_TRY(FindUpload(tree, upload, kv::ReadMode::kSnapshot).status());
-    if (wanted.empty()) return Status(Code::kInvalidArgument, "InvalidPart: an upload is completed with at least one part");
+    if (wanted.empty())
+      return Status(Code::kInvalidArgument,
+                    "InvalidPart: an upload is completed with at least one part");
     for (size_t i = 1; i < wanted.size(); ++i) {
       if (wanted[i].first <= wanted[i - 1].first) {
-        return Status(Code::kInvalidArgument, "InvalidPartOrder: the parts are not in ascending order");
+        return Status(Code::kInvalidArgument,
+                      "InvalidPartOrder: the parts are not in ascending order");
       }
     }
     PERIGEE_ASSIGN(auto parts, ReadParts(tree, id, kv::ReadMode::kSnapshot));
@@ -119,11 +129,13 @@ Result<NamespaceImpl::CompletePlan> NamespaceImpl::PlanComplete(
       const auto& [number, etag] = wanted[i];
       while (part != parts.end() && part->first < number) ++part;
       if (part == parts.end() || part->first != number || part->second.etag != Unquote(etag)) {
-        return Status(Code::kInvalidArgument, "InvalidPart: part " + std::to_string(number) + " is not there with that ETag");
+        return Status(Code::kInvalidArgument, "InvalidPart: part " + std::to_string(number) +
+                                                  " is not there with that ETag");
       }
       const PartRow& row = part->second;
       if (i + 1 < wanted.size() && row.size < kPartBytesMin) {
-        return Status(Code::kInvalidArgument, "EntityTooSmall: part " + std::to_string(number) + " is below 5 MiB");
+        return Status(Code::kInvalidArgument,
+                      "EntityTooSmall: part " + std::to_string(number) + " is below 5 MiB");
       }
       auto digest = HexDecode(row.etag);
       hasher.Update(AsBytes(digest ? *digest : row.etag));
@@ -153,21 +165,27 @@ Status NamespaceImpl::FinishUpload(Tree& tree, const UploadInfo& upload, const C
   PERIGEE_ASSIGN(KeyPlace at, MakeKeyPlace(tree, in, upload.key, plan.first_id + 1));
   PERIGEE_ASSIGN(auto current, VisibleObject(tree, at, kv::ReadMode::kConflict));
   PERIGEE_TRY(CheckConditions(current, conditions, upload.key));
-  wire::Version version{.size = plan.size, .etag = plan.etag, .layout = plan.content.layout,
+  wire::Version version{.size = plan.size,
+                        .etag = plan.etag,
+                        .layout = plan.content.layout,
                         .part_count = static_cast<uint32_t>(plan.part_ids.size())};
-  PERIGEE_TRY(AcquireContent(tree.txn(), {plan.first_id, 1}, version.layout.extents, version.layout.list_id, {}));
-  PERIGEE_TRY(PutNewObject(tree, in, std::move(at), plan.first_id, std::move(version), open.row.headers, made));
+  PERIGEE_TRY(AcquireContent(tree.txn(), {plan.first_id, 1}, version.layout.extents,
+                             version.layout.list_id, {}));
+  PERIGEE_TRY(PutNewObject(tree, in, std::move(at), plan.first_id, std::move(version),
+                           open.row.headers, made));
   CloseUpload(tree, open);
-  tree.txn().Put(keys::Completed(open.id),
-                 EncodeRow(CompletedRow{.key = upload.key, .bucket = in.record.id, .record = *made}));
-  tree.txn().Put(keys::EncodeChore({.due = tree.now() + kResultKept, .kind = Chore::kCompleted, .id = open.id}),
+  tree.txn().Put(
+      keys::Completed(open.id),
+      EncodeRow(CompletedRow{.key = upload.key, .bucket = in.record.id, .record = *made}));
+  tree.txn().Put(keys::EncodeChore(
+                     {.due = tree.now() + kResultKept, .kind = Chore::kCompleted, .id = open.id}),
                  std::string(1, kFormatBody));
   return Status::Ok();
 }
 
-Result<wire::Record> NamespaceImpl::CompleteUpload(const UploadInfo& upload,
-                                                   const std::vector<std::pair<uint32_t, std::string>>& parts,
-                                                   const Preconditions& conditions) {
+Result<wire::Record> NamespaceImpl::CompleteUpload(
+    const UploadInfo& upload, const std::vector<std::pair<uint32_t, std::string>>& parts,
+    const Preconditions& conditions) {
   for (int round = 0; round < kPlansMax; ++round) {
     PERIGEE_ASSIGN(CompletePlan plan, PlanComplete(upload, parts));
     if (plan.done) return std::move(*plan.done);
@@ -175,8 +193,10 @@ Result<wire::Record> NamespaceImpl::CompleteUpload(const UploadInfo& upload,
     PERIGEE_ASSIGN(plan.content, PrepareContent(std::move(plan.extents), 0, {}, plan.size));
     wire::Record made;
     PERIGEE_FAILPOINT_STATUS(meta_before_complete);
-    Status finished = CommitDurable([&](Tree& tree) { return FinishUpload(tree, upload, plan, conditions, &made); });
-    // kStale: a part was replaced. kNotFound: another Complete may have been faster; the plan will tell.
+    Status finished = CommitDurable(
+        [&](Tree& tree) { return FinishUpload(tree, upload, plan, conditions, &made); });
+    // kStale: a part was replaced. kNotFound: another Complete may have been faster; the plan will
+    // tell.
     const bool again = finished.Is(Code::kStale) || (finished.Is(Code::kNotFound) && round == 0);
     if (again) continue;
     PERIGEE_TRY(std::move(finished));

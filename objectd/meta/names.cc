@@ -22,25 +22,34 @@ bool IsNameable(std::string_view name) {
 }
 
 Status CheckName(std::string_view name) {
-  if (name.size() > kNameBytesMax) return Status(Code::kTooLarge, "a name is longer than 255 bytes");
-  if (!IsNameable(name)) return Status(Code::kInvalidArgument, "'" + std::string(name) + "' is not a file name");
+  if (name.size() > kNameBytesMax)
+    return Status(Code::kTooLarge, "a name is longer than 255 bytes");
+  if (!IsNameable(name))
+    return Status(Code::kInvalidArgument, "'" + std::string(name) + "' is not a file name");
   return Status::Ok();
 }
 
 Status CheckBucketName(std::string_view name) {
-  const bool good = name.size() >= 3 && name.size() <= 63 && IsLowerOrDigit(name.front()) && IsLowerOrDigit(name.back()) &&
-                    std::all_of(name.begin(), name.end(), [](char c) { return IsLowerOrDigit(c) || c == '.' || c == '-'; }) &&
-                    name.find("..") == std::string_view::npos && !LooksLikeAddress(name) && !name.starts_with("xn--");
+  const bool good = name.size() >= 3 && name.size() <= 63 && IsLowerOrDigit(name.front()) &&
+                    IsLowerOrDigit(name.back()) &&
+                    std::all_of(name.begin(), name.end(),
+                                [](char c) { return IsLowerOrDigit(c) || c == '.' || c == '-'; }) &&
+                    name.find("..") == std::string_view::npos && !LooksLikeAddress(name) &&
+                    !name.starts_with("xn--");
   if (good) return Status::Ok();
-  return Status(Code::kInvalidArgument, "'" + std::string(name) +
-                                            "' is not a bucket name: 3 to 63 lowercase letters, digits, dots and hyphens");
+  return Status(Code::kInvalidArgument,
+                "'" + std::string(name) +
+                    "' is not a bucket name: 3 to 63 lowercase letters, digits, dots and hyphens");
 }
 
 bool IsUtf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<uint8_t>(text[i]);
-    const size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                          : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const size_t length = lead < 0x80                   ? 1
+                          : lead >= 0xc2 && lead < 0xe0 ? 2
+                          : lead >= 0xe0 && lead < 0xf0 ? 3
+                          : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                        : 0;
     if (length == 0 || i + length > text.size()) return false;
     uint32_t point = length == 1 ? lead : lead & (0xffu >> (length + 1));
     for (size_t k = 1; k < length; ++k) {
@@ -56,7 +65,8 @@ bool IsUtf8(std::string_view text) {
 }
 
 Status CheckKey(std::string_view key) {
-  if (key.size() > kS3KeyBytesMax) return Status(Code::kTooLarge, "KeyTooLong: a key is longer than 1024 bytes");
+  if (key.size() > kS3KeyBytesMax)
+    return Status(Code::kTooLarge, "KeyTooLong: a key is longer than 1024 bytes");
   if (key.empty() || key.find('\0') != std::string_view::npos || !IsUtf8(key)) {
     return Status(Code::kInvalidArgument, "a key is 1 to 1024 bytes of UTF-8 without NUL");
   }

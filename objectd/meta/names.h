@@ -11,12 +11,13 @@ namespace perigee::objectd {
 inline constexpr size_t kNameBytesMax = 255;
 inline constexpr size_t kS3KeyBytesMax = 1024;
 
-// A name that the mount makes: kInvalidArgument for "", ".", "..", '/' or NUL inside; kTooLarge over kNameBytesMax.
+// A name that the mount makes: kInvalidArgument for "", ".", "..", '/' or NUL inside; kTooLarge
+// over kNameBytesMax.
 Status CheckName(std::string_view name);
 // Whether the kernel can name a stored component (without its '/').
 bool IsNameable(std::string_view name);
-// 3-63 lowercase letters, digits, dots and hyphens, by S3's rules for buckets (no adjacent dots, no IPv4 address, no
-// "xn--" in front). kInvalidArgument.
+// 3-63 lowercase letters, digits, dots and hyphens, by S3's rules for buckets (no adjacent dots, no
+// IPv4 address, no "xn--" in front). kInvalidArgument.
 Status CheckBucketName(std::string_view name);
 // A key that S3 writes: 1..1024 bytes (kTooLarge), UTF-8 without NUL (kInvalidArgument).
 Status CheckKey(std::string_view key);

@@ -1,11 +1,11 @@
 #pragma once
-// Namespace: one tree of directories for every door, over the ordered store. ARCHITECTURE section 3 is its law;
-// docs/formats/keys.md lists its keys.
+// Namespace: one tree of directories for every door, over the ordered store. ARCHITECTURE section 3
+// is its law; docs/formats/keys.md lists its keys.
 //
-// The POSIX side takes and gives the messages of rdma/wire/meta.h; errors as said there. The S3 side takes bucket and key.
-// Calls block on the store. S3 changes and calls marked `sync` return when durable; S3 reads return what is durable.
-// What a kNotFound of the S3 side is about begins its message: "NoSuchBucket", "NoSuchKey", "NoSuchUpload".
-// Thread-safe.
+// The POSIX side takes and gives the messages of rdma/wire/meta.h; errors as said there. The S3
+// side takes bucket and key. Calls block on the store. S3 changes and calls marked `sync` return
+// when durable; S3 reads return what is durable. What a kNotFound of the S3 side is about begins
+// its message: "NoSuchBucket", "NoSuchKey", "NoSuchUpload". Thread-safe.
 
 #include <cstdint>
 #include <memory>
@@ -32,7 +32,8 @@ struct Preconditions {
   std::optional<std::string> if_none_match;
 };
 
-// Content that a commit puts into place: inline bytes, or blobs with the intents they were written under.
+// Content that a commit puts into place: inline bytes, or blobs with the intents they were written
+// under.
 struct NewContent {
   uint64_t size = 0;
   std::string etag;
@@ -70,7 +71,9 @@ struct PartInfo {
 class Namespace {
  public:
   // Makes the root on an empty store.
-  static Result<std::unique_ptr<Namespace>> Create(kv::Store& store, Clock& clock, metrics::Registry& metrics, NamespaceOptions options);
+  static Result<std::unique_ptr<Namespace>> Create(kv::Store& store, Clock& clock,
+                                                   metrics::Registry& metrics,
+                                                   NamespaceOptions options);
   virtual ~Namespace() = default;
 
   // POSIX door (meta_service.cc registers these with the RPC router).
@@ -89,7 +92,8 @@ class Namespace {
   virtual Result<wire::RecordReply> RemoveXattr(const wire::XattrRequest& q) = 0;
   virtual Result<wire::RecordReply> CreateFile(const wire::MakeRequest& q) = 0;
   virtual Result<wire::RecordReply> OpenWrite(const wire::OpenWriteRequest& q) = 0;
-  virtual Result<wire::RecordReply> Publish(const wire::PublishRequest& q, std::string_view inline_bytes) = 0;
+  virtual Result<wire::RecordReply> Publish(const wire::PublishRequest& q,
+                                            std::string_view inline_bytes) = 0;
   virtual Result<wire::RecordReply> EndWrite(const wire::EndWriteRequest& q) = 0;
   virtual Result<wire::RecordReply> CommitFlush(const wire::CommitFlushRequest& q) = 0;
   virtual Result<wire::RecordReply> SetDurability(const wire::SetDurabilityRequest& q) = 0;
@@ -102,36 +106,51 @@ class Namespace {
   virtual uint64_t inline_bytes_max() const = 0;
 
   // S3 door.
-  virtual Result<wire::Record> CreateBucket(const wire::CreateBucketRequest& q) = 0;  // kAlreadyExists, kInvalidArgument
-  virtual Status DeleteBucket(const std::string& bucket) = 0;                         // kNotFound, kNotEmpty
+  virtual Result<wire::Record> CreateBucket(
+      const wire::CreateBucketRequest& q) = 0;                 // kAlreadyExists, kInvalidArgument
+  virtual Status DeleteBucket(const std::string& bucket) = 0;  // kNotFound, kNotEmpty
   virtual Result<wire::Record> HeadBucket(const std::string& bucket) = 0;
   virtual Result<std::vector<std::pair<std::string, wire::Record>>> ListBuckets() = 0;
-  virtual Result<wire::Record> PutObject(const std::string& bucket, const std::string& key, NewContent content,
-                                         std::vector<wire::Attribute> headers, const Preconditions& conditions) = 0;
+  virtual Result<wire::Record> PutObject(const std::string& bucket, const std::string& key,
+                                         NewContent content, std::vector<wire::Attribute> headers,
+                                         const Preconditions& conditions) = 0;
   virtual Result<wire::Record> GetObject(const std::string& bucket, const std::string& key) = 0;
   // ok when absent. The record that was removed, if any.
-  virtual Result<std::optional<wire::Record>> DeleteObject(const std::string& bucket, const std::string& key,
+  virtual Result<std::optional<wire::Record>> DeleteObject(const std::string& bucket,
+                                                           const std::string& key,
                                                            const Preconditions& conditions) = 0;
-  // Shares the content. `headers` replace the source's when given. Burst content is kUnimplemented: copy the bytes.
-  virtual Result<wire::Record> CopyObject(const std::string& from_bucket, const std::string& from_key,
-                                          const std::string& bucket, const std::string& key,
+  // Shares the content. `headers` replace the source's when given. Burst content is kUnimplemented:
+  // copy the bytes.
+  virtual Result<wire::Record> CopyObject(const std::string& from_bucket,
+                                          const std::string& from_key, const std::string& bucket,
+                                          const std::string& key,
                                           std::optional<std::vector<wire::Attribute>> headers,
-                                          const Preconditions& source_conditions, const Preconditions& conditions) = 0;
+                                          const Preconditions& source_conditions,
+                                          const Preconditions& conditions) = 0;
   virtual Result<ListPage> ListObjects(const std::string& bucket, const ListQuery& query) = 0;
 
-  virtual Result<UploadInfo> CreateUpload(const std::string& bucket, const std::string& key, std::vector<wire::Attribute> headers) = 0;
-  virtual Result<UploadInfo> GetUpload(const std::string& bucket, const std::string& key, const std::string& upload_id) = 0;
-  virtual Result<PartInfo> PutPart(const UploadInfo& upload, uint32_t number, NewContent content) = 0;  // kNotFound: no upload
-  virtual Result<std::vector<PartInfo>> ListParts(const UploadInfo& upload, uint32_t after, uint32_t limit) = 0;
-  virtual Result<std::vector<UploadInfo>> ListUploads(const std::string& bucket, const std::string& prefix,
-                                                      const std::string& after_key, const std::string& after_upload, uint32_t limit) = 0;
-  // parts: (number, etag) ascending. kInvalidArgument: unknown part, wrong etag, wrong order. Repeating it after success
-  // gives the same record for a day.
-  virtual Result<wire::Record> CompleteUpload(const UploadInfo& upload, const std::vector<std::pair<uint32_t, std::string>>& parts,
-                                              const Preconditions& conditions) = 0;
+  virtual Result<UploadInfo> CreateUpload(const std::string& bucket, const std::string& key,
+                                          std::vector<wire::Attribute> headers) = 0;
+  virtual Result<UploadInfo> GetUpload(const std::string& bucket, const std::string& key,
+                                       const std::string& upload_id) = 0;
+  virtual Result<PartInfo> PutPart(const UploadInfo& upload, uint32_t number,
+                                   NewContent content) = 0;  // kNotFound: no upload
+  virtual Result<std::vector<PartInfo>> ListParts(const UploadInfo& upload, uint32_t after,
+                                                  uint32_t limit) = 0;
+  virtual Result<std::vector<UploadInfo>> ListUploads(const std::string& bucket,
+                                                      const std::string& prefix,
+                                                      const std::string& after_key,
+                                                      const std::string& after_upload,
+                                                      uint32_t limit) = 0;
+  // parts: (number, etag) ascending. kInvalidArgument: unknown part, wrong etag, wrong order.
+  // Repeating it after success gives the same record for a day.
+  virtual Result<wire::Record> CompleteUpload(
+      const UploadInfo& upload, const std::vector<std::pair<uint32_t, std::string>>& parts,
+      const Preconditions& conditions) = 0;
   virtual Status AbortUpload(const UploadInfo& upload) = 0;
-  // Some of the work that uploads leave behind (parts to release, results over a day old), in bounded transactions. Uploads
-  // do some of it by themselves; the daemon calls it every minute or so.
+  // Some of the work that uploads leave behind (parts to release, results over a day old), in
+  // bounded transactions. Uploads do some of it by themselves; the daemon calls it every minute or
+  // so.
   virtual Status CleanUp() { return Status::Ok(); }
 };
 

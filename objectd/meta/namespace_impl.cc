@@ -29,7 +29,8 @@ wire::RecordReply ReplyOf(Node node) {
   return reply;
 }
 
-Result<std::unique_ptr<Namespace>> Namespace::Create(kv::Store& store, Clock& clock, metrics::Registry& metrics,
+Result<std::unique_ptr<Namespace>> Namespace::Create(kv::Store& store, Clock& clock,
+                                                     metrics::Registry& metrics,
                                                      NamespaceOptions options) {
   if (options.inline_bytes_max > kv::kValueBytesMax) {
     return Status(Code::kInvalidArgument, "inline content can be 64 KiB at most");
@@ -39,19 +40,30 @@ Result<std::unique_ptr<Namespace>> Namespace::Create(kv::Store& store, Clock& cl
   return std::unique_ptr<Namespace>(std::move(impl));
 }
 
-NamespaceImpl::NamespaceImpl(kv::Store& store, Clock& clock, metrics::Registry& metrics, NamespaceOptions options)
-    : store_(store), clock_(clock), options_(options), ids_(store, keys::FileIdCounter(), kIdBatch),
+NamespaceImpl::NamespaceImpl(kv::Store& store, Clock& clock, metrics::Registry& metrics,
+                             NamespaceOptions options)
+    : store_(store),
+      clock_(clock),
+      options_(options),
+      ids_(store, keys::FileIdCounter(), kIdBatch),
       lists_(store, ListCounterKey(), kListIdBatch),
-      commits_(metrics.GetCounter("perigee_meta_commits_total", "transactions of the namespace that changed something")),
-      reads_(metrics.GetCounter("perigee_meta_reads_total", "transactions of the namespace that only read")),
-      lost_races_(metrics.GetCounter("perigee_meta_lost_races_total", "rounds of a transaction that lost every race")) {}
+      commits_(metrics.GetCounter("perigee_meta_commits_total",
+                                  "transactions of the namespace that changed something")),
+      reads_(metrics.GetCounter("perigee_meta_reads_total",
+                                "transactions of the namespace that only read")),
+      lost_races_(metrics.GetCounter("perigee_meta_lost_races_total",
+                                     "rounds of a transaction that lost every race")) {}
 
 Status NamespaceImpl::MakeRoot() {
   return CommitDurable([](Tree& tree) -> Status {
     PERIGEE_ASSIGN(auto row, tree.txn().Get(keys::Index(wire::kRootId), kv::ReadMode::kConflict));
     if (row) return Status::Ok();
-    wire::Record root{.id = wire::kRootId, .kind = wire::FileKind::kDirectory, .mode = 0755, .uid = geteuid(),
-                      .gid = getegid(), .nlink = 2};
+    wire::Record root{.id = wire::kRootId,
+                      .kind = wire::FileKind::kDirectory,
+                      .mode = 0755,
+                      .uid = geteuid(),
+                      .gid = getegid(),
+                      .nlink = 2};
     root.atime = root.mtime = root.ctime = root.btime = tree.now();
     tree.txn().Put(keys::Entry(0, "/"), EncodeRow(root));
     tree.txn().Put(keys::Index(wire::kRootId), EncodeIndex({0, "/"}));
@@ -127,7 +139,8 @@ Result<uint64_t> NamespaceImpl::NewIds(uint64_t count) {
 Result<std::string> NamespaceImpl::ReadInline(wire::FileId id, uint64_t generation) {
   std::string bytes;
   PERIGEE_TRY(Read([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(auto value, tree.txn().Get(keys::Inline(id, generation), kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(auto value,
+                   tree.txn().Get(keys::Inline(id, generation), kv::ReadMode::kSnapshot));
     if (!value) return Status(Code::kStale, "that content is no longer there");
     bytes = std::move(*value);
     return Status::Ok();
@@ -137,19 +150,22 @@ Result<std::string> NamespaceImpl::ReadInline(wire::FileId id, uint64_t generati
 
 Result<wire::ReserveIdsReply> NamespaceImpl::ReserveIds(const wire::ReserveIdsRequest& q) {
   if (q.count == 0 || q.count > kReserveMax) {
-    return Status(Code::kInvalidArgument, "1 to " + std::to_string(kReserveMax) + " ids can be reserved at once");
+    return Status(Code::kInvalidArgument,
+                  "1 to " + std::to_string(kReserveMax) + " ids can be reserved at once");
   }
   PERIGEE_ASSIGN(uint64_t first, NewIds(q.count));
   return wire::ReserveIdsReply{.first = first, .count = q.count};
 }
 
 Result<wire::FeedReply> NamespaceImpl::Feed(const wire::FeedRequest& q) {
-  const Nanos deadline = clock_.Monotonic() + std::min<Nanos>(q.wait_ms * kMillisecond, kFeedWaitMax);
+  const Nanos deadline =
+      clock_.Monotonic() + std::min<Nanos>(q.wait_ms * kMillisecond, kFeedWaitMax);
   wire::FeedReply reply{.next = q.after};
   size_t bytes = 0;
   std::optional<bool> awaits_durable;
   while (true) {
-    PERIGEE_ASSIGN(kv::FeedPage page, store_.ReadFeed(reply.next, std::clamp<uint32_t>(q.limit, 1, 4096)));
+    PERIGEE_ASSIGN(kv::FeedPage page,
+                   store_.ReadFeed(reply.next, std::clamp<uint32_t>(q.limit, 1, 4096)));
     reply.visible = page.visible;
     reply.durable = page.durable;
     const bool more = !page.events.empty();
@@ -163,7 +179,9 @@ Result<wire::FeedReply> NamespaceImpl::Feed(const wire::FeedRequest& q) {
       }
       last = event.position;
       PERIGEE_ASSIGN(wire::Change change, DecodeChange(event.event));
-      if (q.released_for && (change.kind != wire::ChangeKind::kReleasedBurst || change.node != q.released_for)) continue;
+      if (q.released_for &&
+          (change.kind != wire::ChangeKind::kReleasedBurst || change.node != q.released_for))
+        continue;
       change.position = event.position;
       bytes += event.event.size() + 16;
       reply.changes.push_back(std::move(change));
@@ -171,8 +189,10 @@ Result<wire::FeedReply> NamespaceImpl::Feed(const wire::FeedRequest& q) {
     reply.next = full ? last : page.next;
     if (full || q.after == kv::Store::kFeedEnd || reply.changes.size() >= q.limit) return reply;
     if (more) continue;
-    // Durability that reached what the consumer read before is news as well: it may now act on that.
-    if (!awaits_durable) awaits_durable = q.after > (q.seen_durable ? q.seen_durable : page.durable);
+    // Durability that reached what the consumer read before is news as well: it may now act on
+    // that.
+    if (!awaits_durable)
+      awaits_durable = q.after > (q.seen_durable ? q.seen_durable : page.durable);
     if (!reply.changes.empty() || (*awaits_durable && page.durable >= q.after)) return reply;
     const Nanos left = deadline - clock_.Monotonic();
     if (left <= 0) return reply;

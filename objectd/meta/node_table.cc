@@ -28,7 +28,8 @@ Result<std::string> NodeTable::Address(wire::NodeId node) {
   std::string address;
   auto read = store_.Run([&](kv::Transaction& txn) -> Status {
     PERIGEE_ASSIGN(auto value, txn.Get(keys::Node(node), kv::ReadMode::kSnapshot));
-    if (!value) return Status(Code::kNotFound, "node " + std::to_string(node) + " never registered");
+    if (!value)
+      return Status(Code::kNotFound, "node " + std::to_string(node) + " never registered");
     PERIGEE_ASSIGN(auto row, DecodeRow<wire::RegisterNodeRequest>(*value, "a node"));
     address = std::move(row.address);
     return Status::Ok();
@@ -41,8 +42,9 @@ Result<std::vector<wire::RegisterNodeRequest>> NodeTable::All() {
   std::vector<wire::RegisterNodeRequest> nodes;
   auto read = store_.Run([&](kv::Transaction& txn) -> Status {
     nodes.clear();
-    PERIGEE_ASSIGN(auto rows, txn.Scan(kv::PrefixRange(std::string(1, static_cast<char>(kv::KeySpace::kNode))), kNodesMax,
-                                       kv::Direction::kForward, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(auto rows,
+                   txn.Scan(kv::PrefixRange(std::string(1, static_cast<char>(kv::KeySpace::kNode))),
+                            kNodesMax, kv::Direction::kForward, kv::ReadMode::kSnapshot));
     for (const auto& [key, value] : rows) {
       PERIGEE_ASSIGN(auto row, DecodeRow<wire::RegisterNodeRequest>(value, "a node"));
       nodes.push_back(std::move(row));

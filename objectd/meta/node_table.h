@@ -1,6 +1,7 @@
 #pragma once
-// NodeTable: where the cluster's nodes are reached. A node registers at start and when its connection is new; rows are in
-// the store (KeySpace::kNode), so every objectd knows them after a restart. Thread-safe.
+// NodeTable: where the cluster's nodes are reached. A node registers at start and when its
+// connection is new; rows are in the store (KeySpace::kNode), so every objectd knows them after a
+// restart. Thread-safe.
 
 #include <string>
 #include <vector>

@@ -1,7 +1,7 @@
 #pragma once
-// PathCache: full paths of directories, for the change feed. A path depends on directory moves only, and each of these
-// counts up one row (keys::MoveCount) in its own commit: a cached path is right for exactly the readers that see the
-// count it was computed under. Bounded; thread-safe.
+// PathCache: full paths of directories, for the change feed. A path depends on directory moves
+// only, and each of these counts up one row (keys::MoveCount) in its own commit: a cached path is
+// right for exactly the readers that see the count it was computed under. Bounded; thread-safe.
 
 #include <cstdint>
 #include <mutex>

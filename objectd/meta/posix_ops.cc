@@ -10,10 +10,13 @@
 namespace perigee::objectd {
 namespace {
 
-constexpr size_t kReplyBytesMax = 512 << 10;  // of records in a listing; a reply's header holds 1 MiB
+constexpr size_t kReplyBytesMax = 512
+                                  << 10;  // of records in a listing; a reply's header holds 1 MiB
 constexpr size_t kSymlinkBytesMax = 4095;
 
-Status NoSuchFile(const std::string& name) { return Status(Code::kNotFound, "no file '" + name + "'"); }
+Status NoSuchFile(const std::string& name) {
+  return Status(Code::kNotFound, "no file '" + name + "'");
+}
 
 // Splits "a//b/./c" into a, b, c.
 Result<std::vector<std::string>> SplitPath(std::string_view path) {
@@ -31,20 +34,24 @@ Result<std::vector<std::string>> SplitPath(std::string_view path) {
 
 }  // namespace
 
-Result<NamespaceImpl::Parent> NamespaceImpl::OpenParent(Tree& tree, wire::FileId dir, const wire::Caller& caller,
-                                                        uint32_t wanted, kv::ReadMode mode) {
+Result<NamespaceImpl::Parent> NamespaceImpl::OpenParent(Tree& tree, wire::FileId dir,
+                                                        const wire::Caller& caller, uint32_t wanted,
+                                                        kv::ReadMode mode) {
   Parent parent;
   PERIGEE_ASSIGN(parent.bucket, tree.LiveDirectory(dir, mode));
-  // A directory's record is not conflict-read: changing its mode must not disturb what goes on inside.
+  // A directory's record is not conflict-read: changing its mode must not disturb what goes on
+  // inside.
   PERIGEE_ASSIGN(Node node, tree.ById(dir, kv::ReadMode::kSnapshot));
   PERIGEE_TRY(CheckAccess(caller, node.record, wanted));
   parent.record = std::move(node.record);
   return parent;
 }
 
-wire::Record NamespaceImpl::NewRecord(const Tree& tree, const Parent& parent, const wire::MakeRequest& q, wire::FileId id,
+wire::Record NamespaceImpl::NewRecord(const Tree& tree, const Parent& parent,
+                                      const wire::MakeRequest& q, wire::FileId id,
                                       wire::FileKind kind) {
-  wire::Record record{.id = id, .kind = kind, .mode = q.mode & kModeBits, .uid = q.uid, .gid = q.gid};
+  wire::Record record{
+      .id = id, .kind = kind, .mode = q.mode & kModeBits, .uid = q.uid, .gid = q.gid};
   if (q.caller.enforce && q.caller.uid != 0) {
     record.uid = q.caller.uid;
     record.gid = IsInGroup(q.caller, q.gid) ? q.gid : q.caller.gid;
@@ -61,7 +68,8 @@ wire::Record NamespaceImpl::NewRecord(const Tree& tree, const Parent& parent, co
 Result<wire::RecordReply> NamespaceImpl::Lookup(const wire::LookupRequest& q) {
   std::vector<std::string> names;
   if (q.path.empty()) {
-    if (q.name.size() > kNameBytesMax) return Status(Code::kTooLarge, "a name is longer than 255 bytes");
+    if (q.name.size() > kNameBytesMax)
+      return Status(Code::kTooLarge, "a name is longer than 255 bytes");
     if (!IsNameable(q.name)) return NoSuchFile(q.name);
     names.push_back(q.name);
   } else {
@@ -76,7 +84,8 @@ Result<wire::RecordReply> NamespaceImpl::Lookup(const wire::LookupRequest& q) {
     }
     for (const auto& name : names) {
       if (node) {
-        if (!node->is_directory()) return Status(Code::kNotDirectory, "'" + node->place.component + "' is not a directory");
+        if (!node->is_directory())
+          return Status(Code::kNotDirectory, "'" + node->place.component + "' is not a directory");
         PERIGEE_TRY(CheckAccess(q.caller, node->record, kMaySearch));
         dir = node->record.id;
       }
@@ -112,7 +121,8 @@ Result<wire::ReadDirReply> NamespaceImpl::ReadDir(const wire::ReadDirRequest& q)
     PERIGEE_TRY(OpenParent(tree, q.dir, q.caller, kMayRead, kv::ReadMode::kSnapshot).status());
     std::string from = q.after.empty() ? std::string() : q.after + std::string(1, '\0');
     size_t bytes = 0;
-    // A file hidden by a directory of its name is followed by it closely, most often within the same page.
+    // A file hidden by a directory of its name is followed by it closely, most often within the
+    // same page.
     std::vector<wire::Record*> directories;
     while (reply.items.size() < limit && bytes < kReplyBytesMax && !reply.end) {
       const size_t want = limit - reply.items.size();
@@ -139,7 +149,8 @@ Result<wire::ReadDirReply> NamespaceImpl::ReadDir(const wire::ReadDirRequest& q)
           }
         }
         bytes += wire::Encode(node.record).size() + 2 * component.size() + 16;
-        reply.items.push_back({.key = component, .name = std::string(NameOf(component)), .record = node.record});
+        reply.items.push_back(
+            {.key = component, .name = std::string(NameOf(component)), .record = node.record});
       }
     }
     for (auto& item : reply.items) {
@@ -158,16 +169,19 @@ Result<wire::RecordReply> NamespaceImpl::Make(const wire::MakeRequest& q, wire::
   PERIGEE_ASSIGN(wire::FileId id, NewIds(1));
   wire::RecordReply reply;
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch, kv::ReadMode::kConflict));
+    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
+                                             kv::ReadMode::kConflict));
     PERIGEE_ASSIGN(auto existing, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
     if (existing) return Status(Code::kAlreadyExists, "'" + q.name + "' exists");
     wire::Record record = NewRecord(tree, parent, q, id, kind);
     if (q.parent == wire::kRootId) {
-      if (!directory) return Status(Code::kPermissionDenied, "only buckets (directories) can be made at the top");
+      if (!directory)
+        return Status(Code::kPermissionDenied, "only buckets (directories) can be made at the top");
       PERIGEE_TRY(MakeBucket(tree, id, q.name, record.uid, record.gid, record.mode, &reply.record));
     } else {
       fill(&record);
-      PERIGEE_TRY(tree.Insert({q.parent, directory ? q.name + "/" : q.name}, record, parent.bucket));
+      PERIGEE_TRY(
+          tree.Insert({q.parent, directory ? q.name + "/" : q.name}, record, parent.bucket));
       reply.record = std::move(record);
     }
     return Status::Ok();
@@ -196,10 +210,12 @@ Result<wire::RecordReply> NamespaceImpl::MakePath(const wire::MakeRequest& q) {
       PERIGEE_ASSIGN(auto node, tree.FindName(dir, name, kv::ReadMode::kConflict));
       if (node && !node->is_directory()) {
         const bool last = i + 1 == names.size();
-        return Status(last ? Code::kAlreadyExists : Code::kNotDirectory, "'" + name + "' is not a directory");
+        return Status(last ? Code::kAlreadyExists : Code::kNotDirectory,
+                      "'" + name + "' is not a directory");
       }
       if (!node) {
-        PERIGEE_ASSIGN(Parent parent, OpenParent(tree, dir, q.caller, kMayWrite | kMaySearch, kv::ReadMode::kConflict));
+        PERIGEE_ASSIGN(Parent parent, OpenParent(tree, dir, q.caller, kMayWrite | kMaySearch,
+                                                 kv::ReadMode::kConflict));
         node = Node{.place = {dir, name + "/"}};
         node->record = NewRecord(tree, parent, q, first_id + i, wire::FileKind::kDirectory);
         const wire::Record& r = node->record;
@@ -222,7 +238,8 @@ Result<wire::RecordReply> NamespaceImpl::MakePath(const wire::MakeRequest& q) {
 
 Result<wire::RecordReply> NamespaceImpl::Symlink(const wire::MakeRequest& q) {
   if (q.symlink.empty()) return Status(Code::kNotFound, "a symbolic link to nothing");
-  if (q.symlink.size() > kSymlinkBytesMax) return Status(Code::kTooLarge, "a symbolic link's target is too long");
+  if (q.symlink.size() > kSymlinkBytesMax)
+    return Status(Code::kTooLarge, "a symbolic link's target is too long");
   return Make(q, wire::FileKind::kSymlink, [&](wire::Record* record) {
     record->mode = 0777;
     record->symlink = q.symlink;
@@ -230,10 +247,12 @@ Result<wire::RecordReply> NamespaceImpl::Symlink(const wire::MakeRequest& q) {
 }
 
 Result<wire::RecordReply> NamespaceImpl::Mknod(const wire::MakeRequest& q) {
-  if (q.kind == wire::FileKind::kDirectory || q.kind == wire::FileKind::kSymlink || q.kind > wire::FileKind::kBlockDevice) {
+  if (q.kind == wire::FileKind::kDirectory || q.kind == wire::FileKind::kSymlink ||
+      q.kind > wire::FileKind::kBlockDevice) {
     return Status(Code::kInvalidArgument, "mknod makes files, pipes, sockets and devices");
   }
-  const bool device = q.kind == wire::FileKind::kCharDevice || q.kind == wire::FileKind::kBlockDevice;
+  const bool device =
+      q.kind == wire::FileKind::kCharDevice || q.kind == wire::FileKind::kBlockDevice;
   if (device && q.caller.enforce && q.caller.uid != 0) {
     return Status(Code::kPermissionDenied, "only root makes devices");
   }
@@ -241,7 +260,9 @@ Result<wire::RecordReply> NamespaceImpl::Mknod(const wire::MakeRequest& q) {
     record->rdev = q.rdev;
     if (q.kind != wire::FileKind::kFile) return;
     // Nobody writes it: it is an empty file at once.
-    record->committed = wire::Version{.generation = 1, .mtime = record->mtime, .etag = MountEtag(record->id, 1),
+    record->committed = wire::Version{.generation = 1,
+                                      .mtime = record->mtime,
+                                      .etag = MountEtag(record->id, 1),
                                       .durability = wire::Durability::kObject};
   });
 }
@@ -257,10 +278,12 @@ Result<wire::RecordReply> NamespaceImpl::Rmdir(const wire::RemoveRequest& q) {
   PERIGEE_TRY(CheckName(q.name));
   wire::RecordReply reply;
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
+                                             kv::ReadMode::kSnapshot));
     PERIGEE_ASSIGN(auto node, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
     if (!node) return NoSuchFile(q.name);
-    if (!node->is_directory()) return Status(Code::kNotDirectory, "'" + q.name + "' is not a directory");
+    if (!node->is_directory())
+      return Status(Code::kNotDirectory, "'" + q.name + "' is not a directory");
     PERIGEE_TRY(CheckSticky(q.caller, parent.record, node->record));
     PERIGEE_ASSIGN(bool empty, tree.IsEmpty(node->record.id, ""));
     if (!empty) return Status(Code::kNotEmpty, "'" + q.name + "' is not empty");
@@ -280,7 +303,8 @@ Result<wire::RecordReply> NamespaceImpl::Unlink(const wire::RemoveRequest& q) {
   PERIGEE_TRY(CheckName(q.name));
   wire::RecordReply reply;
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
+                                             kv::ReadMode::kSnapshot));
     PERIGEE_ASSIGN(auto node, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
     if (!node) return NoSuchFile(q.name);
     if (node->is_directory()) return Status(Code::kIsDirectory, "'" + q.name + "' is a directory");
@@ -299,9 +323,12 @@ Result<wire::RecordReply> NamespaceImpl::Link(const wire::LinkRequest& q) {
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node node, tree.ById(q.id, kv::ReadMode::kConflict));
     if (node.is_directory()) return Status(Code::kPermissionDenied, "directories have one name");
-    if (q.new_parent == wire::kRootId) return Status(Code::kCrossDevice, "links stay within a bucket");
-    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.new_parent, q.caller, kMayWrite | kMaySearch, kv::ReadMode::kConflict));
-    PERIGEE_ASSIGN(wire::FileId bucket, tree.LiveDirectory(node.place.dir, kv::ReadMode::kSnapshot));
+    if (q.new_parent == wire::kRootId)
+      return Status(Code::kCrossDevice, "links stay within a bucket");
+    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.new_parent, q.caller, kMayWrite | kMaySearch,
+                                             kv::ReadMode::kConflict));
+    PERIGEE_ASSIGN(wire::FileId bucket,
+                   tree.LiveDirectory(node.place.dir, kv::ReadMode::kSnapshot));
     if (bucket != parent.bucket) return Status(Code::kCrossDevice, "links stay within a bucket");
     PERIGEE_ASSIGN(auto existing, tree.FindName(q.new_parent, q.new_name, kv::ReadMode::kConflict));
     if (existing) return Status(Code::kAlreadyExists, "'" + q.new_name + "' exists");

@@ -1,4 +1,5 @@
-// Rename and exchange. The order of the checks is Linux's (fs/namei.c, do_renameat2), so that errors are the same.
+// Rename and exchange. The order of the checks is Linux's (fs/namei.c, do_renameat2), so that
+// errors are the same.
 
 #include "objectd/meta/access.h"
 #include "objectd/meta/names.h"
@@ -8,9 +9,11 @@ namespace perigee::objectd {
 namespace {
 
 // A directory that gets another parent is written to (its "..").
-Status CheckMove(const wire::Caller& caller, const wire::Record& from_parent, const Node& node, wire::FileId to) {
+Status CheckMove(const wire::Caller& caller, const wire::Record& from_parent, const Node& node,
+                 wire::FileId to) {
   PERIGEE_TRY(CheckSticky(caller, from_parent, node.record));
-  if (node.is_directory() && node.place.dir != to) return CheckAccess(caller, node.record, kMayWrite);
+  if (node.is_directory() && node.place.dir != to)
+    return CheckAccess(caller, node.record, kMayWrite);
   return Status::Ok();
 }
 
@@ -25,17 +28,21 @@ Status CheckReplace(Tree& tree, const Node& source, const Node& target) {
   return empty ? Status::Ok() : Status(Code::kNotEmpty, "the target directory is not empty");
 }
 
-std::string ComponentFor(const Node& node, const std::string& name) { return node.is_directory() ? name + "/" : name; }
+std::string ComponentFor(const Node& node, const std::string& name) {
+  return node.is_directory() ? name + "/" : name;
+}
 
 Status Exchange(Tree& tree, Node* source, Node* target) {
-  const std::string source_name(NameOf(source->place.component)), target_name(NameOf(target->place.component));
+  const std::string source_name(NameOf(source->place.component)),
+      target_name(NameOf(target->place.component));
   const Place to{target->place.dir, ComponentFor(*source, target_name)};
   const Place back{source->place.dir, ComponentFor(*target, source_name)};
   // An S3 object that a directory hides would be overwritten by a file of its name.
   for (const auto& [place, node] : {std::pair(&to, target), std::pair(&back, source)}) {
     if (*place == node->place) continue;
     PERIGEE_ASSIGN(auto hidden, tree.Find(place->dir, place->component, kv::ReadMode::kConflict));
-    if (hidden) return Status(Code::kAlreadyExists, "an object of that name is hidden by the directory");
+    if (hidden)
+      return Status(Code::kAlreadyExists, "an object of that name is hidden by the directory");
   }
   PERIGEE_TRY(tree.TakeOff(*source));
   PERIGEE_TRY(tree.TakeOff(*target));
@@ -57,12 +64,16 @@ Result<wire::RenameReply> NamespaceImpl::Rename(const wire::RenameRequest& q) {
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
     reply = {};
     constexpr uint32_t kChange = kMayWrite | kMaySearch;
-    PERIGEE_ASSIGN(Parent from, OpenParent(tree, q.parent, q.caller, kChange, kv::ReadMode::kConflict));
-    PERIGEE_ASSIGN(Parent to, OpenParent(tree, q.new_parent, q.caller, kChange, kv::ReadMode::kConflict));
+    PERIGEE_ASSIGN(Parent from,
+                   OpenParent(tree, q.parent, q.caller, kChange, kv::ReadMode::kConflict));
+    PERIGEE_ASSIGN(Parent to,
+                   OpenParent(tree, q.new_parent, q.caller, kChange, kv::ReadMode::kConflict));
     PERIGEE_ASSIGN(auto source, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
     if (!source) return Status(Code::kNotFound, "no file '" + q.name + "'");
-    if (q.parent == wire::kRootId) return Status(Code::kPermissionDenied, "buckets cannot be renamed");
-    if (from.bucket != to.bucket) return Status(Code::kCrossDevice, "files are renamed within their bucket");
+    if (q.parent == wire::kRootId)
+      return Status(Code::kPermissionDenied, "buckets cannot be renamed");
+    if (from.bucket != to.bucket)
+      return Status(Code::kCrossDevice, "files are renamed within their bucket");
     PERIGEE_ASSIGN(auto target, tree.FindName(q.new_parent, q.new_name, kv::ReadMode::kConflict));
     if (target && no_replace) return Status(Code::kAlreadyExists, "'" + q.new_name + "' exists");
     if (!target && exchange) return Status(Code::kNotFound, "no file '" + q.new_name + "'");

@@ -1,7 +1,7 @@
-// Listings in S3's byte order. Components of directories end in '/', so a walk of each directory in key order, going into
-// a directory where its component stands, is that order. With delimiter '/' directories are not gone into: a page is one
-// scan of one directory. (A directory that holds only what S3 does not see, such as files never published, is then still
-// a common prefix.)
+// Listings in S3's byte order. Components of directories end in '/', so a walk of each directory in
+// key order, going into a directory where its component stands, is that order. With delimiter '/'
+// directories are not gone into: a page is one scan of one directory. (A directory that holds only
+// what S3 does not see, such as files never published, is then still a common prefix.)
 
 #include <algorithm>
 
@@ -20,7 +20,8 @@ class Lister {
 
   Status Run() {
     if (query_.limit == 0) return Status::Ok();
-    from_ = std::max(query_.prefix, query_.after.empty() ? std::string() : query_.after + std::string(1, '\0'));
+    from_ = std::max(query_.prefix,
+                     query_.after.empty() ? std::string() : query_.after + std::string(1, '\0'));
     Seek();
     while (!stack_.empty() && !page_->truncated) PERIGEE_TRY(Step());
     return Status::Ok();
@@ -47,7 +48,8 @@ class Lister {
     Frame frame{.dir = dir, .path = std::move(path)};
     if (from_.starts_with(frame.path)) {
       frame.next = from_.substr(frame.path.size());
-      if (size_t slash = frame.next.find('/'); slash != std::string::npos) frame.next.resize(slash + 1);
+      if (size_t slash = frame.next.find('/'); slash != std::string::npos)
+        frame.next.resize(slash + 1);
     }
     if (query_.prefix.starts_with(frame.path)) {
       std::string rest = query_.prefix.substr(frame.path.size());
@@ -82,17 +84,21 @@ class Lister {
       if (IsVisible(node) && IsWanted(key)) Offer(std::move(key), std::move(node.record));
       return Status::Ok();
     }
-    if (query_.delimiter == "/" && key.size() > query_.prefix.size() && key.starts_with(query_.prefix)) {
+    if (query_.delimiter == "/" && key.size() > query_.prefix.size() &&
+        key.starts_with(query_.prefix)) {
       OfferPrefix(std::move(key));
       return Status::Ok();
     }
     const wire::FileId dir = node.record.id;
-    if (!node.record.implicit && IsWanted(key) && Offer(key, MarkerOf(std::move(node.record)))) return Status::Ok();
+    if (!node.record.implicit && IsWanted(key) && Offer(key, MarkerOf(std::move(node.record))))
+      return Status::Ok();
     Push(dir, std::move(key));
     return Status::Ok();
   }
 
-  bool IsWanted(const std::string& key) const { return key >= from_ && key.starts_with(query_.prefix); }
+  bool IsWanted(const std::string& key) const {
+    return key >= from_ && key.starts_with(query_.prefix);
+  }
   size_t Items() const { return page_->objects.size() + page_->common_prefixes.size(); }
 
   // False when the page was full: then there is more behind it.
@@ -113,8 +119,10 @@ class Lister {
         std::string common = key.substr(0, at + query_.delimiter.size());
         from_ = keys::Successor(common);
         OfferPrefix(std::move(common));
-        if (from_.empty()) stack_.clear();
-        else Seek();
+        if (from_.empty())
+          stack_.clear();
+        else
+          Seek();
         return true;
       }
     }

@@ -12,7 +12,8 @@ namespace perigee::objectd {
 namespace {
 
 // A zero-byte object whose key ends in '/' is the directory itself, made explicit.
-Status PutMarker(Tree& tree, KeyPlace at, std::vector<wire::Attribute> headers, wire::Record* made) {
+Status PutMarker(Tree& tree, KeyPlace at, std::vector<wire::Attribute> headers,
+                 wire::Record* made) {
   PERIGEE_ASSIGN(auto content, tree.Find(at.dir.record.id, "", kv::ReadMode::kConflict));
   if (content) PERIGEE_TRY(tree.Remove(*content));
   at.dir.record.implicit = false;
@@ -33,12 +34,18 @@ Status DropMarker(Tree& tree, KeyPlace* at) {
 
 }  // namespace
 
-Status PutNewObject(Tree& tree, const Node& bucket, KeyPlace at, wire::FileId id, wire::Version version,
-                    std::vector<wire::Attribute> headers, wire::Record* made) {
-  if (at.is_marker() && version.size == 0) return PutMarker(tree, std::move(at), std::move(headers), made);
+Status PutNewObject(Tree& tree, const Node& bucket, KeyPlace at, wire::FileId id,
+                    wire::Version version, std::vector<wire::Attribute> headers,
+                    wire::Record* made) {
+  if (at.is_marker() && version.size == 0)
+    return PutMarker(tree, std::move(at), std::move(headers), made);
   if (at.is_marker()) PERIGEE_TRY(DropMarker(tree, &at));
   const wire::BucketSettings settings = bucket.record.bucket.value_or(wire::BucketSettings{});
-  wire::Record r{.id = id, .kind = wire::FileKind::kFile, .mode = settings.mode, .uid = settings.uid, .gid = settings.gid};
+  wire::Record r{.id = id,
+                 .kind = wire::FileKind::kFile,
+                 .mode = settings.mode,
+                 .uid = settings.uid,
+                 .gid = settings.gid};
   r.atime = r.mtime = r.ctime = r.btime = tree.now();
   r.headers = std::move(headers);
   version.generation = 1;
@@ -53,21 +60,24 @@ Status PutNewObject(Tree& tree, const Node& bucket, KeyPlace at, wire::FileId id
   return Status::Ok();
 }
 
-Result<wire::Record> NamespaceImpl::PutObject(const std::string& bucket, const std::string& key, NewContent content,
-                                              std::vector<wire::Attribute> headers, const Preconditions& conditions) {
+Result<wire::Record> NamespaceImpl::PutObject(const std::string& bucket, const std::string& key,
+                                              NewContent content,
+                                              std::vector<wire::Attribute> headers,
+                                              const Preconditions& conditions) {
   PERIGEE_TRY(CheckKey(key));
   if (content.inline_bytes) {
     if (content.inline_bytes->size() != content.size) {
       return Status(Code::kInvalidArgument, "inline content is not of the size given");
     }
-    if (content.size > options_.inline_bytes_max) return Status(Code::kTooLarge, "too much for inline content");
+    if (content.size > options_.inline_bytes_max)
+      return Status(Code::kTooLarge, "too much for inline content");
   }
   Content prepared;
   if (content.inline_bytes) {
     if (content.size > 0) prepared.layout.kind = wire::LayoutKind::kInline;
   } else {
-    PERIGEE_ASSIGN(prepared, PrepareContent(std::move(content.extents), content.list_id, std::move(content.intents),
-                                            content.size));
+    PERIGEE_ASSIGN(prepared, PrepareContent(std::move(content.extents), content.list_id,
+                                            std::move(content.intents), content.size));
   }
   PERIGEE_ASSIGN(wire::FileId first_id, NewIds(1 + DirectoriesIn(key)));
   wire::Record made;
@@ -77,11 +87,14 @@ Result<wire::Record> NamespaceImpl::PutObject(const std::string& bucket, const s
     PERIGEE_ASSIGN(KeyPlace at, MakeKeyPlace(tree, in, key, first_id + 1));
     PERIGEE_ASSIGN(auto current, VisibleObject(tree, at, kv::ReadMode::kConflict));
     PERIGEE_TRY(CheckConditions(current, conditions, key));
-    wire::Version version{.size = content.size, .etag = content.etag, .layout = prepared.layout,
+    wire::Version version{.size = content.size,
+                          .etag = content.etag,
+                          .layout = prepared.layout,
                           .checksum = content.checksum};
-    if (content.inline_bytes && content.size > 0) tree.txn().Put(keys::Inline(first_id, 1), *content.inline_bytes);
-    PERIGEE_TRY(AcquireContent(tree.txn(), {first_id, 1}, prepared.layout.extents, prepared.layout.list_id,
-                               prepared.intents));
+    if (content.inline_bytes && content.size > 0)
+      tree.txn().Put(keys::Inline(first_id, 1), *content.inline_bytes);
+    PERIGEE_TRY(AcquireContent(tree.txn(), {first_id, 1}, prepared.layout.extents,
+                               prepared.layout.list_id, prepared.intents));
     return PutNewObject(tree, in, std::move(at), first_id, std::move(version), headers, &made);
   }));
   PERIGEE_FAILPOINT_STATUS(meta_after_put);
@@ -102,7 +115,8 @@ Result<wire::Record> NamespaceImpl::GetObject(const std::string& bucket, const s
   return record;
 }
 
-Result<std::optional<wire::Record>> NamespaceImpl::DeleteObject(const std::string& bucket, const std::string& key,
+Result<std::optional<wire::Record>> NamespaceImpl::DeleteObject(const std::string& bucket,
+                                                                const std::string& key,
                                                                 const Preconditions& conditions) {
   std::optional<wire::Record> removed;
   PERIGEE_FAILPOINT_STATUS(meta_before_delete);
@@ -132,16 +146,19 @@ Result<std::optional<wire::Record>> NamespaceImpl::DeleteObject(const std::strin
   return removed;
 }
 
-Result<wire::Record> NamespaceImpl::CopyObject(const std::string& from_bucket, const std::string& from_key,
+Result<wire::Record> NamespaceImpl::CopyObject(const std::string& from_bucket,
+                                               const std::string& from_key,
                                                const std::string& bucket, const std::string& key,
                                                std::optional<std::vector<wire::Attribute>> headers,
-                                               const Preconditions& source_conditions, const Preconditions& conditions) {
+                                               const Preconditions& source_conditions,
+                                               const Preconditions& conditions) {
   PERIGEE_TRY(CheckKey(key));
   PERIGEE_ASSIGN(wire::FileId first_id, NewIds(1 + DirectoriesIn(key)));
   wire::Record made;
   PERIGEE_FAILPOINT_STATUS(meta_before_copy);
   PERIGEE_TRY(CommitDurable([&](Tree& tree) -> Status {
-    // The source is conflict-read: its blobs must still be held when this commit begins to hold them too.
+    // The source is conflict-read: its blobs must still be held when this commit begins to hold
+    // them too.
     PERIGEE_ASSIGN(Node from, FindBucket(tree, from_bucket, kv::ReadMode::kSnapshot));
     PERIGEE_ASSIGN(auto source_place, FindKey(tree, from, from_key, kv::ReadMode::kConflict));
     if (!source_place) return NoSuchKey(from_key);
@@ -158,14 +175,17 @@ Result<wire::Record> NamespaceImpl::CopyObject(const std::string& from_bucket, c
     if (version.layout.kind == wire::LayoutKind::kInline) {
       PERIGEE_ASSIGN(auto bytes, tree.txn().Get(keys::Inline(source->record.id, version.generation),
                                                 kv::ReadMode::kSnapshot));
-      if (!bytes) return Status(Code::kCorrupt, "the inline content of '" + from_key + "' is missing");
+      if (!bytes)
+        return Status(Code::kCorrupt, "the inline content of '" + from_key + "' is missing");
       tree.txn().Put(keys::Inline(first_id, 1), *bytes);
     } else if (version.layout.kind == wire::LayoutKind::kBlobs) {
-      PERIGEE_TRY(AcquireContent(tree.txn(), {first_id, 1}, version.layout.extents, version.layout.list_id, {}));
+      PERIGEE_TRY(AcquireContent(tree.txn(), {first_id, 1}, version.layout.extents,
+                                 version.layout.list_id, {}));
     } else if (version.layout.kind != wire::LayoutKind::kNone) {
       return Status(Code::kUnimplemented, "this content is not in the object tier: copy its bytes");
     }
-    return PutNewObject(tree, in, std::move(at), first_id, std::move(version), std::move(new_headers), &made);
+    return PutNewObject(tree, in, std::move(at), first_id, std::move(version),
+                        std::move(new_headers), &made);
   }));
   PERIGEE_FAILPOINT_STATUS(meta_after_copy);
   return made;

@@ -21,7 +21,8 @@ bool Matches(std::string_view list, const std::string& etag) {
     const size_t comma = list.find(',');
     std::string_view one = Trim(list.substr(0, comma));
     if (one == "*") return true;
-    if (one.size() >= 2 && one.front() == '"' && one.back() == '"') one = one.substr(1, one.size() - 2);
+    if (one.size() >= 2 && one.front() == '"' && one.back() == '"')
+      one = one.substr(1, one.size() - 2);
     if (one == etag) return true;
     if (comma == std::string_view::npos) return false;
     list.remove_prefix(comma + 1);
@@ -31,7 +32,8 @@ bool Matches(std::string_view list, const std::string& etag) {
 // "a/b/c" -> directory components "a/", "b/" and the rest "c".
 std::vector<std::string_view> DirectoryComponents(std::string_view key, std::string_view* rest) {
   std::vector<std::string_view> components;
-  for (size_t slash; (slash = key.find('/')) != std::string_view::npos; key.remove_prefix(slash + 1)) {
+  for (size_t slash; (slash = key.find('/')) != std::string_view::npos;
+       key.remove_prefix(slash + 1)) {
     components.push_back(key.substr(0, slash + 1));
   }
   *rest = key;
@@ -49,11 +51,16 @@ Result<Node> FindBucket(Tree& tree, const std::string& bucket, kv::ReadMode mode
   return std::move(*node);
 }
 
-Status NoSuchKey(const std::string& key) { return Status(Code::kNotFound, "NoSuchKey: no object '" + key + "'"); }
+Status NoSuchKey(const std::string& key) {
+  return Status(Code::kNotFound, "NoSuchKey: no object '" + key + "'");
+}
 
-size_t DirectoriesIn(const std::string& key) { return static_cast<size_t>(std::count(key.begin(), key.end(), '/')); }
+size_t DirectoriesIn(const std::string& key) {
+  return static_cast<size_t>(std::count(key.begin(), key.end(), '/'));
+}
 
-Result<std::optional<KeyPlace>> FindKey(Tree& tree, const Node& bucket, const std::string& key, kv::ReadMode mode) {
+Result<std::optional<KeyPlace>> FindKey(Tree& tree, const Node& bucket, const std::string& key,
+                                        kv::ReadMode mode) {
   std::string_view rest;
   Node dir = bucket;
   for (std::string_view component : DirectoryComponents(key, &rest)) {
@@ -64,7 +71,8 @@ Result<std::optional<KeyPlace>> FindKey(Tree& tree, const Node& bucket, const st
   return std::optional<KeyPlace>(KeyPlace{std::move(dir), std::string(rest)});
 }
 
-Result<KeyPlace> MakeKeyPlace(Tree& tree, const Node& bucket, const std::string& key, wire::FileId first_id) {
+Result<KeyPlace> MakeKeyPlace(Tree& tree, const Node& bucket, const std::string& key,
+                              wire::FileId first_id) {
   const wire::BucketSettings settings = bucket.record.bucket.value_or(wire::BucketSettings{});
   std::string_view rest;
   Node dir = bucket;
@@ -98,7 +106,9 @@ bool IsVisible(const Node& node) {
 }
 
 wire::Record MarkerOf(wire::Record directory) {
-  directory.committed = wire::Version{.generation = 1, .mtime = directory.mtime, .etag = std::string(kEmptyMd5),
+  directory.committed = wire::Version{.generation = 1,
+                                      .mtime = directory.mtime,
+                                      .etag = std::string(kEmptyMd5),
                                       .durability = wire::Durability::kObject};
   return directory;
 }
@@ -106,20 +116,23 @@ wire::Record MarkerOf(wire::Record directory) {
 Result<std::optional<Node>> VisibleObject(Tree& tree, const KeyPlace& at, kv::ReadMode mode) {
   PERIGEE_ASSIGN(auto node, tree.Find(at.dir.record.id, at.component, mode));
   if (node && IsVisible(*node)) return node;
-  if (!at.is_marker() || at.dir.record.implicit || at.dir.record.bucket) return std::optional<Node>();
+  if (!at.is_marker() || at.dir.record.implicit || at.dir.record.bucket)
+    return std::optional<Node>();
   Node marker = at.dir;
   marker.record = MarkerOf(std::move(marker.record));
   return std::optional<Node>(std::move(marker));
 }
 
-Status CheckConditions(const std::optional<Node>& current, const Preconditions& conditions, const std::string& key) {
+Status CheckConditions(const std::optional<Node>& current, const Preconditions& conditions,
+                       const std::string& key) {
   if (conditions.if_match) {
     if (!current) return NoSuchKey(key);
     if (!Matches(*conditions.if_match, current->record.committed->etag)) {
       return Status(Code::kPreconditionFailed, "If-Match: the object's ETag is another");
     }
   }
-  if (conditions.if_none_match && current && Matches(*conditions.if_none_match, current->record.committed->etag)) {
+  if (conditions.if_none_match && current &&
+      Matches(*conditions.if_none_match, current->record.committed->etag)) {
     return Status(Code::kPreconditionFailed, "If-None-Match: the object is there");
   }
   return Status::Ok();

@@ -1,11 +1,13 @@
 #pragma once
-// Tree: one attempt of a transaction over the namespace's rows. It keeps what belongs together in step: an entry, the
-// index, links, a directory's liveness and times, the file count, content that loses its last user, and the change feed.
-// What an operation means, and who may do it, is decided by the callers (posix_ops.cc, s3_objects.cc, ...).
+// Tree: one attempt of a transaction over the namespace's rows. It keeps what belongs together in
+// step: an entry, the index, links, a directory's liveness and times, the file count, content that
+// loses its last user, and the change feed. What an operation means, and who may do it, is decided
+// by the callers (posix_ops.cc, s3_objects.cc, ...).
 //
-// Read modes: a caller that writes because of what it read reads with kConflict; writes here add the conflict reads they
-// need themselves. Errors: kStale (an id is gone), kCorrupt (rows contradict each other), those of the store.
-// Thread rule: belongs to the thread that runs the closure.
+// Read modes: a caller that writes because of what it read reads with kConflict; writes here add
+// the conflict reads they need themselves. Errors: kStale (an id is gone), kCorrupt (rows
+// contradict each other), those of the store. Thread rule: belongs to the thread that runs the
+// closure.
 
 #include <cstdint>
 #include <optional>
@@ -30,8 +32,8 @@ struct Node {
   bool is_directory() const { return record.kind == wire::FileKind::kDirectory; }
 };
 
-// Through which door a name goes away: an implicit directory that loses its last entry vanishes with an S3 delete, and
-// becomes explicit when emptied through the mount.
+// Through which door a name goes away: an implicit directory that loses its last entry vanishes
+// with an S3 delete, and becomes explicit when emptied through the mount.
 enum class Door { kMount, kS3 };
 
 class Tree {
@@ -43,13 +45,17 @@ class Tree {
   // ---- Reading (tree_read.cc)
   Result<std::optional<Node>> Find(wire::FileId dir, std::string_view component, kv::ReadMode mode);
   // By a POSIX name: a directory hides an object of the same name.
-  Result<std::optional<Node>> FindName(wire::FileId dir, const std::string& name, kv::ReadMode mode);
+  Result<std::optional<Node>> FindName(wire::FileId dir, const std::string& name,
+                                       kv::ReadMode mode);
   // kStale when the id is gone.
   Result<Node> ById(wire::FileId id, kv::ReadMode mode);
-  // The bucket of a live directory (0: the root's). kStale when it is gone, kNotDirectory when the id is a file's.
+  // The bucket of a live directory (0: the root's). kStale when it is gone, kNotDirectory when the
+  // id is a file's.
   Result<wire::FileId> LiveDirectory(wire::FileId dir, kv::ReadMode mode);
-  // At most `limit` entries of `dir` from component `from` on and below `end` ("": no end); records resolved.
-  Result<std::vector<Node>> List(wire::FileId dir, std::string_view from, std::string_view end, size_t limit);
+  // At most `limit` entries of `dir` from component `from` on and below `end` ("": no end); records
+  // resolved.
+  Result<std::vector<Node>> List(wire::FileId dir, std::string_view from, std::string_view end,
+                                 size_t limit);
   // Whether nothing is in `dir`, under conflict reads. Looks beside `near` first.
   Result<bool> IsEmpty(wire::FileId dir, std::string_view near);
   // Puts what the time rows know into a directory's record.
@@ -63,7 +69,8 @@ class Tree {
   // ---- Writing (tree_write.cc)
   // The record changed in place.
   Status Update(const Node& node);
-  // A new record at a free place. `bucket` is that of place.dir (a bucket's own id for the directory of a bucket).
+  // A new record at a free place. `bucket` is that of place.dir (a bucket's own id for the
+  // directory of a bucket).
   Status Insert(const Place& place, const wire::Record& record, wire::FileId bucket);
   // One more name for a file; node is updated.
   Status AddLink(Node* node, const Place& place);
@@ -94,7 +101,8 @@ class Tree {
   PathCache& paths_;
   const int64_t now_;
   std::optional<uint64_t> moves_;
-  bool reshaped_ = false;  // this attempt moved, made or removed directories: nothing it computes goes to the cache
+  bool reshaped_ = false;  // this attempt moved, made or removed directories: nothing it computes
+                           // goes to the cache
 };
 
 // The etag of a version written through the mount.

@@ -36,7 +36,8 @@ Status Tree::ReleaseVersion(wire::FileId id, const wire::Version& version) {
       txn_.Delete(keys::Inline(id, version.generation));
       return Status::Ok();
     case wire::LayoutKind::kBlobs:
-      return ReleaseContent(txn_, {id, version.generation}, version.layout.extents, version.layout.list_id, now_);
+      return ReleaseContent(txn_, {id, version.generation}, version.layout.extents,
+                            version.layout.list_id, now_);
     case wire::LayoutKind::kNone:
     case wire::LayoutKind::kBurst:  // EmitReleased tells the node
     case wire::LayoutKind::kCold:
@@ -49,7 +50,8 @@ Status Tree::EmitReleased(const wire::Record& before, const wire::Record* after)
   Bursts kept = after ? BurstsOf(*after) : Bursts();
   for (const auto& [node, burst] : BurstsOf(before)) {
     if (kept.contains({node, burst})) continue;
-    wire::Change change{.kind = wire::ChangeKind::kReleasedBurst, .id = before.id, .node = node, .burst = burst};
+    wire::Change change{
+        .kind = wire::ChangeKind::kReleasedBurst, .id = before.id, .node = node, .burst = burst};
     txn_.Emit(EncodeChange(change));
   }
   return Status::Ok();

@@ -23,7 +23,9 @@ Result<Node> Tree::Resolve(Place place, std::string_view value, kv::ReadMode mod
     if (value.size() != 9) return Status(Code::kCorrupt, "malformed reference to an inode");
     uint64_t id = GetBe64(value.substr(1));
     PERIGEE_ASSIGN(auto row, txn_.Get(keys::Inode(id), mode));
-    if (!row) return Status(Code::kCorrupt, "no inode " + std::to_string(id) + " behind an entry that refers to it");
+    if (!row)
+      return Status(Code::kCorrupt,
+                    "no inode " + std::to_string(id) + " behind an entry that refers to it");
     PERIGEE_ASSIGN(node.record, DecodeRow<wire::Record>(*row, "an inode"));
     node.linked = true;
     return node;
@@ -32,7 +34,8 @@ Result<Node> Tree::Resolve(Place place, std::string_view value, kv::ReadMode mod
   return node;
 }
 
-Result<std::optional<Node>> Tree::Find(wire::FileId dir, std::string_view component, kv::ReadMode mode) {
+Result<std::optional<Node>> Tree::Find(wire::FileId dir, std::string_view component,
+                                       kv::ReadMode mode) {
   std::string key = keys::Entry(dir, component);
   if (key.size() > kv::kKeyBytesMax) return std::optional<Node>();
   PERIGEE_ASSIGN(auto value, txn_.Get(key, mode));
@@ -41,7 +44,8 @@ Result<std::optional<Node>> Tree::Find(wire::FileId dir, std::string_view compon
   return std::optional<Node>(std::move(node));
 }
 
-Result<std::optional<Node>> Tree::FindName(wire::FileId dir, const std::string& name, kv::ReadMode mode) {
+Result<std::optional<Node>> Tree::FindName(wire::FileId dir, const std::string& name,
+                                           kv::ReadMode mode) {
   std::vector<std::string> both = {keys::Entry(dir, name + "/"), keys::Entry(dir, name)};
   PERIGEE_ASSIGN(auto values, txn_.GetMany(both, mode));
   for (size_t i = 0; i < 2; ++i) {
@@ -67,20 +71,25 @@ Result<wire::FileId> Tree::LiveDirectory(wire::FileId dir, kv::ReadMode mode) {
   PERIGEE_ASSIGN(auto row, txn_.Get(keys::Directory(dir), mode));
   if (row) return DecodeId(*row);
   PERIGEE_ASSIGN(auto index, txn_.Get(keys::Index(dir), mode));
-  if (index) return Status(Code::kNotDirectory, "id " + std::to_string(dir) + " is not a directory");
+  if (index)
+    return Status(Code::kNotDirectory, "id " + std::to_string(dir) + " is not a directory");
   return Status(Code::kStale, "no directory of id " + std::to_string(dir));
 }
 
-Result<std::vector<Node>> Tree::List(wire::FileId dir, std::string_view from, std::string_view end, size_t limit) {
+Result<std::vector<Node>> Tree::List(wire::FileId dir, std::string_view from, std::string_view end,
+                                     size_t limit) {
   kv::Range range = kv::PrefixRange(keys::EntryPrefix(dir));
   range.begin.append(from);
   if (!end.empty()) range.end = keys::Entry(dir, end);
   std::vector<Node> nodes;
-  if (range.begin.size() > kv::kKeyBytesMax || (!range.end.empty() && range.begin >= range.end)) return nodes;
-  PERIGEE_ASSIGN(auto rows, txn_.Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+  if (range.begin.size() > kv::kKeyBytesMax || (!range.end.empty() && range.begin >= range.end))
+    return nodes;
+  PERIGEE_ASSIGN(auto rows,
+                 txn_.Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kSnapshot));
   nodes.reserve(rows.size());
   for (const auto& [key, value] : rows) {
-    PERIGEE_ASSIGN(Node node, Resolve({dir, std::string(keys::EntryComponent(key))}, value, kv::ReadMode::kSnapshot));
+    PERIGEE_ASSIGN(Node node, Resolve({dir, std::string(keys::EntryComponent(key))}, value,
+                                      kv::ReadMode::kSnapshot));
     nodes.push_back(std::move(node));
   }
   return nodes;
@@ -89,20 +98,25 @@ Result<std::vector<Node>> Tree::List(wire::FileId dir, std::string_view from, st
 Result<bool> Tree::IsEmpty(wire::FileId dir, std::string_view near) {
   kv::Range all = kv::PrefixRange(keys::EntryPrefix(dir));
   std::string middle = keys::Entry(dir, near);
-  PERIGEE_ASSIGN(auto next, txn_.Scan({middle, all.end}, 1, kv::Direction::kForward, kv::ReadMode::kConflict));
+  PERIGEE_ASSIGN(auto next,
+                 txn_.Scan({middle, all.end}, 1, kv::Direction::kForward, kv::ReadMode::kConflict));
   if (!next.empty()) return false;
   if (near.empty()) return true;
-  PERIGEE_ASSIGN(auto previous, txn_.Scan({all.begin, middle}, 1, kv::Direction::kBackward, kv::ReadMode::kConflict));
+  PERIGEE_ASSIGN(auto previous, txn_.Scan({all.begin, middle}, 1, kv::Direction::kBackward,
+                                          kv::ReadMode::kConflict));
   return previous.empty();
 }
 
-Status Tree::MergeTimes(wire::Record* directory) { return MergeTimes(std::vector<wire::Record*>{directory}); }
+Status Tree::MergeTimes(wire::Record* directory) {
+  return MergeTimes(std::vector<wire::Record*>{directory});
+}
 
 Status Tree::MergeTimes(std::vector<wire::Record*> directories) {
   std::vector<std::string> rows;
   rows.reserve(directories.size() * kTimeShards);
   for (const auto* d : directories) {
-    for (uint8_t shard = 0; shard < kTimeShards; ++shard) rows.push_back(keys::DirectoryTime(d->id, shard));
+    for (uint8_t shard = 0; shard < kTimeShards; ++shard)
+      rows.push_back(keys::DirectoryTime(d->id, shard));
   }
   PERIGEE_ASSIGN(auto values, txn_.GetMany(rows, kv::ReadMode::kSnapshot));
   for (size_t i = 0; i < values.size(); ++i) {
@@ -125,7 +139,8 @@ Result<uint64_t> Tree::Moves() {
 Result<std::string> Tree::PathOf(wire::FileId dir) {
   if (dir == wire::kRootId) return std::string();
   PERIGEE_ASSIGN(uint64_t moves, Moves());
-  std::vector<std::pair<wire::FileId, std::string>> below;  // ids with their components, the deepest first
+  std::vector<std::pair<wire::FileId, std::string>>
+      below;  // ids with their components, the deepest first
   std::string path;
   for (wire::FileId at = dir; at != wire::kRootId;) {
     if (!reshaped_) {
@@ -134,7 +149,9 @@ Result<std::string> Tree::PathOf(wire::FileId dir) {
         break;
       }
     }
-    if (below.size() > kDepthMax) return Status(Code::kCorrupt, "directories above id " + std::to_string(dir) + " form a cycle");
+    if (below.size() > kDepthMax)
+      return Status(Code::kCorrupt,
+                    "directories above id " + std::to_string(dir) + " form a cycle");
     PERIGEE_ASSIGN(auto row, txn_.Get(keys::Index(at), kv::ReadMode::kSnapshot));
     if (!row) return Status(Code::kStale, "no directory of id " + std::to_string(at));
     PERIGEE_ASSIGN(Place place, DecodeIndex(*row));
@@ -151,7 +168,8 @@ Result<std::string> Tree::PathOf(wire::FileId dir) {
 
 Status Tree::CheckNoCycle(wire::FileId dir, wire::FileId moving) {
   for (int depth = 0; dir != wire::kRootId; ++depth) {
-    if (dir == moving) return Status(Code::kInvalidArgument, "a directory cannot be moved into itself");
+    if (dir == moving)
+      return Status(Code::kInvalidArgument, "a directory cannot be moved into itself");
     if (depth > kDepthMax) return Status(Code::kCorrupt, "directories form a cycle");
     PERIGEE_ASSIGN(auto row, txn_.Get(keys::Index(dir), kv::ReadMode::kConflict));
     if (!row) return Status(Code::kStale, "no directory of id " + std::to_string(dir));

@@ -9,7 +9,9 @@ constexpr size_t kEventPathMax = 16 << 10;
 }  // namespace
 
 std::string EncodeChange(const wire::Change& change) { return EncodeRow(change); }
-Result<wire::Change> DecodeChange(std::string_view event) { return DecodeRow<wire::Change>(event, "a change"); }
+Result<wire::Change> DecodeChange(std::string_view event) {
+  return DecodeRow<wire::Change>(event, "a change");
+}
 
 Status Tree::Emit(wire::ChangeKind kind, const Place& place, const wire::Record& record) {
   wire::Change change{.kind = kind, .parent = place.dir, .name = place.component, .id = record.id};
@@ -23,8 +25,11 @@ Status Tree::Emit(wire::ChangeKind kind, const Place& place, const wire::Record&
 
 Status Tree::Store(const Node& node) {
   std::string value = EncodeRow(node.record);
-  if (value.size() > kv::kValueBytesMax) return Status(Code::kTooLarge, "the attributes of a file are too large together");
-  txn_.Put(node.linked ? keys::Inode(node.record.id) : keys::Entry(node.place.dir, node.place.component), value);
+  if (value.size() > kv::kValueBytesMax)
+    return Status(Code::kTooLarge, "the attributes of a file are too large together");
+  txn_.Put(
+      node.linked ? keys::Inode(node.record.id) : keys::Entry(node.place.dir, node.place.component),
+      value);
   return Status::Ok();
 }
 
@@ -94,8 +99,10 @@ Status Tree::Remove(const Node& node) {
       if (!row) return Status(Code::kCorrupt, "no index of linked file " + std::to_string(id));
       PERIGEE_ASSIGN(Place first, DecodeIndex(*row));
       if (first != node.place) return Status::Ok();
-      PERIGEE_ASSIGN(auto links, txn_.Scan(keys::Links(id), 1, kv::Direction::kForward, kv::ReadMode::kConflict));
-      if (links.empty()) return Status(Code::kCorrupt, "no links of linked file " + std::to_string(id));
+      PERIGEE_ASSIGN(auto links, txn_.Scan(keys::Links(id), 1, kv::Direction::kForward,
+                                           kv::ReadMode::kConflict));
+      if (links.empty())
+        return Status(Code::kCorrupt, "no links of linked file " + std::to_string(id));
       PERIGEE_ASSIGN(Place other, keys::DecodeLink(links[0].first));
       txn_.Put(keys::Index(id), EncodeIndex(other));
       return Status::Ok();
@@ -106,7 +113,8 @@ Status Tree::Remove(const Node& node) {
   if (node.is_directory()) {
     reshaped_ = true;
     txn_.Delete(keys::Directory(id));
-    for (uint8_t shard = 0; shard < kTimeShards; ++shard) txn_.Delete(keys::DirectoryTime(id, shard));
+    for (uint8_t shard = 0; shard < kTimeShards; ++shard)
+      txn_.Delete(keys::DirectoryTime(id, shard));
     return Status::Ok();
   }
   Count(id, -1);

@@ -1,4 +1,5 @@
-// Writers and the moves of content between tiers. A move commits only if file, burst file and generation still match.
+// Writers and the moves of content between tiers. A move commits only if file, burst file and
+// generation still match.
 
 #include <algorithm>
 
@@ -15,12 +16,14 @@ using wire::Durability;
 using wire::LayoutKind;
 
 Status Replaced(wire::FileId id) {
-  return Status(Code::kStale, "the content of file " + std::to_string(id) + " was replaced meanwhile");
+  return Status(Code::kStale,
+                "the content of file " + std::to_string(id) + " was replaced meanwhile");
 }
 
 Result<Node> OpenFile(Tree& tree, wire::FileId id) {
   PERIGEE_ASSIGN(Node node, tree.ById(id, kv::ReadMode::kConflict));
-  if (node.is_directory()) return Status(Code::kIsDirectory, "id " + std::to_string(id) + " is a directory");
+  if (node.is_directory())
+    return Status(Code::kIsDirectory, "id " + std::to_string(id) + " is a directory");
   if (node.record.kind != wire::FileKind::kFile) {
     return Status(Code::kInvalidArgument, "id " + std::to_string(id) + " is not a regular file");
   }
@@ -81,9 +84,12 @@ Result<wire::RecordReply> NamespaceImpl::OpenWrite(const wire::OpenWriteRequest&
     const uint64_t committed = r.committed ? r.committed->generation : 0;
     if (committed != q.expect_generation) return Replaced(q.id);
     if (r.writer && r.writer->node != q.node) {
-      return Status(Code::kBusy, "node " + std::to_string(r.writer->node) + " is writing this file");
+      return Status(Code::kBusy,
+                    "node " + std::to_string(r.writer->node) + " is writing this file");
     }
-    r.writer = wire::WriterInfo{.node = q.node, .burst = q.burst, .generation = std::max(committed, r.generation_floor) + 1};
+    r.writer = wire::WriterInfo{.node = q.node,
+                                .burst = q.burst,
+                                .generation = std::max(committed, r.generation_floor) + 1};
     PERIGEE_TRY(tree.Update(node));
     reply = ReplyOf(std::move(node));
     return Status::Ok();
@@ -91,57 +97,68 @@ Result<wire::RecordReply> NamespaceImpl::OpenWrite(const wire::OpenWriteRequest&
   return reply;
 }
 
-Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q, std::string_view inline_bytes) {
+Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q,
+                                                 std::string_view inline_bytes) {
   if (q.has_inline && inline_bytes.size() != q.size) {
     return Status(Code::kInvalidArgument, "inline content is not of the size given");
   }
-  if (q.has_inline && q.size > options_.inline_bytes_max) return Status(Code::kTooLarge, "too much for inline content");
+  if (q.has_inline && q.size > options_.inline_bytes_max)
+    return Status(Code::kTooLarge, "too much for inline content");
   if (!q.has_inline && q.durability > Durability::kPartner) {
     return Status(Code::kInvalidArgument, "a burst file is kPartner at most");
   }
   wire::RecordReply reply;
   PERIGEE_FAILPOINT_STATUS(meta_before_publish);
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
-    wire::Record& r = node.record;
-    // Inline content is as durable as the commit that says so: both are there after a crash, or neither.
-    const Durability reached = q.has_inline ? Durability::kObject : q.durability;
-    const wire::Record before = r;
-    if (r.committed && r.committed->generation == q.generation) {
-      // A repeated call, its first reply lost; or the same content again, now for sure.
-      const bool same = r.committed->layout.kind == LayoutKind::kBurst ? IsOnBurst(*r.committed, q.node, q.burst)
-                                                                       : r.committed->size == q.size;
-      if (!same) return Replaced(q.id);
-      if (r.committed->layout.kind == LayoutKind::kBurst && reached > Durability::kPartner) return Replaced(q.id);
-      if (reached > r.committed->durability) {
-        r.committed->durability = reached;
-        if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
+  PERIGEE_TRY(Commit(
+      [&](Tree& tree) -> Status {
+        PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
+        wire::Record& r = node.record;
+        // Inline content is as durable as the commit that says so: both are there after a crash, or
+        // neither.
+        const Durability reached = q.has_inline ? Durability::kObject : q.durability;
+        const wire::Record before = r;
+        if (r.committed && r.committed->generation == q.generation) {
+          // A repeated call, its first reply lost; or the same content again, now for sure.
+          const bool same = r.committed->layout.kind == LayoutKind::kBurst
+                                ? IsOnBurst(*r.committed, q.node, q.burst)
+                                : r.committed->size == q.size;
+          if (!same) return Replaced(q.id);
+          if (r.committed->layout.kind == LayoutKind::kBurst && reached > Durability::kPartner)
+            return Replaced(q.id);
+          if (reached > r.committed->durability) {
+            r.committed->durability = reached;
+            if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
+            PERIGEE_TRY(tree.EmitReleased(before, &r));
+            PERIGEE_TRY(tree.Update(node));
+          }
+          reply = ReplyOf(std::move(node));
+          return Status::Ok();
+        }
+        if (!IsWriter(r, q.node, q.burst) || r.writer->generation != q.generation)
+          return Replaced(q.id);
+        wire::Version next{.generation = q.generation,
+                           .size = q.size,
+                           .mtime = q.mtime ? q.mtime : tree.now(),
+                           .etag = MountEtag(q.id, q.generation),
+                           .durability = reached};
+        if (q.has_inline) {
+          if (q.size > 0) {
+            next.layout.kind = LayoutKind::kInline;
+            tree.txn().Put(keys::Inline(q.id, q.generation), inline_bytes);
+          }
+        } else {
+          next.layout = wire::Layout{.kind = LayoutKind::kBurst, .node = q.node, .burst = q.burst};
+        }
+        r.mtime = next.mtime;
+        r.ctime = tree.now();
+        r.writer->generation = q.generation + 1;
+        PERIGEE_TRY(Supersede(tree, &r, std::move(next)));
         PERIGEE_TRY(tree.EmitReleased(before, &r));
         PERIGEE_TRY(tree.Update(node));
-      }
-      reply = ReplyOf(std::move(node));
-      return Status::Ok();
-    }
-    if (!IsWriter(r, q.node, q.burst) || r.writer->generation != q.generation) return Replaced(q.id);
-    wire::Version next{.generation = q.generation, .size = q.size, .mtime = q.mtime ? q.mtime : tree.now(),
-                       .etag = MountEtag(q.id, q.generation), .durability = reached};
-    if (q.has_inline) {
-      if (q.size > 0) {
-        next.layout.kind = LayoutKind::kInline;
-        tree.txn().Put(keys::Inline(q.id, q.generation), inline_bytes);
-      }
-    } else {
-      next.layout = wire::Layout{.kind = LayoutKind::kBurst, .node = q.node, .burst = q.burst};
-    }
-    r.mtime = next.mtime;
-    r.ctime = tree.now();
-    r.writer->generation = q.generation + 1;
-    PERIGEE_TRY(Supersede(tree, &r, std::move(next)));
-    PERIGEE_TRY(tree.EmitReleased(before, &r));
-    PERIGEE_TRY(tree.Update(node));
-    reply = ReplyOf(std::move(node));
-    return Status::Ok();
-  }, q.sync));
+        reply = ReplyOf(std::move(node));
+        return Status::Ok();
+      },
+      q.sync));
   PERIGEE_FAILPOINT_STATUS(meta_after_publish);
   return reply;
 }
@@ -162,10 +179,12 @@ Result<wire::RecordReply> NamespaceImpl::EndWrite(const wire::EndWriteRequest& q
 
 Result<wire::RecordReply> NamespaceImpl::CommitFlush(const wire::CommitFlushRequest& q) {
   uint64_t size = 0;
-  // Checked before the list of a long object is built for nothing; what counts is the check at commit.
+  // Checked before the list of a long object is built for nothing; what counts is the check at
+  // commit.
   PERIGEE_TRY(Read([&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
-    if (!node.record.committed || node.record.committed->generation != q.generation) return Replaced(q.id);
+    if (!node.record.committed || node.record.committed->generation != q.generation)
+      return Replaced(q.id);
     size = node.record.committed->size;
     return Status::Ok();
   }));
@@ -178,17 +197,18 @@ Result<wire::RecordReply> NamespaceImpl::CommitFlush(const wire::CommitFlushRequ
     if (!r.committed || r.committed->generation != q.generation) return Replaced(q.id);
     if (!IsOnBurst(*r.committed, q.node, q.burst)) {
       // Done already, and the reply was lost? A list made for a repeated call is left to expire.
-      const bool done = r.committed->layout.kind == content.layout.kind &&
-                        (content.layout.list_id != 0 ? q.list_id == 0 || r.committed->layout.list_id == q.list_id
-                                                     : r.committed->layout.extents == content.layout.extents);
+      const bool done =
+          r.committed->layout.kind == content.layout.kind &&
+          (content.layout.list_id != 0 ? q.list_id == 0 || r.committed->layout.list_id == q.list_id
+                                       : r.committed->layout.extents == content.layout.extents);
       if (!done) return Replaced(q.id);
       reply = ReplyOf(std::move(node));
       return Status::Ok();
     }
     if (r.committed->size != size) return Replaced(q.id);
     const wire::Record before = r;
-    PERIGEE_TRY(AcquireContent(tree.txn(), {r.id, q.generation}, content.layout.extents, content.layout.list_id,
-                               content.intents));
+    PERIGEE_TRY(AcquireContent(tree.txn(), {r.id, q.generation}, content.layout.extents,
+                               content.layout.list_id, content.intents));
     r.committed->layout = content.layout;
     r.committed->durability = Durability::kObject;
     PERIGEE_TRY(DropPrevious(tree, &r));
@@ -206,25 +226,27 @@ Result<wire::RecordReply> NamespaceImpl::CommitFlush(const wire::CommitFlushRequ
 
 Result<wire::RecordReply> NamespaceImpl::SetDurability(const wire::SetDurabilityRequest& q) {
   wire::RecordReply reply;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
-    wire::Record& r = node.record;
-    if (!r.committed || r.committed->generation != q.generation) return Replaced(q.id);
-    const bool on_burst = r.committed->layout.kind == LayoutKind::kBurst;
-    if (on_burst && !IsOnBurst(*r.committed, q.node, q.burst)) return Replaced(q.id);
-    if (on_burst && q.durability > Durability::kPartner) {
-      return Status(Code::kInvalidArgument, "a burst file is kPartner at most");
-    }
-    if (q.durability > r.committed->durability) {
-      const wire::Record before = r;
-      r.committed->durability = q.durability;
-      if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
-      PERIGEE_TRY(tree.EmitReleased(before, &r));
-      PERIGEE_TRY(tree.Update(node));
-    }
-    reply = ReplyOf(std::move(node));
-    return Status::Ok();
-  }, q.sync));
+  PERIGEE_TRY(Commit(
+      [&](Tree& tree) -> Status {
+        PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
+        wire::Record& r = node.record;
+        if (!r.committed || r.committed->generation != q.generation) return Replaced(q.id);
+        const bool on_burst = r.committed->layout.kind == LayoutKind::kBurst;
+        if (on_burst && !IsOnBurst(*r.committed, q.node, q.burst)) return Replaced(q.id);
+        if (on_burst && q.durability > Durability::kPartner) {
+          return Status(Code::kInvalidArgument, "a burst file is kPartner at most");
+        }
+        if (q.durability > r.committed->durability) {
+          const wire::Record before = r;
+          r.committed->durability = q.durability;
+          if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
+          PERIGEE_TRY(tree.EmitReleased(before, &r));
+          PERIGEE_TRY(tree.Update(node));
+        }
+        reply = ReplyOf(std::move(node));
+        return Status::Ok();
+      },
+      q.sync));
   return reply;
 }
 
@@ -235,7 +257,8 @@ Result<wire::RecordReply> NamespaceImpl::FallBack(const wire::FallBackRequest& q
     removed = false;
     PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
     wire::Record& r = node.record;
-    if (!r.committed || r.committed->generation != q.generation || !IsOnBurst(*r.committed, q.node, q.burst)) {
+    if (!r.committed || r.committed->generation != q.generation ||
+        !IsOnBurst(*r.committed, q.node, q.burst)) {
       return Replaced(q.id);
     }
     if (IsWriter(r, q.node, q.burst)) r.writer.reset();
@@ -261,7 +284,9 @@ Result<wire::RecordReply> NamespaceImpl::FallBack(const wire::FallBackRequest& q
       PERIGEE_ASSIGN(node, OpenFile(tree, q.id));
     }
   }));
-  if (removed) return Status(Code::kNotFound, "the only content of file " + std::to_string(q.id) + " was lost; it is removed");
+  if (removed)
+    return Status(Code::kNotFound,
+                  "the only content of file " + std::to_string(q.id) + " was lost; it is removed");
   return reply;
 }
 

@@ -6,24 +6,29 @@ namespace perigee::objectd::s3 {
 
 namespace {
 
-constexpr std::string_view kEmptySha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+constexpr std::string_view kEmptySha256 =
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 constexpr std::string_view kSignatureField = "chunk-signature=";
 constexpr std::string_view kTrailerSignature = "x-amz-trailer-signature";
 
 }  // namespace
 
-AwsChunkedBody::AwsChunkedBody(ByteSource& source, PayloadKind payload, ChunkSigning signing, uint64_t decoded_bytes)
+AwsChunkedBody::AwsChunkedBody(ByteSource& source, PayloadKind payload, ChunkSigning signing,
+                               uint64_t decoded_bytes)
     : ChunkedBody(source), payload_(payload), signing_(std::move(signing)), left_(decoded_bytes) {
   if (chunks_signed()) hasher_.emplace(HashKind::kSha256);
 }
 
 Status AwsChunkedBody::OnChunk(uint64_t bytes, std::string_view extension) {
-  if (bytes > left_) return Status(Code::kInvalidArgument, "more data than x-amz-decoded-content-length says");
+  if (bytes > left_)
+    return Status(Code::kInvalidArgument, "more data than x-amz-decoded-content-length says");
   left_ -= bytes;
-  if (bytes == 0 && left_ != 0) return Status(Code::kUnavailable, "less data than x-amz-decoded-content-length says");
+  if (bytes == 0 && left_ != 0)
+    return Status(Code::kUnavailable, "less data than x-amz-decoded-content-length says");
   if (!chunks_signed()) return Status::Ok();
   extension = TrimBlanks(extension);
-  if (!extension.starts_with(kSignatureField)) return Status(Code::kInvalidArgument, "a chunk has no signature");
+  if (!extension.starts_with(kSignatureField))
+    return Status(Code::kInvalidArgument, "a chunk has no signature");
   chunk_signature_ = extension.substr(kSignatureField.size());
   return bytes == 0 ? OnChunkEnd() : Status::Ok();
 }
@@ -50,12 +55,15 @@ Status AwsChunkedBody::OnEnd() {
     std::string lines;
     for (size_t i = 0; i < trailers_.size(); ++i) {
       Headers::Field f = trailers_.at(i);
-      if (f.name != kTrailerSignature) lines.append(f.name).append(":").append(f.value).append("\n");
+      if (f.name != kTrailerSignature)
+        lines.append(f.name).append(":").append(f.value).append("\n");
     }
-    PERIGEE_TRY(CheckSignature("AWS4-HMAC-SHA256-TRAILER", HexEncode(Hash(HashKind::kSha256, lines)),
+    PERIGEE_TRY(CheckSignature("AWS4-HMAC-SHA256-TRAILER",
+                               HexEncode(Hash(HashKind::kSha256, lines)),
                                trailers_.Get(kTrailerSignature)));
   }
-  // Some SDKs end with one empty line more. Nothing else may follow, and the outer framing wants its own end read.
+  // Some SDKs end with one empty line more. Nothing else may follow, and the outer framing wants
+  // its own end read.
   size_t blanks = 0;
   while (true) {
     PERIGEE_ASSIGN(std::string_view rest, source_.Peek());
@@ -68,7 +76,8 @@ Status AwsChunkedBody::OnEnd() {
   }
 }
 
-Status AwsChunkedBody::CheckSignature(std::string_view kind, std::string_view body_hashes, std::string_view given) {
+Status AwsChunkedBody::CheckSignature(std::string_view kind, std::string_view body_hashes,
+                                      std::string_view given) {
   std::string to_sign(kind);
   to_sign.append("\n").append(signing_.timestamp).append("\n").append(signing_.scope).append("\n");
   to_sign.append(signing_.seed).append("\n").append(body_hashes);

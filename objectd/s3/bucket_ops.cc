@@ -12,10 +12,14 @@ namespace {
 bool IsBucketName(std::string_view name) {
   if (name.size() < 3 || name.size() > 63) return false;
   auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (!alnum(name.front()) || !alnum(name.back()) || name.find("..") != std::string_view::npos) return false;
-  if (!std::all_of(name.begin(), name.end(), [&](char c) { return alnum(c) || c == '-' || c == '.'; })) return false;
+  if (!alnum(name.front()) || !alnum(name.back()) || name.find("..") != std::string_view::npos)
+    return false;
+  if (!std::all_of(name.begin(), name.end(),
+                   [&](char c) { return alnum(c) || c == '-' || c == '.'; }))
+    return false;
   // Not the form of an IPv4 address.
-  return std::count(name.begin(), name.end(), '.') != 3 || name.find_first_not_of("0123456789.") != std::string_view::npos;
+  return std::count(name.begin(), name.end(), '.') != 3 ||
+         name.find_first_not_of("0123456789.") != std::string_view::npos;
 }
 
 }  // namespace
@@ -44,7 +48,9 @@ Outcome ListBuckets(Call& call) {
     }
     xml.Open("Bucket");
     xml.Text("Name", name);
-    xml.Text("CreationDate", FormatIsoMillis(record.bucket && record.bucket->created ? record.bucket->created : record.btime));
+    xml.Text("CreationDate",
+             FormatIsoMillis(record.bucket && record.bucket->created ? record.bucket->created
+                                                                     : record.btime));
     xml.Close("Bucket");
     last = name;
     ++shown;
@@ -65,7 +71,8 @@ Outcome CreateBucket(Call& call) {
   if (!body.empty()) {
     Result<std::string> location = ParseCreateBucket(body);
     if (!location.ok()) return {ErrorCode::kMalformedXML};
-    if (!location->empty() && *location != call.region) return {ErrorCode::kInvalidLocationConstraint};
+    if (!location->empty() && *location != call.region)
+      return {ErrorCode::kInvalidLocationConstraint};
   }
   wire::CreateBucketRequest request;
   request.name = call.bucket();

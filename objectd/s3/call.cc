@@ -31,7 +31,8 @@ void Add(std::vector<wire::Attribute>* out, std::string_view name, std::string v
 }
 
 bool IsStoredName(std::string_view name) {
-  for (std::string_view kept : {"content-type", "content-encoding", "content-disposition", "content-language", "cache-control", "expires"}) {
+  for (std::string_view kept : {"content-type", "content-encoding", "content-disposition",
+                                "content-language", "cache-control", "expires"}) {
     if (name == kept) return true;
   }
   return name.starts_with("x-amz-meta-");
@@ -53,18 +54,22 @@ void Call::SendEmpty(int status) {
 }
 
 Outcome BodyBytes(const Call& call, uint64_t* out) {
-  bool stream = call.auth.payload != PayloadKind::kUnsigned && call.auth.payload != PayloadKind::kSigned;
+  bool stream =
+      call.auth.payload != PayloadKind::kUnsigned && call.auth.payload != PayloadKind::kSigned;
   if (stream) {
-    *out = *ParseDecimal(call.headers().Get("x-amz-decoded-content-length"));  // the router has checked it
+    *out = *ParseDecimal(
+        call.headers().Get("x-amz-decoded-content-length"));  // the router has checked it
   } else {
     // A chunked body may say its length as well.
-    auto said = call.head.chunked ? ParseDecimal(call.headers().Get("x-amz-decoded-content-length")) : call.head.content_length;
+    auto said = call.head.chunked ? ParseDecimal(call.headers().Get("x-amz-decoded-content-length"))
+                                  : call.head.content_length;
     if (!said) return {ErrorCode::kMissingContentLength};
     *out = *said;
   }
   if (*out > kPutBytesMax) {
     Error error{ErrorCode::kEntityTooLarge};
-    error.details = {{"ProposedSize", std::to_string(*out)}, {"MaxSizeAllowed", std::to_string(kPutBytesMax)}};
+    error.details = {{"ProposedSize", std::to_string(*out)},
+                     {"MaxSizeAllowed", std::to_string(kPutBytesMax)}};
     return Outcome(std::move(error));
   }
   return {};
@@ -79,7 +84,8 @@ Outcome ReadXml(Call& call, std::string* out) {
 Outcome CheckKey(const std::string& key) {
   if (key.size() <= kKeyBytesMax) return {};
   Error error{ErrorCode::kKeyTooLongError};
-  error.details = {{"Size", std::to_string(key.size())}, {"MaxSizeAllowed", std::to_string(kKeyBytesMax)}};
+  error.details = {{"Size", std::to_string(key.size())},
+                   {"MaxSizeAllowed", std::to_string(kKeyBytesMax)}};
   return Outcome(std::move(error));
 }
 
@@ -92,7 +98,8 @@ Outcome NotFound(Call& call, const std::string& bucket, ErrorCode when_bucket_ex
   return Outcome(std::move(error));
 }
 
-Outcome Failed(Call& call, const Status& status, const std::string& bucket, ErrorCode when_bucket_exists) {
+Outcome Failed(Call& call, const Status& status, const std::string& bucket,
+               ErrorCode when_bucket_exists) {
   if (status.Is(Code::kNotFound)) return NotFound(call, bucket, when_bucket_exists);
   return FromStatus(status, when_bucket_exists);
 }
@@ -129,14 +136,16 @@ Outcome StoredHeaders(const Headers& headers, std::vector<wire::Attribute>* out)
     Headers::Field f = headers.at(i);
     if (!IsStoredName(f.name)) continue;
     bool metadata = f.name.starts_with("x-amz-meta-");
-    std::string value = f.name == "content-encoding" ? WithoutAwsChunked(f.value) : std::string(f.value);
+    std::string value =
+        f.name == "content-encoding" ? WithoutAwsChunked(f.value) : std::string(f.value);
     if (!metadata && value.empty()) continue;
     (metadata ? metadata_bytes : other_bytes) += f.name.size() + value.size() - (metadata ? 11 : 0);
     Add(out, f.name, std::move(value));
   }
   if (metadata_bytes <= kMetadataBytesMax && other_bytes <= kMetadataBytesMax) return {};
   Error error{ErrorCode::kMetadataTooLarge};
-  error.details = {{"Size", std::to_string(std::max(metadata_bytes, other_bytes))}, {"MaxSizeAllowed", std::to_string(kMetadataBytesMax)}};
+  error.details = {{"Size", std::to_string(std::max(metadata_bytes, other_bytes))},
+                   {"MaxSizeAllowed", std::to_string(kMetadataBytesMax)}};
   return Outcome(std::move(error));
 }
 
@@ -144,12 +153,15 @@ Outcome RefuseUnsupported(const Headers& headers) {
   for (size_t i = 0; i < headers.size(); ++i) {
     Headers::Field f = headers.at(i);
     if (!f.name.starts_with("x-amz-")) continue;
-    bool refused = f.name.starts_with("x-amz-server-side-encryption") || f.name.starts_with("x-amz-copy-source-server-side-encryption") ||
-                   f.name.starts_with("x-amz-object-lock-") || f.name.starts_with("x-amz-grant-") || f.name == "x-amz-tagging" ||
-                   f.name == "x-amz-website-redirect-location" || f.name == "x-amz-write-offset-bytes" ||
-                   (f.name == "x-amz-storage-class" && f.value != "STANDARD") ||
-                   (f.name == "x-amz-acl" && f.value != "private" && f.value != "bucket-owner-full-control") ||
-                   (f.name == "x-amz-bucket-object-lock-enabled" && !EqualsIgnoreCase(f.value, "false"));
+    bool refused =
+        f.name.starts_with("x-amz-server-side-encryption") ||
+        f.name.starts_with("x-amz-copy-source-server-side-encryption") ||
+        f.name.starts_with("x-amz-object-lock-") || f.name.starts_with("x-amz-grant-") ||
+        f.name == "x-amz-tagging" || f.name == "x-amz-website-redirect-location" ||
+        f.name == "x-amz-write-offset-bytes" ||
+        (f.name == "x-amz-storage-class" && f.value != "STANDARD") ||
+        (f.name == "x-amz-acl" && f.value != "private" && f.value != "bucket-owner-full-control") ||
+        (f.name == "x-amz-bucket-object-lock-enabled" && !EqualsIgnoreCase(f.value, "false"));
     if (!refused) continue;
     Error error{ErrorCode::kNotImplemented};
     error.details = {{"Header", std::string(f.name)}, {"Value", std::string(f.value)}};

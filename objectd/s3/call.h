@@ -1,7 +1,7 @@
 #pragma once
-// Call: one authenticated request on its way through an operation, and what operations share: how records look as objects,
-// which headers are stored, how errors name what was missing.
-// Thread rule: belongs to the thread that serves the request.
+// Call: one authenticated request on its way through an operation, and what operations share: how
+// records look as objects, which headers are stored, how errors name what was missing. Thread rule:
+// belongs to the thread that serves the request.
 
 #include <cstdint>
 #include <string>
@@ -44,8 +44,8 @@ struct Call {
   void SendEmpty(int status);  // 200 and 204 without a body
 };
 
-// The size of the object's body: Content-Length, or x-amz-decoded-content-length of a stream. kMissingContentLength;
-// kEntityTooLarge over 5 GiB.
+// The size of the object's body: Content-Length, or x-amz-decoded-content-length of a stream.
+// kMissingContentLength; kEntityTooLarge over 5 GiB.
 Outcome BodyBytes(const Call& call, uint64_t* out);
 // XML of a request, checked against its digests.
 Outcome ReadXml(Call& call, std::string* out);
@@ -54,7 +54,8 @@ Outcome CheckKey(const std::string& key);  // what may be written
 // The error for a bucket or key that the namespace did not find.
 Outcome NotFound(Call& call, const std::string& bucket, ErrorCode when_bucket_exists);
 // The same for any failed status of a call about `bucket`.
-Outcome Failed(Call& call, const Status& status, const std::string& bucket, ErrorCode when_bucket_exists = ErrorCode::kNoSuchKey);
+Outcome Failed(Call& call, const Status& status, const std::string& bucket,
+               ErrorCode when_bucket_exists = ErrorCode::kNoSuchKey);
 
 // A record as an object. Explicit directories are empty objects.
 struct ObjectView {
@@ -70,7 +71,8 @@ std::string Quoted(std::string_view etag);
 
 // Headers that are kept with an object. kMetadataTooLarge.
 Outcome StoredHeaders(const Headers& headers, std::vector<wire::Attribute>* out);
-// kNotImplemented when a write asks for something that would silently not happen (encryption, tags, locks, ACLs, ...).
+// kNotImplemented when a write asks for something that would silently not happen (encryption, tags,
+// locks, ACLs, ...).
 Outcome RefuseUnsupported(const Headers& headers);
 // An x-amz-checksum-* (and its type) into a response.
 void AddChecksum(const std::string& stored, Headers* out);

@@ -62,17 +62,29 @@ Checksum::Checksum(ChecksumKind kind) : kind_(kind) {
 
 void Checksum::Update(ConstBytes data) {
   switch (kind_) {
-    case ChecksumKind::kCrc32: crc_ = Crc32Extend(static_cast<uint32_t>(crc_), data); break;
-    case ChecksumKind::kCrc32c: crc_ = Crc32cExtend(static_cast<uint32_t>(crc_), data); break;
-    case ChecksumKind::kCrc64Nvme: crc_ = Crc64NvmeExtend(crc_, data); break;
+    case ChecksumKind::kCrc32:
+      crc_ = Crc32Extend(static_cast<uint32_t>(crc_), data);
+      break;
+    case ChecksumKind::kCrc32c:
+      crc_ = Crc32cExtend(static_cast<uint32_t>(crc_), data);
+      break;
+    case ChecksumKind::kCrc64Nvme:
+      crc_ = Crc64NvmeExtend(crc_, data);
+      break;
     case ChecksumKind::kSha1:
-    case ChecksumKind::kSha256: hasher_->Update(data); break;
+    case ChecksumKind::kSha256:
+      hasher_->Update(data);
+      break;
   }
 }
 
-std::string Checksum::Finish() { return hasher_ ? hasher_->Finish() : BigEndian(crc_, BytesOf(kind_)); }
+std::string Checksum::Finish() {
+  return hasher_ ? hasher_->Finish() : BigEndian(crc_, BytesOf(kind_));
+}
 
-std::string EncodeStored(const StoredChecksum& checksum) { return std::string(NameOf(checksum.kind)) + ":" + checksum.value; }
+std::string EncodeStored(const StoredChecksum& checksum) {
+  return std::string(NameOf(checksum.kind)) + ":" + checksum.value;
+}
 
 std::optional<StoredChecksum> DecodeStored(std::string_view text) {
   size_t colon = text.find(':');
@@ -100,9 +112,11 @@ std::optional<std::string> FullObjectOf(ChecksumKind kind, const std::vector<Par
         whole = Crc32Combine(static_cast<uint32_t>(whole), static_cast<uint32_t>(next), part.bytes);
         break;
       case ChecksumKind::kCrc32c:
-        whole = Crc32cCombine(static_cast<uint32_t>(whole), static_cast<uint32_t>(next), part.bytes);
+        whole =
+            Crc32cCombine(static_cast<uint32_t>(whole), static_cast<uint32_t>(next), part.bytes);
         break;
-      default: whole = Crc64NvmeCombine(whole, next, part.bytes);
+      default:
+        whole = Crc64NvmeCombine(whole, next, part.bytes);
     }
   }
   return Base64Encode(BigEndian(whole, BytesOf(kind)));

@@ -1,8 +1,9 @@
 #pragma once
-// The x-amz-checksum-* family: crc32, crc32c, crc64nvme, sha1 and sha256, and how a version's checksum is kept in its record:
-// "CRC32C:<base64>" for one of the whole content, "CRC32C:<base64>-<parts>" for one over the parts' checksums.
-// Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
-// A Checksum belongs to one thread; the rest are pure functions.
+// The x-amz-checksum-* family: crc32, crc32c, crc64nvme, sha1 and sha256, and how a version's
+// checksum is kept in its record: "CRC32C:<base64>" for one of the whole content,
+// "CRC32C:<base64>-<parts>" for one over the parts' checksums. Source:
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html A Checksum
+// belongs to one thread; the rest are pure functions.
 
 #include <cstdint>
 #include <optional>
@@ -39,7 +40,7 @@ class Checksum {
 
 struct StoredChecksum {
   ChecksumKind kind;
-  std::string value;       // base64, with "-<parts>" when composite
+  std::string value;  // base64, with "-<parts>" when composite
   bool composite = false;
 };
 std::string EncodeStored(const StoredChecksum& checksum);

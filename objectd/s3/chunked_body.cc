@@ -50,7 +50,9 @@ Result<size_t> ChunkedBody::Step(MutableBytes out) {
     if (state_ == State::kDataEnd) {
       bool more = false;
       PERIGEE_ASSIGN(std::string line, ReadLine(2, &more));
-      if (line != "\r") return more ? Status(Code::kInvalidArgument, "a chunk is longer than its size says") : Cut();
+      if (line != "\r")
+        return more ? Status(Code::kInvalidArgument, "a chunk is longer than its size says")
+                    : Cut();
       PERIGEE_TRY(OnChunkEnd());
       state_ = State::kChunkLine;
     }
@@ -64,7 +66,9 @@ Result<size_t> ChunkedBody::Step(MutableBytes out) {
       }
       state_ = State::kData;
     }
-    PERIGEE_ASSIGN(size_t n, source_.Read(out.first(static_cast<size_t>(std::min<uint64_t>(out.size(), left_)))));
+    PERIGEE_ASSIGN(
+        size_t n,
+        source_.Read(out.first(static_cast<size_t>(std::min<uint64_t>(out.size(), left_)))));
     if (n == 0) return Cut();
     OnData(out.first(n));
     left_ -= n;
@@ -83,7 +87,8 @@ Result<std::string> ChunkedBody::ReadLine(size_t bytes_max, bool* more) {
     *more = true;
     size_t lf = at_hand.find('\n');
     size_t n = lf == std::string_view::npos ? at_hand.size() : lf;
-    if (line.size() + n > bytes_max) return Status(Code::kInvalidArgument, "a line of the chunked body is too long");
+    if (line.size() + n > bytes_max)
+      return Status(Code::kInvalidArgument, "a line of the chunked body is too long");
     line.append(at_hand.substr(0, n));
     source_.Consume(lf == std::string_view::npos ? n : n + 1);
     if (lf != std::string_view::npos) return line;
@@ -113,13 +118,15 @@ Status ChunkedBody::ReadTrailers() {
       if (lenient_trailers() && TrailersComplete()) return Status::Ok();
       return Status(Code::kUnavailable, "the body ends inside its trailer");
     }
-    if (!StripCr(&line) && !lenient_trailers()) return Status(Code::kInvalidArgument, "a trailer line has no CR LF");
+    if (!StripCr(&line) && !lenient_trailers())
+      return Status(Code::kInvalidArgument, "a trailer line has no CR LF");
     if (line.empty()) {
       if (TrailersComplete()) return Status::Ok();
       total += 2;
     } else {
       size_t colon = line.find(':');
-      if (colon == std::string::npos || colon == 0) return Status(Code::kInvalidArgument, "malformed trailer");
+      if (colon == std::string::npos || colon == 0)
+        return Status(Code::kInvalidArgument, "malformed trailer");
       std::string_view view = line;
       trailers_.Add(TrimBlanks(view.substr(0, colon)), view.substr(colon + 1));
       total += line.size() + 2;

@@ -1,8 +1,9 @@
 #pragma once
-// Chunked framing: "<hex size>[;extension]\r\n<data>\r\n ... 0[;extension]\r\n[trailers]\r\n". HTTP's transfer coding
-// (RFC 9112 section 7.1) and the aws-chunked content coding have the same grammar; the latter (aws_chunked.h) adds
-// signatures in the extension. Input is hostile: lines, sizes and trailers are bounded, and nothing is guessed.
-// Thread rule: belongs to the thread that serves the request.
+// Chunked framing: "<hex size>[;extension]\r\n<data>\r\n ... 0[;extension]\r\n[trailers]\r\n".
+// HTTP's transfer coding (RFC 9112 section 7.1) and the aws-chunked content coding have the same
+// grammar; the latter (aws_chunked.h) adds signatures in the extension. Input is hostile: lines,
+// sizes and trailers are bounded, and nothing is guessed. Thread rule: belongs to the thread that
+// serves the request.
 
 #include <cstdint>
 #include <string>
@@ -19,9 +20,11 @@ inline constexpr size_t kTrailerBytesMax = 8 << 10;
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  virtual Result<std::string_view> Peek() = 0;        // what is at hand, at least one byte; empty at the end
-  virtual void Consume(size_t bytes) = 0;             // of what Peek gave
-  virtual Result<size_t> Read(MutableBytes out) = 0;  // what is at hand, else straight from below; 0 at the end
+  virtual Result<std::string_view>
+  Peek() = 0;                              // what is at hand, at least one byte; empty at the end
+  virtual void Consume(size_t bytes) = 0;  // of what Peek gave
+  virtual Result<size_t> Read(
+      MutableBytes out) = 0;  // what is at hand, else straight from below; 0 at the end
 };
 
 class BodySource final : public ByteSource {
@@ -44,9 +47,12 @@ class ChunkedBody : public BodyReader {
   const Headers& trailers() const final { return trailers_; }
 
  protected:
-  virtual Status OnChunk(uint64_t bytes, std::string_view extension);  // also for the last one, of 0 bytes
+  virtual Status OnChunk(uint64_t bytes,
+                         std::string_view extension);  // also for the last one, of 0 bytes
   virtual void OnData(ConstBytes) {}
-  virtual Status OnChunkEnd() { return Status::Ok(); }  // its data and the line end after it are read
+  virtual Status OnChunkEnd() {
+    return Status::Ok();
+  }  // its data and the line end after it are read
   // An empty line ends the trailers, unless this says that more must come (then it is skipped).
   virtual bool TrailersComplete() const { return true; }
   virtual Status OnEnd() { return Status::Ok(); }

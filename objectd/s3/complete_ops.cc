@@ -34,14 +34,17 @@ Outcome CheckParts(const CompleteDocument& document, const std::map<uint32_t, Pa
     if (found == stored.end()) continue;  // the namespace says so itself
     auto checksum = DecodeStored(found->second.checksum);
     for (const auto& [element, value] : part.checksums) {
-      if (checksum && element == ElementOf(checksum->kind) && value != checksum->value) return {ErrorCode::kInvalidPart};
+      if (checksum && element == ElementOf(checksum->kind) && value != checksum->value)
+        return {ErrorCode::kInvalidPart};
     }
   }
   return {};
 }
 
-// A checksum of the whole object, in the request's headers: joined from the parts' where that is possible.
-Outcome CheckWhole(const Headers& headers, const CompleteDocument& document, const std::map<uint32_t, PartInfo>& stored) {
+// A checksum of the whole object, in the request's headers: joined from the parts' where that is
+// possible.
+Outcome CheckWhole(const Headers& headers, const CompleteDocument& document,
+                   const std::map<uint32_t, PartInfo>& stored) {
   for (size_t i = 0; i < headers.size(); ++i) {
     auto kind = ChecksumOfHeader(headers.at(i).name);
     if (!kind) continue;
@@ -49,14 +52,18 @@ Outcome CheckWhole(const Headers& headers, const CompleteDocument& document, con
     for (const CompleteDocument::Part& part : document.parts) {
       auto found = stored.find(part.number);
       auto checksum = found == stored.end() ? std::nullopt : DecodeStored(found->second.checksum);
-      if (!checksum || checksum->kind != *kind) return {};  // the parts did not come with one of this kind
+      if (!checksum || checksum->kind != *kind)
+        return {};  // the parts did not come with one of this kind
       auto raw = Base64Decode(checksum->value);
       parts.push_back({raw.value_or(std::string()), found->second.size});
     }
     std::string given(headers.at(i).value);
-    std::string want = given.find('-') != std::string::npos ? CompositeOf(*kind, parts) : FullObjectOf(*kind, parts).value_or(given);
+    std::string want = given.find('-') != std::string::npos
+                           ? CompositeOf(*kind, parts)
+                           : FullObjectOf(*kind, parts).value_or(given);
     if (given != want) {
-      return {ErrorCode::kBadDigest, "The " + std::string(NameOf(*kind)) + " you specified did not match the calculated checksum."};
+      return {ErrorCode::kBadDigest, "The " + std::string(NameOf(*kind)) +
+                                         " you specified did not match the calculated checksum."};
     }
   }
   return {};
@@ -65,9 +72,10 @@ Outcome CheckWhole(const Headers& headers, const CompleteDocument& document, con
 // The namespace names S3's code first where it knows which.
 Outcome CompleteError(Call& call, const Status& status) {
   if (status.Is(Code::kInvalidArgument)) {
-    for (auto [name, code] : {std::pair<const char*, ErrorCode>{"InvalidPartOrder:", ErrorCode::kInvalidPartOrder},
-                              {"InvalidPart:", ErrorCode::kInvalidPart},
-                              {"EntityTooSmall:", ErrorCode::kEntityTooSmall}}) {
+    for (auto [name, code] :
+         {std::pair<const char*, ErrorCode>{"InvalidPartOrder:", ErrorCode::kInvalidPartOrder},
+          {"InvalidPart:", ErrorCode::kInvalidPart},
+          {"EntityTooSmall:", ErrorCode::kEntityTooSmall}}) {
       if (status.message().find(name) != std::string::npos) return {code};
     }
     return {ErrorCode::kInvalidPart};
@@ -89,7 +97,8 @@ Outcome CompleteMultipartUpload(Call& call) {
   if (!document.ok()) return {ErrorCode::kMalformedXML};
   std::vector<std::pair<uint32_t, std::string>> wanted;
   for (const CompleteDocument::Part& part : document->parts) {
-    if (!wanted.empty() && wanted.back().first >= part.number) return {ErrorCode::kInvalidPartOrder};
+    if (!wanted.empty() && wanted.back().first >= part.number)
+      return {ErrorCode::kInvalidPartOrder};
     wanted.emplace_back(part.number, part.etag);
   }
 
@@ -103,12 +112,14 @@ Outcome CompleteMultipartUpload(Call& call) {
   PERIGEE_S3_TRY(CheckWhole(call.headers(), *document, stored));
 
   PERIGEE_FAILPOINT(s3_complete_commit_before);
-  Result<wire::Record> made = call.ns.CompleteUpload(upload, wanted, WriteConditions(call.headers()));
+  Result<wire::Record> made =
+      call.ns.CompleteUpload(upload, wanted, WriteConditions(call.headers()));
   PERIGEE_FAILPOINT(s3_complete_commit_after);
   if (!made.ok()) return CompleteError(call, made.status());
   XmlWriter xml;
   xml.OpenRoot("CompleteMultipartUploadResult");
-  xml.Text("Location", "http://" + std::string(call.headers().Get("host")) + "/" + call.bucket() + "/" + UriEncode(call.key(), Slash::kKeep));
+  xml.Text("Location", "http://" + std::string(call.headers().Get("host")) + "/" + call.bucket() +
+                           "/" + UriEncode(call.key(), Slash::kKeep));
   xml.Text("Bucket", call.bucket());
   xml.Text("Key", call.key());
   ObjectView view = ViewOf(*made);

@@ -20,7 +20,9 @@ bool SplitRange(std::string_view text, std::string_view* first, std::string_view
   if (dash == std::string_view::npos) return false;
   *first = text.substr(0, dash);
   *last = text.substr(dash + 1);
-  auto digits = [](std::string_view s) { return s.find_first_not_of("0123456789") == std::string_view::npos; };
+  auto digits = [](std::string_view s) {
+    return s.find_first_not_of("0123456789") == std::string_view::npos;
+  };
   return digits(*first) && digits(*last) && !(first->empty() && last->empty());
 }
 
@@ -49,9 +51,12 @@ bool ETagMatches(std::string_view list, std::string_view etag) {
   return false;
 }
 
-Outcome CheckConditions(const Headers& headers, ConditionSet set, std::string_view etag, Nanos modified) {
+Outcome CheckConditions(const Headers& headers, ConditionSet set, std::string_view etag,
+                        Nanos modified) {
   bool copy = set == ConditionSet::kCopySource;
-  auto find = [&](const char* name) { return headers.Find(copy ? std::string("x-amz-copy-source-") + name : std::string(name)); };
+  auto find = [&](const char* name) {
+    return headers.Find(copy ? std::string("x-amz-copy-source-") + name : std::string(name));
+  };
   auto if_match = find("if-match");
   auto if_none_match = find("if-none-match");
   modified = WholeSeconds(modified);
@@ -79,7 +84,8 @@ Preconditions WriteConditions(const Headers& headers) {
   return out;
 }
 
-Outcome SelectRange(const Headers& headers, uint64_t size, std::string_view etag, Nanos modified, std::optional<ByteRange>* out) {
+Outcome SelectRange(const Headers& headers, uint64_t size, std::string_view etag, Nanos modified,
+                    std::optional<ByteRange>* out) {
   out->reset();
   auto range = headers.Find("range");
   std::string_view first, last;
@@ -104,11 +110,16 @@ Outcome SelectRange(const Headers& headers, uint64_t size, std::string_view etag
 
 Outcome ParseCopyRange(std::string_view text, uint64_t size, ByteRange* out) {
   std::string_view first, last;
-  if (!SplitRange(text, &first, &last) || first.empty() || last.empty() || Clamped(last) < Clamped(first)) {
-    return {ErrorCode::kInvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the "
-                                         "zero-based offsets of the first and last bytes to copy"};
+  if (!SplitRange(text, &first, &last) || first.empty() || last.empty() ||
+      Clamped(last) < Clamped(first)) {
+    return {ErrorCode::kInvalidArgument,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first "
+            "and last are the "
+            "zero-based offsets of the first and last bytes to copy"};
   }
-  if (Clamped(last) >= size) return {ErrorCode::kInvalidRange, "Range specified is not valid for source object of size: " + std::to_string(size)};
+  if (Clamped(last) >= size)
+    return {ErrorCode::kInvalidRange,
+            "Range specified is not valid for source object of size: " + std::to_string(size)};
   *out = ByteRange{Clamped(first), Clamped(last) - Clamped(first) + 1};
   return {};
 }

@@ -18,8 +18,8 @@ namespace perigee::objectd::s3 {
 namespace {
 
 constexpr size_t kBufferBytes = 16 << 10;
-constexpr uint64_t kDrainBytesMax = 256 << 10;   // of an unread body, to keep the connection
-constexpr uint64_t kLingerBytesMax = 4 << 20;    // swallowed so that the client can read our refusal
+constexpr uint64_t kDrainBytesMax = 256 << 10;  // of an unread body, to keep the connection
+constexpr uint64_t kLingerBytesMax = 4 << 20;   // swallowed so that the client can read our refusal
 constexpr Nanos kLingerMax = kSecond;
 
 // Dates change once a second; formatting one costs as much as the rest of a head.
@@ -33,12 +33,15 @@ const std::string& DateOf(Nanos wall) {
   return text;
 }
 
-// The request's body on the connection; sends "100 Continue" when the client waits for it and somebody wants to read.
+// The request's body on the connection; sends "100 Continue" when the client waits for it and
+// somebody wants to read.
 class WireBody final : public BodyReader {
  public:
   WireBody(Connection& connection, const RequestHead& head)
-      : connection_(connection), left_(head.content_length.value_or(0)),
-        expects_continue_(head.http11 && EqualsIgnoreCase(head.headers.Get("expect"), "100-continue")) {
+      : connection_(connection),
+        left_(head.content_length.value_or(0)),
+        expects_continue_(head.http11 &&
+                          EqualsIgnoreCase(head.headers.Get("expect"), "100-continue")) {
     if (head.chunked) chunked_.emplace(connection);
     done_ = !head.chunked && left_ == 0;
   }
@@ -54,8 +57,11 @@ class WireBody final : public BodyReader {
       done_ = n == 0;
       return n;
     }
-    PERIGEE_ASSIGN(size_t n, connection_.Read(out.first(static_cast<size_t>(std::min<uint64_t>(out.size(), left_)))));
-    if (n == 0) return Status(Code::kUnavailable, "the client closed the connection inside the body");
+    PERIGEE_ASSIGN(
+        size_t n,
+        connection_.Read(out.first(static_cast<size_t>(std::min<uint64_t>(out.size(), left_)))));
+    if (n == 0)
+      return Status(Code::kUnavailable, "the client closed the connection inside the body");
     left_ -= n;
     done_ = left_ == 0;
     return n;
@@ -72,9 +78,11 @@ class WireBody final : public BodyReader {
     }
     return done_;
   }
-  // Whether Finish has a chance; said before the response, so that it can announce the end of the connection. A client that
-  // was not told to continue may or may not send its body.
-  bool CanFinish() const { return done_ || (!expects_continue_ && !chunked_ && left_ <= kDrainBytesMax); }
+  // Whether Finish has a chance; said before the response, so that it can announce the end of the
+  // connection. A client that was not told to continue may or may not send its body.
+  bool CanFinish() const {
+    return done_ || (!expects_continue_ && !chunked_ && left_ <= kDrainBytesMax);
+  }
 
  private:
   Connection& connection_;
@@ -87,8 +95,13 @@ class WireBody final : public BodyReader {
 class WireResponse final : public ResponseWriter {
  public:
   // `body` null: the request could not be read, and the connection ends.
-  WireResponse(Connection& connection, Clock& clock, const WireBody* body, bool head_only, bool keep_alive)
-      : connection_(connection), clock_(clock), body_(body), head_only_(head_only), keep_alive_(keep_alive) {}
+  WireResponse(Connection& connection, Clock& clock, const WireBody* body, bool head_only,
+               bool keep_alive)
+      : connection_(connection),
+        clock_(clock),
+        body_(body),
+        head_only_(head_only),
+        keep_alive_(keep_alive) {}
 
   void Send(const ResponseHead& head, std::string_view body) override {
     PERIGEE_CHECK(!started_);
@@ -147,7 +160,9 @@ class WireResponse final : public ResponseWriter {
 };
 
 void SendBadHead(ResponseWriter& response, const Status& why) {
-  Error error{why.Is(Code::kUnimplemented) ? ErrorCode::kNotImplemented : ErrorCode::kInvalidRequest, why.message()};
+  Error error{
+      why.Is(Code::kUnimplemented) ? ErrorCode::kNotImplemented : ErrorCode::kInvalidRequest,
+      why.message()};
   ResponseHead head;
   head.status = InfoOf(error.code).http_status;
   head.headers.Add("Content-Type", "application/xml");
@@ -156,7 +171,8 @@ void SendBadHead(ResponseWriter& response, const Status& why) {
 
 }  // namespace
 
-Connection::Connection(int fd, const ConnectionLimits& limits, Clock& clock) : fd_(fd), limits_(limits), clock_(clock) {}
+Connection::Connection(int fd, const ConnectionLimits& limits, Clock& clock)
+    : fd_(fd), limits_(limits), clock_(clock) {}
 
 void Connection::Shutdown() { ::shutdown(fd_, SHUT_RDWR); }
 
@@ -228,7 +244,8 @@ Result<size_t> Connection::Receive(uint8_t* out, size_t bytes) {
     ssize_t n = ::recv(fd_, out, bytes, MSG_DONTWAIT);
     if (n >= 0) return static_cast<size_t>(n);
     if (errno == EINTR) continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK) return Status(Code::kUnavailable, std::strerror(errno));
+    if (errno != EAGAIN && errno != EWOULDBLOCK)
+      return Status(Code::kUnavailable, std::strerror(errno));
     PERIGEE_TRY(WaitFor(POLLIN));
   }
 }
@@ -236,7 +253,8 @@ Result<size_t> Connection::Receive(uint8_t* out, size_t bytes) {
 Result<std::string_view> Connection::Peek() {
   if (at_ == end_) {
     MakeRoom();
-    PERIGEE_ASSIGN(size_t n, Receive(reinterpret_cast<uint8_t*>(buffer_.get()) + end_, capacity_ - end_));
+    PERIGEE_ASSIGN(size_t n,
+                   Receive(reinterpret_cast<uint8_t*>(buffer_.get()) + end_, capacity_ - end_));
     end_ += n;
   }
   return buffered();
@@ -251,7 +269,8 @@ Result<size_t> Connection::Read(MutableBytes out) {
 }
 
 Status Connection::Send(std::string_view head, ConstBytes body) {
-  iovec parts[2] = {{const_cast<char*>(head.data()), head.size()}, {const_cast<uint8_t*>(body.data()), body.size()}};
+  iovec parts[2] = {{const_cast<char*>(head.data()), head.size()},
+                    {const_cast<uint8_t*>(body.data()), body.size()}};
   msghdr message{};
   message.msg_iov = parts;
   message.msg_iovlen = 2;
@@ -259,7 +278,8 @@ Status Connection::Send(std::string_view head, ConstBytes body) {
     ssize_t n = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) {
       if (errno == EINTR) continue;
-      if (errno != EAGAIN && errno != EWOULDBLOCK) return Status(Code::kUnavailable, std::strerror(errno));
+      if (errno != EAGAIN && errno != EWOULDBLOCK)
+        return Status(Code::kUnavailable, std::strerror(errno));
       PERIGEE_TRY(WaitFor(POLLOUT));
       continue;
     }
@@ -285,7 +305,8 @@ bool Connection::ServeOne(const RequestHandler& handler) {
     return false;
   }
   WireBody body(*this, *head);
-  WireResponse response(*this, clock_, &body, head->method == "HEAD", head->keep_alive && head->http11);
+  WireResponse response(*this, clock_, &body, head->method == "HEAD",
+                        head->keep_alive && head->http11);
   Request request{*head, body};
   handler(request, response);
   PERIGEE_CHECK(response.started() || !response.ok());
@@ -298,7 +319,8 @@ bool Connection::ServeOne(const RequestHandler& handler) {
 }
 
 void Connection::LingerBeforeClose() {
-  // Closing with unread bytes would reset the connection, and the client might never see our answer.
+  // Closing with unread bytes would reset the connection, and the client might never see our
+  // answer.
   ::shutdown(fd_, SHUT_WR);
   Nanos deadline = clock_.Monotonic() + kLingerMax;
   uint8_t sink[16 << 10];

@@ -1,7 +1,7 @@
 #pragma once
-// One client connection: its bytes, and serving one request on it with blocking calls. Plain sockets and poll(2), each
-// wait bounded; which thread owns the connection at a time is http_server.h's business.
-// Thread rule: one owner at a time; Shutdown may be called by anyone.
+// One client connection: its bytes, and serving one request on it with blocking calls. Plain
+// sockets and poll(2), each wait bounded; which thread owns the connection at a time is
+// http_server.h's business. Thread rule: one owner at a time; Shutdown may be called by anyone.
 
 #include <functional>
 #include <memory>
@@ -26,7 +26,8 @@ struct ConnectionLimits {
 
 class Connection : public ByteSource {
  public:
-  Connection(int fd, const ConnectionLimits& limits, Clock& clock);  // the descriptor stays its owner's to close
+  Connection(int fd, const ConnectionLimits& limits,
+             Clock& clock);  // the descriptor stays its owner's to close
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -38,7 +39,7 @@ class Connection : public ByteSource {
   Intake ReadAvailable();
   Intake CheckBuffered() const;  // of bytes that came behind the last request
   bool has_bytes() const { return at_ < end_; }
-  void ReleaseIdleBuffer();      // an idle connection keeps no memory
+  void ReleaseIdleBuffer();  // an idle connection keeps no memory
   // One try, without waiting; for the refusals that the loop sends itself.
   void SendNow(std::string_view bytes);
 

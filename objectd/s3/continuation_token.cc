@@ -5,7 +5,8 @@
 
 namespace perigee::objectd::s3 {
 
-// base64 of:  u8 version = 1 | u32 little-endian crc32c of the rest | the last key or common prefix of the page before
+// base64 of:  u8 version = 1 | u32 little-endian crc32c of the rest | the last key or common prefix
+// of the page before
 namespace {
 
 constexpr char kVersion = 1;
@@ -24,7 +25,8 @@ std::optional<std::string> DecodeContinuationToken(std::string_view token) {
   auto raw = Base64Decode(token);
   if (!raw || raw->size() < kHeaderBytes || (*raw)[0] != kVersion) return std::nullopt;
   std::string after = raw->substr(kHeaderBytes);
-  if (GetLe<uint32_t>(reinterpret_cast<const uint8_t*>(raw->data()) + 1) != Crc32c(AsBytes(after))) return std::nullopt;
+  if (GetLe<uint32_t>(reinterpret_cast<const uint8_t*>(raw->data()) + 1) != Crc32c(AsBytes(after)))
+    return std::nullopt;
   return after;
 }
 

@@ -27,7 +27,8 @@ Outcome FindSource(Call& call, Source* out) {
   if (path && path->starts_with("/")) path->erase(0, 1);
   size_t slash = path ? path->find('/') : std::string::npos;
   if (slash == std::string::npos || slash == 0 || slash + 1 == path->size() || !IsUtf8(*path)) {
-    return {ErrorCode::kInvalidArgument, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"};
+    return {ErrorCode::kInvalidArgument,
+            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"};
   }
   out->bucket = path->substr(0, slash);
   out->key = path->substr(slash + 1);
@@ -36,7 +37,8 @@ Outcome FindSource(Call& call, Source* out) {
   if (!IsObject(*record)) return {ErrorCode::kNoSuchKey};
   out->record = std::move(*record);
   out->view = ViewOf(out->record);
-  return CheckConditions(call.headers(), ConditionSet::kCopySource, out->view.etag, out->view.modified);
+  return CheckConditions(call.headers(), ConditionSet::kCopySource, out->view.etag,
+                         out->view.modified);
 }
 
 bool HasSourceConditions(const Headers& headers) {
@@ -47,7 +49,8 @@ bool HasSourceConditions(const Headers& headers) {
 }
 
 // The bytes of another object (or a range of it) as new content, with an ETag of its own.
-Outcome CopyBytes(Call& call, const Source& source, const ByteRange& range, Placement placement, NewContent* out) {
+Outcome CopyBytes(Call& call, const Source& source, const ByteRange& range, Placement placement,
+                  NewContent* out) {
   ObjectContent content(call.content, source.record);
   ContentBody body(content, range.offset, range.length);
   Payload payload;
@@ -57,13 +60,17 @@ Outcome CopyBytes(Call& call, const Source& source, const ByteRange& range, Plac
 
 Outcome SourceGone(Outcome outcome) {
   // IncompleteBody and its kin would blame the client for the other side's silence.
-  if (outcome.ok() || outcome.Is(ErrorCode::kSlowDown) || outcome.Is(ErrorCode::kInsufficientStorage)) return outcome;
-  if (outcome.Is(ErrorCode::kInternalError) || outcome.Is(ErrorCode::kNotImplemented)) return outcome;
+  if (outcome.ok() || outcome.Is(ErrorCode::kSlowDown) ||
+      outcome.Is(ErrorCode::kInsufficientStorage))
+    return outcome;
+  if (outcome.Is(ErrorCode::kInternalError) || outcome.Is(ErrorCode::kNotImplemented))
+    return outcome;
   if (outcome.Is(ErrorCode::kServiceUnavailable)) return outcome;
   return {ErrorCode::kServiceUnavailable};
 }
 
-void SendCopyResult(Call& call, const char* root, std::string_view etag, int64_t modified, const std::string& checksum) {
+void SendCopyResult(Call& call, const char* root, std::string_view etag, int64_t modified,
+                    const std::string& checksum) {
   XmlWriter xml;
   xml.OpenRoot(root);
   xml.Text("LastModified", FormatIsoMillis(modified));
@@ -80,14 +87,16 @@ Outcome CopyObject(Call& call) {
   PERIGEE_S3_TRY(RefuseUnsupported(call.headers()));
   std::string_view directive = call.headers().Get("x-amz-metadata-directive");
   bool replace = directive == "REPLACE";
-  if (!directive.empty() && !replace && directive != "COPY") return {ErrorCode::kInvalidArgument, "Unknown metadata directive."};
+  if (!directive.empty() && !replace && directive != "COPY")
+    return {ErrorCode::kInvalidArgument, "Unknown metadata directive."};
   std::optional<std::vector<wire::Attribute>> headers;
   if (replace) PERIGEE_S3_TRY(StoredHeaders(call.headers(), &headers.emplace()));
   Source source;
   PERIGEE_S3_TRY(FindSource(call, &source));
   if (source.bucket == call.bucket() && source.key == call.key() && !replace) {
     return {ErrorCode::kInvalidRequest,
-            "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, "
+            "This copy request is illegal because it is trying to copy an object to itself without "
+            "changing the object's metadata, "
             "storage class, website redirect location or encryption attributes."};
   }
   Preconditions conditions = WriteConditions(call.headers());
@@ -95,13 +104,15 @@ Outcome CopyObject(Call& call) {
   // What the conditions were checked on is what must be copied.
   if (HasSourceConditions(call.headers())) source_conditions.if_match = source.view.etag;
   PERIGEE_FAILPOINT(s3_copy_commit_before);
-  Result<wire::Record> made =
-      call.ns.CopyObject(source.bucket, source.key, call.bucket(), call.key(), headers, source_conditions, conditions);
+  Result<wire::Record> made = call.ns.CopyObject(
+      source.bucket, source.key, call.bucket(), call.key(), headers, source_conditions, conditions);
   PERIGEE_FAILPOINT(s3_copy_commit_after);
   if (made.status().Is(Code::kUnimplemented)) {
     NewContent content;
-    PERIGEE_S3_TRY(SourceGone(CopyBytes(call, source, {0, source.view.size}, Placement::kAnywhere, &content)));
-    made = call.ns.PutObject(call.bucket(), call.key(), std::move(content), headers.value_or(source.record.headers), conditions);
+    PERIGEE_S3_TRY(
+        SourceGone(CopyBytes(call, source, {0, source.view.size}, Placement::kAnywhere, &content)));
+    made = call.ns.PutObject(call.bucket(), call.key(), std::move(content),
+                             headers.value_or(source.record.headers), conditions);
   }
   if (!made.ok()) {
     if (!made.status().Is(Code::kNotFound)) return FromStatus(made.status());
@@ -121,7 +132,8 @@ Outcome UploadPartCopy(Call& call) {
   Source source;
   PERIGEE_S3_TRY(FindSource(call, &source));
   ByteRange range{0, source.view.size};
-  if (auto text = call.headers().Find("x-amz-copy-source-range")) PERIGEE_S3_TRY(ParseCopyRange(*text, source.view.size, &range));
+  if (auto text = call.headers().Find("x-amz-copy-source-range"))
+    PERIGEE_S3_TRY(ParseCopyRange(*text, source.view.size, &range));
   if (range.length > kPutBytesMax) return {ErrorCode::kEntityTooLarge};
   NewContent content;
   PERIGEE_S3_TRY(SourceGone(CopyBytes(call, source, range, Placement::kBlobs, &content)));

@@ -90,8 +90,14 @@ uint64_t Crc64NvmeExtend(uint64_t crc, ConstBytes data) {
   return Extend(tables, crc, data);
 }
 
-uint32_t Crc32Combine(uint32_t a, uint32_t b, uint64_t b_bytes) { return Combine(kPoly32, a, b, b_bytes); }
-uint32_t Crc32cCombine(uint32_t a, uint32_t b, uint64_t b_bytes) { return Combine(kPoly32c, a, b, b_bytes); }
-uint64_t Crc64NvmeCombine(uint64_t a, uint64_t b, uint64_t b_bytes) { return Combine(kPoly64Nvme, a, b, b_bytes); }
+uint32_t Crc32Combine(uint32_t a, uint32_t b, uint64_t b_bytes) {
+  return Combine(kPoly32, a, b, b_bytes);
+}
+uint32_t Crc32cCombine(uint32_t a, uint32_t b, uint64_t b_bytes) {
+  return Combine(kPoly32c, a, b, b_bytes);
+}
+uint64_t Crc64NvmeCombine(uint64_t a, uint64_t b, uint64_t b_bytes) {
+  return Combine(kPoly64Nvme, a, b, b_bytes);
+}
 
 }  // namespace perigee::objectd::s3

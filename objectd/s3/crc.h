@@ -1,7 +1,8 @@
 #pragma once
-// The two CRCs of S3 that base/checksum.h does not have: crc32 (ISO-HDLC, as zlib) and crc64nvme (NVM Express Base 2.0,
-// section 5.2.1.3.4; "CRC-64/NVME" in the RevEng catalogue), sixteen bytes a step by table; and joining the CRCs of
-// two halves into that of the whole (the method of zlib's crc32_combine), for any of the three. Pure functions.
+// The two CRCs of S3 that base/checksum.h does not have: crc32 (ISO-HDLC, as zlib) and crc64nvme
+// (NVM Express Base 2.0, section 5.2.1.3.4; "CRC-64/NVME" in the RevEng catalogue), sixteen bytes a
+// step by table; and joining the CRCs of two halves into that of the whole (the method of zlib's
+// crc32_combine), for any of the three. Pure functions.
 
 #include <cstdint>
 

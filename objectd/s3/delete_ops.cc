@@ -26,8 +26,8 @@ Outcome DeleteOne(Namespace& ns, const std::string& bucket, const DeleteDocument
   return removed.ok() ? Outcome::Ok() : FromStatus(removed.status());
 }
 
-// Each deletion waits until it is durable, and waiting commits share one sync: so several wait at once. The caller takes
-// part, so that it is done even when no helper ever gets to it.
+// Each deletion waits until it is durable, and waiting commits share one sync: so several wait at
+// once. The caller takes part, so that it is done even when no helper ever gets to it.
 void DeleteAll(Call& call, std::vector<Deletion>* deletions) {
   struct Shared {
     std::atomic<size_t> next{0};
@@ -55,7 +55,8 @@ void DeleteAll(Call& call, std::vector<Deletion>* deletions) {
 }  // namespace
 
 Outcome DeleteObject(Call& call) {
-  if (const std::string* version = call.query().Find("versionId"); version && *version != "null") return {ErrorCode::kNoSuchVersion};
+  if (const std::string* version = call.query().Find("versionId"); version && *version != "null")
+    return {ErrorCode::kNoSuchVersion};
   PERIGEE_FAILPOINT(s3_delete_commit_before);
   auto removed = call.ns.DeleteObject(call.bucket(), call.key(), WriteConditions(call.headers()));
   PERIGEE_FAILPOINT(s3_delete_commit_after);
@@ -93,7 +94,9 @@ Outcome DeleteObjects(Call& call) {
     xml.Open("Error");
     xml.Text("Key", d.item->key);
     xml.Text("Code", info.name);
-    xml.Text("Message", d.outcome.error().message.empty() ? info.message : std::string_view(d.outcome.error().message));
+    xml.Text("Message", d.outcome.error().message.empty()
+                            ? info.message
+                            : std::string_view(d.outcome.error().message));
     xml.Close("Error");
   }
   xml.Close("DeleteResult");

@@ -8,14 +8,18 @@ const ErrorInfo& InfoOf(ErrorCode code) {
   // In the order of the enum.
   static constexpr ErrorInfo kInfo[] = {
       {"AccessDenied", 403, "Access Denied"},
-      {"AuthorizationHeaderMalformed", 400, "The authorization header that you provided is not valid."},
-      {"AuthorizationQueryParametersError", 400, "The authorization query parameters that you provided are not valid."},
+      {"AuthorizationHeaderMalformed", 400,
+       "The authorization header that you provided is not valid."},
+      {"AuthorizationQueryParametersError", 400,
+       "The authorization query parameters that you provided are not valid."},
       {"BadDigest", 400, "The checksum you specified did not match what we received."},
-      {"BucketAlreadyOwnedByYou", 409, "Your previous request to create the named bucket succeeded and you already own it."},
+      {"BucketAlreadyOwnedByYou", 409,
+       "Your previous request to create the named bucket succeeded and you already own it."},
       {"BucketNotEmpty", 409, "The bucket you tried to delete is not empty."},
       {"EntityTooLarge", 400, "Your proposed upload exceeds the maximum allowed size."},
       {"EntityTooSmall", 400, "Your proposed upload is smaller than the minimum allowed size."},
-      {"IncompleteBody", 400, "You did not provide the number of bytes specified by the Content-Length HTTP header."},
+      {"IncompleteBody", 400,
+       "You did not provide the number of bytes specified by the Content-Length HTTP header."},
       {"InsufficientStorage", 507, "There is not enough free space for this request."},
       {"InternalError", 500, "We encountered an internal error. Please try again."},
       {"InvalidAccessKeyId", 403, "The access key ID you provided does not exist in our records."},
@@ -24,7 +28,8 @@ const ErrorInfo& InfoOf(ErrorCode code) {
       {"InvalidDigest", 400, "The Content-MD5 or checksum value that you specified is not valid."},
       {"InvalidLocationConstraint", 400, "The specified location constraint is not valid."},
       {"InvalidPart", 400,
-       "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity "
+       "One or more of the specified parts could not be found. The part may not have been "
+       "uploaded, or the specified entity "
        "tag may not match the part's entity tag."},
       {"InvalidPartNumber", 416, "The requested partnumber is not satisfiable."},
       {"InvalidPartOrder", 400, "The list of parts was not in ascending order."},
@@ -33,29 +38,40 @@ const ErrorInfo& InfoOf(ErrorCode code) {
       {"InvalidToken", 400, "The provided token is malformed or otherwise not valid."},
       {"InvalidURI", 400, "The specified URI couldn't be parsed."},
       {"KeyTooLongError", 400, "Your key is too long."},
-      {"MalformedTrailerError", 400, "The request contained trailing data that was not well-formed or did not conform."},
-      {"MalformedXML", 400, "The XML that you provided was not well formed or did not validate against our published schema."},
+      {"MalformedTrailerError", 400,
+       "The request contained trailing data that was not well-formed or did not conform."},
+      {"MalformedXML", 400,
+       "The XML that you provided was not well formed or did not validate against our published "
+       "schema."},
       {"MetadataTooLarge", 400, "Your metadata headers exceed the maximum allowed metadata size."},
       {"MethodNotAllowed", 405, "The specified method is not allowed against this resource."},
       {"MissingContentLength", 411, "You must provide the Content-Length HTTP header."},
       {"NoSuchBucket", 404, "The specified bucket does not exist."},
       {"NoSuchKey", 404, "The specified key does not exist."},
       {"NoSuchUpload", 404,
-       "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have been aborted or "
+       "The specified multipart upload does not exist. The upload ID may be invalid, or the upload "
+       "may have been aborted or "
        "completed."},
       {"NoSuchVersion", 404, "The specified version does not exist."},
-      {"NotImplemented", 501, "A header or query you provided implies functionality that is not implemented."},
+      {"NotImplemented", 501,
+       "A header or query you provided implies functionality that is not implemented."},
       {"NotModified", 304, "Not Modified"},
       {"PreconditionFailed", 412, "At least one of the pre-conditions you specified did not hold."},
-      {"RequestTimeTooSkewed", 403, "The difference between the request time and the server's time is too large."},
-      {"RequestTimeout", 400, "Your socket connection to the server was not read from or written to within the timeout period."},
+      {"RequestTimeTooSkewed", 403,
+       "The difference between the request time and the server's time is too large."},
+      {"RequestTimeout", 400,
+       "Your socket connection to the server was not read from or written to within the timeout "
+       "period."},
       {"ServiceUnavailable", 503, "The data is not reachable at the moment. Please try again."},
       {"SignatureDoesNotMatch", 403,
-       "The request signature we calculated does not match the signature you provided. Check your key and signing method."},
+       "The request signature we calculated does not match the signature you provided. Check your "
+       "key and signing method."},
       {"SlowDown", 503, "Please reduce your request rate."},
-      {"XAmzContentSHA256Mismatch", 400, "The provided 'x-amz-content-sha256' header does not match what was computed."},
+      {"XAmzContentSHA256Mismatch", 400,
+       "The provided 'x-amz-content-sha256' header does not match what was computed."},
   };
-  static_assert(sizeof kInfo / sizeof kInfo[0] == static_cast<size_t>(ErrorCode::kXAmzContentSHA256Mismatch) + 1);
+  static_assert(sizeof kInfo / sizeof kInfo[0] ==
+                static_cast<size_t>(ErrorCode::kXAmzContentSHA256Mismatch) + 1);
   return kInfo[static_cast<size_t>(code)];
 }
 
@@ -92,7 +108,8 @@ Outcome FromStatus(const Status& status, ErrorCode not_found) {
     case Code::kNoSpace:
       return Because(ErrorCode::kInsufficientStorage, status);
     case Code::kBusy:
-    case Code::kConflict:   // the store gave up after several runs: the client's own retry is the next one
+    case Code::kConflict:  // the store gave up after several runs: the client's own retry is the
+                           // next one
     case Code::kStale:
       return Because(ErrorCode::kSlowDown, status);
     case Code::kUnavailable:

@@ -1,7 +1,7 @@
 #pragma once
 // S3 errors: code, HTTP status and message as clients know them
-// (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), and Outcome, what an operation returns.
-// Thread rule: values.
+// (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), and Outcome, what an
+// operation returns. Thread rule: values.
 
 #include <memory>
 #include <string>
@@ -67,8 +67,9 @@ const ErrorInfo& InfoOf(ErrorCode code);
 
 struct Error {
   ErrorCode code;
-  std::string message = {};                                       // the code's own when empty
-  std::vector<std::pair<std::string, std::string>> details = {};  // further XML elements, e.g. Region
+  std::string message = {};  // the code's own when empty
+  std::vector<std::pair<std::string, std::string>> details =
+      {};  // further XML elements, e.g. Region
   std::vector<std::pair<std::string, std::string>> headers = {};  // further response headers
   std::string cause = {};                                         // for the log only
 };
@@ -79,7 +80,8 @@ class [[nodiscard]] Outcome {
   Outcome() = default;
   Outcome(ErrorCode code, std::string message = {})  // NOLINT: implicit by design
       : error_(std::make_unique<Error>(Error{code, std::move(message)})) {}
-  Outcome(Error error) : error_(std::make_unique<Error>(std::move(error))) {}  // NOLINT: implicit by design
+  Outcome(Error error)
+      : error_(std::make_unique<Error>(std::move(error))) {}  // NOLINT: implicit by design
   static Outcome Ok() { return {}; }
   bool ok() const { return error_ == nullptr; }
   const Error& error() const { return *error_; }

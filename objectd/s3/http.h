@@ -1,7 +1,8 @@
 #pragma once
-// HTTP as the S3 operations see it: a request's head, its body as a reader, the response as a writer. No sockets here,
-// so that everything above can be tested with bytes in memory; connection.h does it for real.
-// Thread rule: values; readers and writers belong to the thread that serves the request.
+// HTTP as the S3 operations see it: a request's head, its body as a reader, the response as a
+// writer. No sockets here, so that everything above can be tested with bytes in memory;
+// connection.h does it for real. Thread rule: values; readers and writers belong to the thread that
+// serves the request.
 
 #include <cstdint>
 #include <optional>
@@ -15,8 +16,8 @@
 
 namespace perigee::objectd::s3 {
 
-// Fields in arrival order. Names are kept in lower case, values without surrounding blanks; all in one buffer, because
-// a request has a dozen of them. Views stay good until the next Add.
+// Fields in arrival order. Names are kept in lower case, values without surrounding blanks; all in
+// one buffer, because a request has a dozen of them. Views stay good until the next Add.
 class Headers {
  public:
   struct Field {
@@ -25,7 +26,9 @@ class Headers {
   void Reserve(size_t bytes) { text_.reserve(bytes); }
   void Add(std::string_view name, std::string_view value);
   std::optional<std::string_view> Find(std::string_view lower_name) const;  // the first
-  std::string_view Get(std::string_view lower_name) const { return Find(lower_name).value_or(std::string_view()); }
+  std::string_view Get(std::string_view lower_name) const {
+    return Find(lower_name).value_or(std::string_view());
+  }
   bool Has(std::string_view lower_name) const { return Find(lower_name).has_value(); }
   size_t size() const { return entries_.size(); }
   Field at(size_t i) const;
@@ -43,13 +46,14 @@ struct RequestHead {
   std::string target;  // as sent, still percent-encoded
   bool http11 = true;
   bool keep_alive = true;
-  bool chunked = false;                     // Transfer-Encoding: chunked
+  bool chunked = false;  // Transfer-Encoding: chunked
   std::optional<uint64_t> content_length;
   Headers headers;
 };
 
-// A body, front to back. Errors of Read: kUnavailable (the client went away), kDeadlineExceeded (it stalled),
-// kInvalidArgument (bad framing), kPermissionDenied (a chunk's signature is wrong); all are final.
+// A body, front to back. Errors of Read: kUnavailable (the client went away), kDeadlineExceeded (it
+// stalled), kInvalidArgument (bad framing), kPermissionDenied (a chunk's signature is wrong); all
+// are final.
 class BodyReader {
  public:
   virtual ~BodyReader() = default;
@@ -69,7 +73,8 @@ struct ResponseHead {
   Headers headers;  // Content-Length, Date, Server and Connection are the writer's
 };
 
-// One response. Failures of the connection are remembered (ok()), since nobody is left who could be told.
+// One response. Failures of the connection are remembered (ok()), since nobody is left who could be
+// told.
 class ResponseWriter {
  public:
   virtual ~ResponseWriter() = default;

@@ -21,7 +21,8 @@ class HeadParser final : public http::basic_parser<true> {
   bool conflicting_length = false;
 
  private:
-  void on_request_impl(http::verb, string_view method, string_view target, int version, error_code&) override {
+  void on_request_impl(http::verb, string_view method, string_view target, int version,
+                       error_code&) override {
     out_->method = View(method);
     out_->target = View(target);
     out_->http11 = version == 11;
@@ -39,7 +40,9 @@ class HeadParser final : public http::basic_parser<true> {
   void on_body_init_impl(boost::optional<std::uint64_t> const&, error_code&) override {}
   std::size_t on_body_impl(string_view body, error_code&) override { return body.size(); }
   void on_chunk_header_impl(std::uint64_t, string_view, error_code&) override {}
-  std::size_t on_chunk_body_impl(std::uint64_t, string_view body, error_code&) override { return body.size(); }
+  std::size_t on_chunk_body_impl(std::uint64_t, string_view body, error_code&) override {
+    return body.size();
+  }
   void on_finish_impl(error_code&) override {}
 
   RequestHead* out_;
@@ -65,13 +68,16 @@ Result<RequestHead> ParseHead(std::string_view bytes) {
   parser.put(boost::asio::const_buffer(bytes.data(), bytes.size()), ec);
   if (!ec && !parser.is_header_done()) ec = http::error::partial_message;
   if (ec) return Status(Code::kInvalidArgument, "malformed request: " + ec.message());
-  if (parser.conflicting_length) return Status(Code::kInvalidArgument, "more than one Content-Length");
+  if (parser.conflicting_length)
+    return Status(Code::kInvalidArgument, "more than one Content-Length");
   head.keep_alive = parser.keep_alive();
   head.chunked = parser.chunked();
   if (auto length = parser.content_length()) head.content_length = *length;
   if (auto coding = head.headers.Find("transfer-encoding")) {
-    if (!EqualsIgnoreCase(*coding, "chunked")) return Status(Code::kUnimplemented, "transfer coding " + std::string(*coding));
-    if (!parser.chunked() || head.content_length) return Status(Code::kInvalidArgument, "both chunked and of a length");
+    if (!EqualsIgnoreCase(*coding, "chunked"))
+      return Status(Code::kUnimplemented, "transfer coding " + std::string(*coding));
+    if (!parser.chunked() || head.content_length)
+      return Status(Code::kInvalidArgument, "both chunked and of a length");
   }
   if (head.http11 && !head.headers.Has("host")) return Status(Code::kInvalidArgument, "no Host");
   return head;
@@ -83,9 +89,13 @@ std::string_view ReasonPhrase(int status) {
 }
 
 void AppendResponseHead(std::string* out, const ResponseHead& head, const ResponseLines& lines) {
-  out->append("HTTP/1.1 ").append(std::to_string(head.status)).append(" ").append(ReasonPhrase(head.status));
+  out->append("HTTP/1.1 ")
+      .append(std::to_string(head.status))
+      .append(" ")
+      .append(ReasonPhrase(head.status));
   out->append("\r\nServer: Perigee\r\nDate: ").append(lines.date);
-  if (lines.content_length) out->append("\r\nContent-Length: ").append(std::to_string(*lines.content_length));
+  if (lines.content_length)
+    out->append("\r\nContent-Length: ").append(std::to_string(*lines.content_length));
   if (!lines.request_id.empty()) out->append("\r\nx-amz-request-id: ").append(lines.request_id);
   if (!lines.keep_alive) out->append("\r\nConnection: close");
   for (size_t i = 0; i < head.headers.size(); ++i) {

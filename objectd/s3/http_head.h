@@ -1,6 +1,6 @@
 #pragma once
-// The head of an HTTP/1 message as bytes: parsing requests (Beast's parser, its only use besides base's admin door) and
-// writing response heads. Pure functions, thread-safe.
+// The head of an HTTP/1 message as bytes: parsing requests (Beast's parser, its only use besides
+// base's admin door) and writing response heads. Pure functions, thread-safe.
 
 #include <string>
 #include <string_view>
@@ -12,13 +12,15 @@ namespace perigee::objectd::s3 {
 
 inline constexpr size_t kRequestHeadBytesMax = 32 << 10;
 
-// Bytes of the head including its empty line, or 0 when it is not complete yet. Empty lines before it are counted in.
+// Bytes of the head including its empty line, or 0 when it is not complete yet. Empty lines before
+// it are counted in.
 size_t FindHeadEnd(std::string_view bytes);
 
-// `bytes` is one complete head. kInvalidArgument: malformed; kUnimplemented: a transfer coding other than chunked.
+// `bytes` is one complete head. kInvalidArgument: malformed; kUnimplemented: a transfer coding
+// other than chunked.
 Result<RequestHead> ParseHead(std::string_view bytes);
 
-struct ResponseLines {  // what the writer adds to the fields of a response
+struct ResponseLines {                     // what the writer adds to the fields of a response
   std::optional<uint64_t> content_length;  // empty: no such field (204, 304)
   std::string_view date;
   std::string_view request_id = {};

@@ -1,5 +1,6 @@
 #include "objectd/s3/http_server.h"
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -52,18 +53,28 @@ using SessionPtr = std::shared_ptr<Session>;
 
 class AsioHttpServer final : public HttpServer {
  public:
-  AsioHttpServer(HttpServerOptions options, RequestHandler handler, Scheduler& pool, metrics::Registry& metrics)
-      : options_(std::move(options)), handler_(std::move(handler)), pool_(pool), strand_(asio::make_strand(io_)),
-        acceptor_(strand_), retry_(strand_), sweep_(strand_),
+  AsioHttpServer(HttpServerOptions options, RequestHandler handler, Scheduler& pool,
+                 metrics::Registry& metrics)
+      : options_(std::move(options)),
+        handler_(std::move(handler)),
+        pool_(pool),
+        work_(io_.get_executor()),
+        strand_(asio::make_strand(io_)),
+        acceptor_(strand_),
+        retry_(strand_),
+        sweep_(strand_),
         open_(metrics.GetGauge("perigee_s3_connections", "Open S3 connections")),
-        refused_(metrics.GetCounter("perigee_s3_refused_total", "Connections or requests refused because a bound was reached")) {}
+        refused_(
+            metrics.GetCounter("perigee_s3_refused_total",
+                               "Connections or requests refused because a bound was reached")) {}
 
   ~AsioHttpServer() override { Stop(); }
 
   Status Listen() {
     PERIGEE_ASSIGN(HostPort at, ParseHostPort(options_.listen));
     error_code ec;
-    asio::ip::address address = asio::ip::make_address(at.host == "localhost" ? "127.0.0.1" : at.host, ec);
+    asio::ip::address address =
+        asio::ip::make_address(at.host == "localhost" ? "127.0.0.1" : at.host, ec);
     if (ec) return Status(Code::kInvalidArgument, "not an IP address: " + at.host);
     tcp::endpoint endpoint(address, at.port);
     acceptor_.open(endpoint.protocol(), ec);
@@ -74,7 +85,8 @@ class AsioHttpServer final : public HttpServer {
     tcp::endpoint bound = acceptor_.local_endpoint(ec);
     if (ec) return Status::FromErrno(ec.value(), "listen on " + options_.listen);
     std::string host = bound.address().to_string();
-    address_ = (bound.address().is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(bound.port());
+    address_ =
+        (bound.address().is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(bound.port());
     Accept();
     for (uint32_t i = 0; i < std::max(1u, options_.loop_threads); ++i) {
       threads_.emplace_back([this] { io_.run(); });
@@ -164,8 +176,10 @@ class AsioHttpServer final : public HttpServer {
   // Called by the session's owner, of any thread; the loop owns it from here on.
   void Arm(SessionPtr session) {
     Nanos now = RealClock::Get().Monotonic();
-    if (!session->connection.has_bytes()) session->head_since = 0;
-    else if (session->head_since == 0) session->head_since = now;
+    if (!session->connection.has_bytes())
+      session->head_since = 0;
+    else if (session->head_since == 0)
+      session->head_since = now;
     bool stopping;
     {
       std::lock_guard lock(mu_);
@@ -174,7 +188,8 @@ class AsioHttpServer final : public HttpServer {
     {
       std::lock_guard lock(session->mu);
       session->waiting = true;
-      session->deadline = session->head_since ? session->head_since + options_.limits.head_timeout : now + options_.limits.idle_timeout;
+      session->deadline = session->head_since ? session->head_since + options_.limits.head_timeout
+                                              : now + options_.limits.idle_timeout;
       if (stopping) session->connection.Shutdown();
     }
     tcp::socket& socket = session->socket;
@@ -190,12 +205,16 @@ class AsioHttpServer final : public HttpServer {
 
   void Route(const SessionPtr& session, Connection::Intake intake) {
     switch (intake) {
-      case Connection::Intake::kMore: return Arm(session);
-      case Connection::Intake::kHeadReady: return Dispatch(session);
+      case Connection::Intake::kMore:
+        return Arm(session);
+      case Connection::Intake::kHeadReady:
+        return Dispatch(session);
       case Connection::Intake::kTooLong:
-        session->connection.SendNow(Refusal(ErrorCode::kInvalidRequest, "The head of the request is over 32768 bytes."));
+        session->connection.SendNow(
+            Refusal(ErrorCode::kInvalidRequest, "The head of the request is over 32768 bytes."));
         return Remove(session);
-      case Connection::Intake::kClosed: return Remove(session);
+      case Connection::Intake::kClosed:
+        return Remove(session);
     }
   }
 
@@ -238,7 +257,8 @@ class AsioHttpServer final : public HttpServer {
 
   // Ends connections whose deadline passed. Runs only while there are any.
   void Sweep() {
-    Nanos least = std::min({options_.limits.head_timeout, options_.limits.idle_timeout, 2 * kSecond});
+    Nanos least =
+        std::min({options_.limits.head_timeout, options_.limits.idle_timeout, 2 * kSecond});
     sweep_.expires_after(std::chrono::nanoseconds(std::max(least / 2, 10 * kMillisecond)));
     sweep_.async_wait([this](error_code ec) {
       if (ec) return;
@@ -262,9 +282,12 @@ class AsioHttpServer final : public HttpServer {
   const RequestHandler handler_;
   Scheduler& pool_;
   asio::io_context io_;
+  // Sessions that the pool serves are no work of the loop, but come back to it.
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
   asio::strand<asio::io_context::executor_type> strand_;  // of the acceptor and the timers
   asio::basic_socket_acceptor<tcp, asio::strand<asio::io_context::executor_type>> acceptor_;
-  using Timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>,
+  using Timer = asio::basic_waitable_timer<std::chrono::steady_clock,
+                                           asio::wait_traits<std::chrono::steady_clock>,
                                            asio::strand<asio::io_context::executor_type>>;
   Timer retry_, sweep_;
   std::string address_;
@@ -281,9 +304,11 @@ class AsioHttpServer final : public HttpServer {
 
 }  // namespace
 
-Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options, RequestHandler handler, Scheduler& pool,
+Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options,
+                                                      RequestHandler handler, Scheduler& pool,
                                                       metrics::Registry& metrics) {
-  auto server = std::make_unique<AsioHttpServer>(std::move(options), std::move(handler), pool, metrics);
+  auto server =
+      std::make_unique<AsioHttpServer>(std::move(options), std::move(handler), pool, metrics);
   PERIGEE_TRY(server->Listen());
   return std::unique_ptr<HttpServer>(std::move(server));
 }

@@ -1,10 +1,11 @@
 #pragma once
-// HttpServer: the listening socket and all connections. A loop thread (Asio) accepts and watches connections that wait
-// for a request, so idle ones cost no thread; when a request's head is complete the connection goes to the pool, where one
-// blocking call serves it, and comes back (docs/decisions/0001). Pipelined requests are served one after the other.
+// HttpServer: the listening socket and all connections. A loop thread (Asio) accepts and watches
+// connections that wait for a request, so idle ones cost no thread; when a request's head is
+// complete the connection goes to the pool, where one blocking call serves it, and comes back
+// (docs/decisions/0001). Pipelined requests are served one after the other.
 //
-// Bounds: connections_max (more: 503 and closed), the pool's queue (full: 503 SlowDown), head size and the timeouts of
-// ConnectionLimits. Thread-safe. Stop the server before its pool.
+// Bounds: connections_max (more: 503 and closed), the pool's queue (full: 503 SlowDown), head size
+// and the timeouts of ConnectionLimits. Thread-safe. Stop the server before its pool.
 
 #include <memory>
 #include <string>
@@ -26,7 +27,8 @@ struct HttpServerOptions {
 
 class HttpServer {
  public:
-  static Result<std::unique_ptr<HttpServer>> Start(HttpServerOptions options, RequestHandler handler, Scheduler& pool,
+  static Result<std::unique_ptr<HttpServer>> Start(HttpServerOptions options,
+                                                   RequestHandler handler, Scheduler& pool,
                                                    metrics::Registry& metrics);
   virtual ~HttpServer() = default;
   virtual std::string address() const = 0;  // as bound

@@ -21,7 +21,8 @@ Outcome ParseListing(const Call& call, Listing* out) {
   out->query.delimiter = call.query().Get("delimiter");
   out->query.limit = out->max_keys;
   for (const std::string* text : {&out->query.prefix, &out->query.delimiter}) {
-    if (!IsUtf8(*text)) return {ErrorCode::kInvalidArgument, "A parameter of the listing is not UTF-8."};
+    if (!IsUtf8(*text))
+      return {ErrorCode::kInvalidArgument, "A parameter of the listing is not UTF-8."};
   }
   return {};
 }
@@ -41,7 +42,8 @@ Outcome Fetch(Call& call, const Listing& listing, ListPage* page) {
 void AppendCommon(const Call& call, const Listing& listing, XmlWriter* xml) {
   xml->Text("Name", call.bucket());
   xml->Text("Prefix", listing.encode(listing.query.prefix));
-  if (!listing.query.delimiter.empty()) xml->Text("Delimiter", listing.encode(listing.query.delimiter));
+  if (!listing.query.delimiter.empty())
+    xml->Text("Delimiter", listing.encode(listing.query.delimiter));
   xml->Number("MaxKeys", listing.max_keys);
   if (listing.encode.url) xml->Text("EncodingType", "url");
 }
@@ -104,7 +106,8 @@ Outcome ListObjectsV2(Call& call) {
   const std::string* token = call.query().Find("continuation-token");
   if (token) {
     auto after = DecodeContinuationToken(*token);
-    if (!after) return {ErrorCode::kInvalidArgument, "The continuation token provided is incorrect"};
+    if (!after)
+      return {ErrorCode::kInvalidArgument, "The continuation token provided is incorrect"};
     listing.query.after = std::move(*after);
   }
   ListPage page;
@@ -129,7 +132,9 @@ Outcome CountParameter(const Query& query, const char* name, uint32_t most, uint
   const std::string* text = query.Find(name);
   if (!text || text->empty()) return {};
   auto value = ParseDecimal(*text);
-  if (!value) return {ErrorCode::kInvalidArgument, "Provided " + std::string(name) + " not an integer or within integer range"};
+  if (!value)
+    return {ErrorCode::kInvalidArgument,
+            "Provided " + std::string(name) + " not an integer or within integer range"};
   *out = static_cast<uint32_t>(std::min<uint64_t>(*value, most));
   return {};
 }
@@ -137,7 +142,8 @@ Outcome CountParameter(const Query& query, const char* name, uint32_t most, uint
 Outcome EncodingParameter(const Query& query, KeyEncoding* out) {
   const std::string* text = query.Find("encoding-type");
   if (!text || text->empty()) return {};
-  if (!EqualsIgnoreCase(*text, "url")) return {ErrorCode::kInvalidArgument, "Invalid Encoding Method specified in Request"};
+  if (!EqualsIgnoreCase(*text, "url"))
+    return {ErrorCode::kInvalidArgument, "Invalid Encoding Method specified in Request"};
   out->url = true;
   return {};
 }

@@ -12,8 +12,10 @@ Outcome AddChecksumChoice(const Headers& headers, std::vector<wire::Attribute>* 
   auto algorithm = headers.Find("x-amz-checksum-algorithm");
   if (!algorithm) return {};
   if (!ChecksumOfName(*algorithm)) {
-    return {ErrorCode::kInvalidRequest, "Checksum algorithm provided is unsupported. Please try again with any of the valid types: "
-                                        "[CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"};
+    return {
+        ErrorCode::kInvalidRequest,
+        "Checksum algorithm provided is unsupported. Please try again with any of the valid types: "
+        "[CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"};
   }
   for (const char* name : {"x-amz-checksum-algorithm", "x-amz-checksum-type"}) {
     auto value = headers.Find(name);
@@ -29,8 +31,10 @@ Outcome AddChecksumChoice(const Headers& headers, std::vector<wire::Attribute>* 
 }  // namespace
 
 Outcome FindUpload(Call& call, UploadInfo* out) {
-  Result<UploadInfo> upload = call.ns.GetUpload(call.bucket(), call.key(), call.query().Get("uploadId"));
-  if (upload.status().Is(Code::kInvalidArgument)) return {ErrorCode::kNoSuchUpload};  // no id of ours
+  Result<UploadInfo> upload =
+      call.ns.GetUpload(call.bucket(), call.key(), call.query().Get("uploadId"));
+  if (upload.status().Is(Code::kInvalidArgument))
+    return {ErrorCode::kNoSuchUpload};  // no id of ours
   if (!upload.ok()) return Failed(call, upload.status(), call.bucket(), ErrorCode::kNoSuchUpload);
   *out = std::move(*upload);
   return {};
@@ -39,7 +43,8 @@ Outcome FindUpload(Call& call, UploadInfo* out) {
 Outcome PartNumberOf(const Call& call, uint32_t* out) {
   auto number = ParseDecimal(call.query().Get("partNumber"));
   if (!number || *number < 1 || *number > 10000) {
-    return {ErrorCode::kInvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"};
+    return {ErrorCode::kInvalidArgument,
+            "Part number must be an integer between 1 and 10000, inclusive"};
   }
   *out = static_cast<uint32_t>(*number);
   return {};
@@ -86,7 +91,8 @@ Outcome UploadPart(Call& call) {
   if (!part.ok()) return Failed(call, part.status(), call.bucket(), ErrorCode::kNoSuchUpload);
   ResponseHead head;
   head.headers.Add("ETag", Quoted(part->etag));
-  if (payload.checksum()) head.headers.Add(HeaderOf(payload.checksum()->kind), payload.checksum()->value);
+  if (payload.checksum())
+    head.headers.Add(HeaderOf(payload.checksum()->kind), payload.checksum()->value);
   call.response.Send(head, {});
   return {};
 }

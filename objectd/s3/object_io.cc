@@ -11,7 +11,8 @@ namespace perigee::objectd::s3 {
 
 namespace {
 
-// One task at a time on another pool, or here when that pool is full. The task's memory must outlive Join.
+// One task at a time on another pool, or here when that pool is full. The task's memory must
+// outlive Join.
 class Beside {
  public:
   explicit Beside(Scheduler* pool) : pool_(pool) {}
@@ -73,7 +74,8 @@ size_t ObjectContent::Window(uint64_t offset, uint64_t left) const {
     base = e.offset + (offset - e.offset) / e.blob_bytes * e.blob_bytes;
     auto map = io_.deps_.blobs.cluster->Map();
     if (!map.ok()) break;
-    if (const wire::VolumeInfo* volume = (*map)->Find(e.volume)) unit = uint64_t{volume->k} * client::kChunkBytes;
+    if (const wire::VolumeInfo* volume = (*map)->Find(e.volume))
+      unit = uint64_t{volume->k} * client::kChunkBytes;
   }
   unit = std::clamp<uint64_t>(unit, 1, kReadWindowBytes);
   uint64_t begin = base + (offset - base) / unit * unit;
@@ -101,12 +103,14 @@ Status ObjectContent::Read(uint64_t offset, MutableBytes out) const {
     case wire::LayoutKind::kCold:
       return Status(Code::kUnimplemented, "the object is in a cold tier");
   }
-  return Status(Code::kCorrupt, "a version of " + std::to_string(version_.size) + " bytes without a layout");
+  return Status(Code::kCorrupt,
+                "a version of " + std::to_string(version_.size) + " bytes without a layout");
 }
 
 Status ObjectContent::ReadInline(uint64_t offset, MutableBytes out) const {
   PERIGEE_ASSIGN(std::string bytes, io_.deps_.ns->ReadInline(id_, version_.generation));
-  if (bytes.size() != version_.size) return Status(Code::kCorrupt, "inline bytes of another size than the record says");
+  if (bytes.size() != version_.size)
+    return Status(Code::kCorrupt, "inline bytes of another size than the record says");
   std::memcpy(out.data(), bytes.data() + offset, out.size());
   io_.read_inline_->Add(static_cast<double>(out.size()));
   return Status::Ok();
@@ -118,8 +122,10 @@ Status ObjectContent::ReadBurst(uint64_t offset, MutableBytes out) const {
   for (size_t done = 0; done < out.size();) {
     auto length = static_cast<uint32_t>(std::min(out.size() - done, rdma::kPieceBytesMax));
     PERIGEE_ASSIGN(rdma::Piece piece,
-                   io_.deps_.peers->Read(layout.node, layout.burst, id_, version_.generation, offset + done, length));
-    if (piece.size() != length) return Status(Code::kUnavailable, "a node sent less of a burst file than asked for");
+                   io_.deps_.peers->Read(layout.node, layout.burst, id_, version_.generation,
+                                         offset + done, length));
+    if (piece.size() != length)
+      return Status(Code::kUnavailable, "a node sent less of a burst file than asked for");
     std::memcpy(out.data() + done, piece.data(), length);
     done += length;
   }
@@ -141,27 +147,34 @@ ContentIo::ContentIo(ContentIoDeps deps) : deps_(std::move(deps)) {
   auto counter = [&](const char* name, const char* help, const char* source) {
     return deps_.metrics->GetCounter(name, help, {{"source", source}});
   };
-  read_inline_ = counter("perigee_s3_read_bytes_total", "Object bytes read for the S3 door, by where they lay", "inline");
-  read_blobs_ = counter("perigee_s3_read_bytes_total", "Object bytes read for the S3 door, by where they lay", "blobs");
-  read_burst_ = counter("perigee_s3_read_bytes_total", "Object bytes read for the S3 door, by where they lay", "burst");
-  written_inline_ = counter("perigee_s3_written_bytes_total", "Object bytes taken by the S3 door, by where they went", "inline");
-  written_blobs_ = counter("perigee_s3_written_bytes_total", "Object bytes taken by the S3 door, by where they went", "blobs");
+  read_inline_ = counter("perigee_s3_read_bytes_total",
+                         "Object bytes read for the S3 door, by where they lay", "inline");
+  read_blobs_ = counter("perigee_s3_read_bytes_total",
+                        "Object bytes read for the S3 door, by where they lay", "blobs");
+  read_burst_ = counter("perigee_s3_read_bytes_total",
+                        "Object bytes read for the S3 door, by where they lay", "burst");
+  written_inline_ = counter("perigee_s3_written_bytes_total",
+                            "Object bytes taken by the S3 door, by where they went", "inline");
+  written_blobs_ = counter("perigee_s3_written_bytes_total",
+                           "Object bytes taken by the S3 door, by where they went", "blobs");
 }
 
-Status ContentIo::Send(const ObjectContent& content, uint64_t offset, uint64_t length, const ResponseHead& head,
-                       ResponseWriter& response) {
+Status ContentIo::Send(const ObjectContent& content, uint64_t offset, uint64_t length,
+                       const ResponseHead& head, ResponseWriter& response) {
   if (length == 0) {
     response.Start(head, 0);
     return Status::Ok();
   }
-  if (length <= (16 << 10)) {  // the small ones by far outnumber the rest: no pool, no second buffer
+  if (length <=
+      (16 << 10)) {  // the small ones by far outnumber the rest: no pool, no second buffer
     uint8_t small[16 << 10];
     PERIGEE_TRY(content.Read(offset, {small, static_cast<size_t>(length)}));
     response.Start(head, length);
     response.Write({small, static_cast<size_t>(length)});
     return Status::Ok();
   }
-  PERIGEE_ASSIGN(rdma::Piece now, deps_.buffers->Allocate(std::min<uint64_t>(length, kReadWindowBytes), kBufferWait));
+  PERIGEE_ASSIGN(rdma::Piece now, deps_.buffers->Allocate(
+                                      std::min<uint64_t>(length, kReadWindowBytes), kBufferWait));
   size_t have = content.Window(offset, length);
   PERIGEE_TRY(content.Read(offset, now.span().first(have)));
   response.Start(head, length);
@@ -198,7 +211,8 @@ Status ContentIo::Send(const ObjectContent& content, uint64_t offset, uint64_t l
   }
 }
 
-Outcome ContentIo::Store(BodyReader& body, uint64_t size, Placement placement, Payload& payload, NewContent* out) {
+Outcome ContentIo::Store(BodyReader& body, uint64_t size, Placement placement, Payload& payload,
+                         NewContent* out) {
   out->size = size;
   if (placement == Placement::kAnywhere && size <= deps_.ns->inline_bytes_max()) {
     PERIGEE_S3_TRY(StoreInline(body, size, payload, out));
@@ -224,7 +238,8 @@ Outcome ContentIo::StoreInline(BodyReader& body, uint64_t size, Payload& payload
 }
 
 Outcome ContentIo::StoreBlobs(BodyReader& body, uint64_t size, Payload& payload, NewContent* out) {
-  if (!deps_.blobs.cluster) return {ErrorCode::kServiceUnavailable, "There is no object tier to store this in."};
+  if (!deps_.blobs.cluster)
+    return {ErrorCode::kServiceUnavailable, "There is no object tier to store this in."};
   size_t window = static_cast<size_t>(std::min<uint64_t>(size, kWriteWindowBytes));
   Result<rdma::Piece> first = deps_.buffers->Allocate(window, kBufferWait);
   if (!first.ok()) return {ErrorCode::kSlowDown};

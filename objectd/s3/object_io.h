@@ -1,10 +1,11 @@
 #pragma once
-// Objects' bytes: reading a committed version wherever it lies (inline, blobs, a node's burst buffer), sending it with the
-// next range read ahead, and taking a request's body into inline bytes or blobs with its digests computed beside.
+// Objects' bytes: reading a committed version wherever it lies (inline, blobs, a node's burst
+// buffer), sending it with the next range read ahead, and taking a request's body into inline bytes
+// or blobs with its digests computed beside.
 //
-// Memory comes from a pool of its own with a hard bound: a request waits for its first buffer, and takes a second only
-// if one is free, so requests never wait for each other's.
-// Thread rule: ContentIo is thread-safe; ObjectContent is immutable, its Read thread-safe. All block.
+// Memory comes from a pool of its own with a hard bound: a request waits for its first buffer, and
+// takes a second only if one is free, so requests never wait for each other's. Thread rule:
+// ContentIo is thread-safe; ObjectContent is immutable, its Read thread-safe. All block.
 
 #include <memory>
 #include <mutex>
@@ -24,9 +25,10 @@ namespace perigee::objectd::s3 {
 
 struct ContentIoDeps {
   Namespace* ns = nullptr;
-  client::BlobIoDeps blobs;                  // cluster null: no object tier (then only inline and burst content works)
+  client::BlobIoDeps
+      blobs;  // cluster null: no object tier (then only inline and burst content works)
   BurstPeers* peers = nullptr;
-  Scheduler* helpers = nullptr;              // reads ahead, hashes; never the pool that serves requests
+  Scheduler* helpers = nullptr;  // reads ahead, hashes; never the pool that serves requests
   std::shared_ptr<rdma::SlabPool> buffers;
   metrics::Registry* metrics = nullptr;
 };
@@ -45,10 +47,11 @@ class ObjectContent {
  public:
   ObjectContent(ContentIo& io, const wire::Record& record);
   uint64_t size() const { return version_.size; }
-  // How much to ask for at `offset`, at most `left` and kReadWindowBytes: up to a border of stripes, so that no chunk is
-  // read twice.
+  // How much to ask for at `offset`, at most `left` and kReadWindowBytes: up to a border of
+  // stripes, so that no chunk is read twice.
   size_t Window(uint64_t offset, uint64_t left) const;
-  // All of it. kStale, kNotFound: the version has been replaced (or its burst file is being rewritten).
+  // All of it. kStale, kNotFound: the version has been replaced (or its burst file is being
+  // rewritten).
   Status Read(uint64_t offset, MutableBytes out) const;
 
  private:
@@ -76,12 +79,15 @@ class ContentIo {
  public:
   explicit ContentIo(ContentIoDeps deps);
 
-  // Sends `head` and [offset, offset + length). A failure is returned only while nothing has been sent; later ones abort
-  // the response.
-  Status Send(const ObjectContent& content, uint64_t offset, uint64_t length, const ResponseHead& head, ResponseWriter& response);
+  // Sends `head` and [offset, offset + length). A failure is returned only while nothing has been
+  // sent; later ones abort the response.
+  Status Send(const ObjectContent& content, uint64_t offset, uint64_t length,
+              const ResponseHead& head, ResponseWriter& response);
 
-  // Takes exactly `size` bytes and the end of the body; `payload` has then been finished with its trailers.
-  Outcome Store(BodyReader& body, uint64_t size, Placement placement, Payload& payload, NewContent* out);
+  // Takes exactly `size` bytes and the end of the body; `payload` has then been finished with its
+  // trailers.
+  Outcome Store(BodyReader& body, uint64_t size, Placement placement, Payload& payload,
+                NewContent* out);
 
   const ContentIoDeps& deps() const { return deps_; }
 

@@ -16,9 +16,12 @@ struct Override {
   std::string_view parameter, header;
 };
 constexpr Override kOverrides[] = {
-    {"response-content-type", "content-type"},         {"response-content-language", "content-language"},
-    {"response-expires", "expires"},                   {"response-cache-control", "cache-control"},
-    {"response-content-disposition", "content-disposition"}, {"response-content-encoding", "content-encoding"},
+    {"response-content-type", "content-type"},
+    {"response-content-language", "content-language"},
+    {"response-expires", "expires"},
+    {"response-cache-control", "cache-control"},
+    {"response-content-disposition", "content-disposition"},
+    {"response-content-encoding", "content-encoding"},
 };
 
 const std::string* OverrideOf(const Query& query, std::string_view header) {
@@ -29,14 +32,16 @@ const std::string* OverrideOf(const Query& query, std::string_view header) {
   return nullptr;
 }
 
-void AddObjectHeaders(const wire::Record& record, const ObjectView& view, const Query& query, Headers* out) {
+void AddObjectHeaders(const wire::Record& record, const ObjectView& view, const Query& query,
+                      Headers* out) {
   out->Reserve(512);
   out->Add("ETag", Quoted(view.etag));
   out->Add("Last-Modified", FormatHttpDate(view.modified));
   out->Add("Accept-Ranges", "bytes");
   bool has_type = false;
   for (const wire::Attribute& a : record.headers) {
-    bool kept = a.name.starts_with("x-amz-meta-") || a.name == "expires" || a.name == "cache-control" || a.name.starts_with("content-");
+    bool kept = a.name.starts_with("x-amz-meta-") || a.name == "expires" ||
+                a.name == "cache-control" || a.name.starts_with("content-");
     if (!kept || OverrideOf(query, a.name)) continue;
     has_type |= a.name == "content-type";
     out->Add(a.name, a.value);
@@ -55,8 +60,12 @@ Outcome CheckPartNumber(const Call& call, const ObjectView& view, std::optional<
   if (!call.query().Has("partNumber")) return {};
   uint32_t number = 0;
   PERIGEE_S3_TRY(PartNumberOf(call, &number));
-  if (call.headers().Has("range")) return {ErrorCode::kInvalidRequest, "Cannot specify both Range header and partNumber query parameter"};
-  if (view.part_count > 1) return {ErrorCode::kNotImplemented, "Reading one part of a multipart object is not implemented."};
+  if (call.headers().Has("range"))
+    return {ErrorCode::kInvalidRequest,
+            "Cannot specify both Range header and partNumber query parameter"};
+  if (view.part_count > 1)
+    return {ErrorCode::kNotImplemented,
+            "Reading one part of a multipart object is not implemented."};
   if (number > 1) return {ErrorCode::kInvalidPartNumber};
   if (view.size > 0) *range = ByteRange{0, view.size};
   return {};
@@ -65,7 +74,8 @@ Outcome CheckPartNumber(const Call& call, const ObjectView& view, std::optional<
 }  // namespace
 
 Outcome GetObject(Call& call) {
-  if (const std::string* version = call.query().Find("versionId"); version && *version != "null") return {ErrorCode::kNoSuchVersion};
+  if (const std::string* version = call.query().Find("versionId"); version && *version != "null")
+    return {ErrorCode::kNoSuchVersion};
   bool head_only = call.head.method == "HEAD";
   std::optional<wire::Version> before;
   for (int attempt = 1;; ++attempt) {
@@ -73,7 +83,8 @@ Outcome GetObject(Call& call) {
     if (!record.ok()) return Failed(call, record.status(), call.bucket());
     if (!IsObject(*record)) return {ErrorCode::kNoSuchKey};
     ObjectView view = ViewOf(*record);
-    Outcome conditions = CheckConditions(call.headers(), ConditionSet::kRead, view.etag, view.modified);
+    Outcome conditions =
+        CheckConditions(call.headers(), ConditionSet::kRead, view.etag, view.modified);
     if (conditions.Is(ErrorCode::kNotModified)) {
       ResponseHead head;
       head.status = 304;
@@ -92,22 +103,27 @@ Outcome GetObject(Call& call) {
     if (range) {
       head.status = 206;
       head.headers.Add("Content-Range", "bytes " + std::to_string(range->offset) + "-" +
-                                            std::to_string(range->offset + range->length - 1) + "/" + std::to_string(view.size));
+                                            std::to_string(range->offset + range->length - 1) +
+                                            "/" + std::to_string(view.size));
     }
     bool whole = !range || range->length == view.size;
-    if (whole && EqualsIgnoreCase(call.headers().Get("x-amz-checksum-mode"), "enabled")) AddChecksum(view.checksum, &head.headers);
+    if (whole && EqualsIgnoreCase(call.headers().Get("x-amz-checksum-mode"), "enabled"))
+      AddChecksum(view.checksum, &head.headers);
     uint64_t length = range ? range->length : view.size;
     if (head_only) {
       call.response.Start(head, length);
       return {};
     }
     ObjectContent content(call.content, *record);
-    Status sent = call.content.Send(content, range ? range->offset : 0, length, head, call.response);
+    Status sent =
+        call.content.Send(content, range ? range->offset : 0, length, head, call.response);
     if (sent.ok()) return {};
-    // Replaced between its record and its bytes: begin again. Never 404 or part of it because of that.
+    // Replaced between its record and its bytes: begin again. Never 404 or part of it because of
+    // that.
     bool moved_on = sent.Is(Code::kStale) || sent.Is(Code::kNotFound);
     if (!moved_on || attempt == kReadAttempts) {
-      return FromStatus(sent.Is(Code::kNotFound) ? Status(Code::kUnavailable, sent.message()) : sent);
+      return FromStatus(sent.Is(Code::kNotFound) ? Status(Code::kUnavailable, sent.message())
+                                                 : sent);
     }
     if (before == record->committed) {
       Event pause;  // being rewritten where it lies
@@ -138,15 +154,18 @@ Outcome PutObject(Call& call) {
       if (!now.ok() && conditions.if_match) return {ErrorCode::kNoSuchKey};
       if (now.ok() && IsObject(*now)) {
         std::string etag = ViewOf(*now).etag;
-        if (conditions.if_match && !ETagMatches(*conditions.if_match, etag)) return {ErrorCode::kPreconditionFailed};
-        if (conditions.if_none_match && ETagMatches(*conditions.if_none_match, etag)) return {ErrorCode::kPreconditionFailed};
+        if (conditions.if_match && !ETagMatches(*conditions.if_match, etag))
+          return {ErrorCode::kPreconditionFailed};
+        if (conditions.if_none_match && ETagMatches(*conditions.if_none_match, etag))
+          return {ErrorCode::kPreconditionFailed};
       }
     }
   }
   NewContent content;
   PERIGEE_S3_TRY(call.content.Store(call.body, size, Placement::kAnywhere, payload, &content));
   PERIGEE_FAILPOINT(s3_put_commit_before);
-  Result<wire::Record> put = call.ns.PutObject(call.bucket(), call.key(), std::move(content), std::move(headers), conditions);
+  Result<wire::Record> put = call.ns.PutObject(call.bucket(), call.key(), std::move(content),
+                                               std::move(headers), conditions);
   PERIGEE_FAILPOINT(s3_put_commit_after);
   if (!put.ok()) return Failed(call, put.status(), call.bucket());
   ObjectView view = ViewOf(*put);

@@ -1,6 +1,7 @@
 #pragma once
-// Every S3 operation Perigee answers. Each is one function that reads its request from the Call and sends its response, or
-// returns the error to send. API: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations.html
+// Every S3 operation Perigee answers. Each is one function that reads its request from the Call and
+// sends its response, or returns the error to send. API:
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations.html
 
 #include "objectd/s3/call.h"
 
@@ -49,7 +50,9 @@ Outcome CountParameter(const Query& query, const char* name, uint32_t most, uint
 // encoding-type: "url" or none.
 struct KeyEncoding {
   bool url = false;
-  std::string operator()(std::string_view text) const { return url ? UriEncode(text, Slash::kKeep) : std::string(text); }
+  std::string operator()(std::string_view text) const {
+    return url ? UriEncode(text, Slash::kKeep) : std::string(text);
+  }
 };
 Outcome EncodingParameter(const Query& query, KeyEncoding* out);
 

@@ -1,7 +1,8 @@
 #pragma once
-// Payload: what a request says its body must be (x-amz-content-sha256, Content-MD5, one x-amz-checksum-* in a header or in
-// the trailer), the digests of what came, and the verdict. Source: the checksums page named in checksums.h.
-// Thread rule: one thread at a time (Update may run on another thread than the one that reads).
+// Payload: what a request says its body must be (x-amz-content-sha256, Content-MD5, one
+// x-amz-checksum-* in a header or in the trailer), the digests of what came, and the verdict.
+// Source: the checksums page named in checksums.h. Thread rule: one thread at a time (Update may
+// run on another thread than the one that reads).
 
 #include <optional>
 #include <string>
@@ -22,12 +23,15 @@ class Payload {
   static Outcome Parse(const RequestHead& head, const Authentication& auth, Md5 md5, Payload* out);
 
   void Update(ConstBytes data);
-  // After the whole body went through Update. kBadDigest, kXAmzContentSHA256Mismatch, kMalformedTrailerError.
+  // After the whole body went through Update. kBadDigest, kXAmzContentSHA256Mismatch,
+  // kMalformedTrailerError.
   Outcome Finish(const Headers& trailers);
 
   // After Finish.
   std::string md5_hex() const;
-  const std::optional<StoredChecksum>& checksum() const { return stored_; }  // when the client gave one
+  const std::optional<StoredChecksum>& checksum() const {
+    return stored_;
+  }  // when the client gave one
 
  private:
   std::optional<Hasher> md5_, sha256_;

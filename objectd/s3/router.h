@@ -1,6 +1,6 @@
 #pragma once
-// Service: one request from its head to its response: target, authentication, the body's framing, the operation, errors,
-// counters. No sockets. Thread-safe.
+// Service: one request from its head to its response: target, authentication, the body's framing,
+// the operation, errors, counters. No sockets. Thread-safe.
 
 #include <array>
 #include <memory>

@@ -13,7 +13,9 @@ namespace {
 class Server final : public S3Server {
  public:
   explicit Server(const S3Options& options) {
-    uint32_t helpers = options.helper_threads ? options.helper_threads : std::clamp(std::thread::hardware_concurrency(), 1u, 16u);
+    uint32_t helpers = options.helper_threads
+                           ? options.helper_threads
+                           : std::clamp(std::thread::hardware_concurrency(), 1u, 16u);
     helpers_ = CreateThreadPool({.name = "s3-helper", .threads = helpers, .queue_max = 1024});
   }
   ~Server() override { Stop(); }
@@ -27,13 +29,17 @@ class Server final : public S3Server {
     content.helpers = helpers_.get();
     content.buffers = buffers;
     content.metrics = deps.metrics;
-    service_ = std::make_unique<s3::Service>(s3::Credentials{options.access_key, options.secret_key, options.region}, *deps.clock, content);
+    service_ = std::make_unique<s3::Service>(
+        s3::Credentials{options.access_key, options.secret_key, options.region}, *deps.clock,
+        content);
     s3::HttpServerOptions http;
     http.listen = options.listen;
     http.connections_max = options.connections_max;
     http.loop_threads = options.loop_threads;
     http.limits = {options.head_timeout, options.body_timeout, options.idle_timeout};
-    auto handle = [service = service_.get()](s3::Request& request, s3::ResponseWriter& response) { service->Handle(request, response); };
+    auto handle = [service = service_.get()](s3::Request& request, s3::ResponseWriter& response) {
+      service->Handle(request, response);
+    };
     PERIGEE_ASSIGN(http_, s3::HttpServer::Start(http, handle, *deps.pool, *deps.metrics));
     buffers_ = std::move(buffers);
     ScheduleTrim();
@@ -69,7 +75,8 @@ Result<std::unique_ptr<S3Server>> S3Server::Start(S3Options options, S3Deps deps
   if (options.access_key.empty() || options.secret_key.empty()) {
     return Status(Code::kInvalidArgument, "the S3 endpoint needs an access key and a secret key");
   }
-  if (options.region.empty()) return Status(Code::kInvalidArgument, "the S3 endpoint needs a region");
+  if (options.region.empty())
+    return Status(Code::kInvalidArgument, "the S3 endpoint needs a region");
   auto server = std::make_unique<Server>(options);
   PERIGEE_TRY(server->Listen(options, deps));
   return std::unique_ptr<S3Server>(std::move(server));

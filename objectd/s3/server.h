@@ -1,10 +1,12 @@
 #pragma once
-// S3Server: the S3 endpoint of objectd. Path-style addresses over HTTP/1.1, AWS Signature Version 4, one root credential.
+// S3Server: the S3 endpoint of objectd. Path-style addresses over HTTP/1.1, AWS Signature Version
+// 4, one root credential.
 //
-// Durability: a write is answered when the namespace says that its commit, and the blobs under it, are on stable storage.
-// Threads: a loop thread for connections, `pool` for requests (one thread each while served), and helpers of its own for
-// reading ahead and hashing. The pool waits for helpers and for what BlobIoDeps and BurstPeers wait for, never the other
-// way round. Thread-safe. Everything in S3Deps must outlive the server; stop the server before its pool.
+// Durability: a write is answered when the namespace says that its commit, and the blobs under it,
+// are on stable storage. Threads: a loop thread for connections, `pool` for requests (one thread
+// each while served), and helpers of its own for reading ahead and hashing. The pool waits for
+// helpers and for what BlobIoDeps and BurstPeers wait for, never the other way round. Thread-safe.
+// Everything in S3Deps must outlive the server; stop the server before its pool.
 
 #include <memory>
 #include <string>
@@ -28,16 +30,16 @@ struct S3Options {
   uint32_t helper_threads = 0;            // 0: one for each core, at most 16
   uint64_t buffer_bytes_max = 256 << 20;  // of bodies on their way, all requests together
   Nanos head_timeout = 30 * kSecond;
-  Nanos body_timeout = 30 * kSecond;      // without a byte moving
-  Nanos idle_timeout = 300 * kSecond;     // between requests of a connection
+  Nanos body_timeout = 30 * kSecond;   // without a byte moving
+  Nanos idle_timeout = 300 * kSecond;  // between requests of a connection
 };
 
 struct S3Deps {
   Namespace* ns = nullptr;
-  client::BlobIoDeps blobs;    // cluster null: only inline and burst content can be served
-  BurstPeers* peers = nullptr; // null: burst content is answered with 503
+  client::BlobIoDeps blobs;     // cluster null: only inline and burst content can be served
+  BurstPeers* peers = nullptr;  // null: burst content is answered with 503
   Scheduler* pool = nullptr;
-  Clock* clock = nullptr;      // for signatures
+  Clock* clock = nullptr;  // for signatures
   metrics::Registry* metrics = nullptr;
 };
 

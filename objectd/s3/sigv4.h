@@ -1,9 +1,10 @@
 #pragma once
 // AWS Signature Version 4, the server's side: who sent a request, and what its body has to be.
-// Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html (authorization header,
-// query string, and the chunked forms, whose chunks aws_chunked.h checks).
+// Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
+// (authorization header, query string, and the chunked forms, whose chunks aws_chunked.h checks).
 //
-// All x-amz-* headers must be signed, as AWS demands; signatures compare in constant time. Thread-safe.
+// All x-amz-* headers must be signed, as AWS demands; signatures compare in constant time.
+// Thread-safe.
 
 #include <mutex>
 #include <string>
@@ -49,7 +50,8 @@ struct Authentication {
 
 class SigV4 {
  public:
-  SigV4(Credentials credentials, Clock& clock) : credentials_(std::move(credentials)), clock_(clock) {}
+  SigV4(Credentials credentials, Clock& clock)
+      : credentials_(std::move(credentials)), clock_(clock) {}
   Outcome Authenticate(const RequestHead& head, const Target& target, Authentication* out) const;
 
  private:
@@ -57,7 +59,8 @@ class SigV4 {
   Outcome FromHeader(const RequestHead& head, std::string_view authorization, Claim* claim) const;
   Outcome FromQuery(const RequestHead& head, const Query& query, Claim* claim) const;
   Outcome CheckScope(const Target& target, ErrorCode malformed, Claim* claim) const;
-  Outcome Verify(const RequestHead& head, const Target& target, const Claim& claim, Authentication* out) const;
+  Outcome Verify(const RequestHead& head, const Target& target, const Claim& claim,
+                 Authentication* out) const;
   std::string SigningKey(const std::string& date, const std::string& region) const;
 
   const Credentials credentials_;
@@ -69,7 +72,9 @@ class SigV4 {
 
 // Parts of the algorithm, for tests and for aws_chunked.
 std::string CanonicalQuery(const Query& query, std::string_view without);
-std::string CanonicalHeaders(const Headers& headers, const std::vector<std::string_view>& signed_names);
-std::string DeriveSigningKey(std::string_view secret, std::string_view date, std::string_view region);
+std::string CanonicalHeaders(const Headers& headers,
+                             const std::vector<std::string_view>& signed_names);
+std::string DeriveSigningKey(std::string_view secret, std::string_view date,
+                             std::string_view region);
 
 }  // namespace perigee::objectd::s3

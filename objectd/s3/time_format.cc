@@ -9,7 +9,8 @@ namespace perigee::objectd::s3 {
 namespace {
 
 constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
 tm Split(Nanos wall, int* millis) {
   time_t s = static_cast<time_t>(wall / kSecond);
@@ -26,8 +27,8 @@ tm Split(Nanos wall, int* millis) {
 
 // Refuses what timegm would quietly normalise, such as February 30th.
 std::optional<Nanos> Join(int year, int month, int day, int hour, int minute, int second) {
-  if (year < 1970 || year > 2200 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || hour > 23 || minute < 0 ||
-      minute > 59 || second < 0 || second > 60) {
+  if (year < 1970 || year > 2200 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 ||
+      hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60) {
     return std::nullopt;
   }
   tm t{};
@@ -55,8 +56,8 @@ std::string FormatHttpDate(Nanos wall) {
   int ms = 0;
   tm t = Split(wall, &ms);
   char out[64];
-  std::snprintf(out, sizeof out, "%s, %02d %s %04d %02d:%02d:%02d GMT", kDays[t.tm_wday], t.tm_mday, kMonths[t.tm_mon],
-                t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+  std::snprintf(out, sizeof out, "%s, %02d %s %04d %02d:%02d:%02d GMT", kDays[t.tm_wday], t.tm_mday,
+                kMonths[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
   return out;
 }
 
@@ -64,8 +65,8 @@ std::string FormatIsoMillis(Nanos wall) {
   int ms = 0;
   tm t = Split(wall, &ms);
   char out[64];
-  std::snprintf(out, sizeof out, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday, t.tm_hour,
-                t.tm_min, t.tm_sec, ms);
+  std::snprintf(out, sizeof out, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", t.tm_year + 1900,
+                t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, ms);
   return out;
 }
 
@@ -73,8 +74,8 @@ std::string FormatAmzDate(Nanos wall) {
   int ms = 0;
   tm t = Split(wall, &ms);
   char out[64];
-  std::snprintf(out, sizeof out, "%04d%02d%02dT%02d%02d%02dZ", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min,
-                t.tm_sec);
+  std::snprintf(out, sizeof out, "%04d%02d%02dT%02d%02d%02dZ", t.tm_year + 1900, t.tm_mon + 1,
+                t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec);
   return out;
 }
 
@@ -82,13 +83,16 @@ std::optional<Nanos> ParseHttpDate(std::string_view text) {
   std::string s(text.substr(0, 64));
   char month[4] = {}, weekday[16] = {};
   int day = 0, year = 0, h = 0, m = 0, sec = 0;
-  if (std::sscanf(s.c_str(), "%3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT", weekday, &day, month, &year, &h, &m, &sec) == 7) {
+  if (std::sscanf(s.c_str(), "%3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT", weekday, &day, month,
+                  &year, &h, &m, &sec) == 7) {
     return Join(year, MonthOf(month), day, h, m, sec);
   }
-  if (std::sscanf(s.c_str(), "%15[A-Za-z], %2d-%3[A-Za-z]-%2d %2d:%2d:%2d GMT", weekday, &day, month, &year, &h, &m, &sec) == 7) {
+  if (std::sscanf(s.c_str(), "%15[A-Za-z], %2d-%3[A-Za-z]-%2d %2d:%2d:%2d GMT", weekday, &day,
+                  month, &year, &h, &m, &sec) == 7) {
     return Join(year < 70 ? 2000 + year : 1900 + year, MonthOf(month), day, h, m, sec);
   }
-  if (std::sscanf(s.c_str(), "%3[A-Za-z] %3[A-Za-z] %2d %2d:%2d:%2d %4d", weekday, month, &day, &h, &m, &sec, &year) == 7) {
+  if (std::sscanf(s.c_str(), "%3[A-Za-z] %3[A-Za-z] %2d %2d:%2d:%2d %4d", weekday, month, &day, &h,
+                  &m, &sec, &year) == 7) {
     return Join(year, MonthOf(month), day, h, m, sec);
   }
   return std::nullopt;

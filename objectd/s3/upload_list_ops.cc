@@ -33,17 +33,21 @@ struct UploadPage {
 };
 
 // Pages of the namespace, rolled up by the delimiter, until `limit` lines are together.
-Outcome CollectUploads(Call& call, const std::string& prefix, const std::string& delimiter, std::string after_key,
-                       std::string after_upload, uint32_t limit, UploadPage* out) {
+Outcome CollectUploads(Call& call, const std::string& prefix, const std::string& delimiter,
+                       std::string after_key, std::string after_upload, uint32_t limit,
+                       UploadPage* out) {
   while (true) {
     auto page = call.ns.ListUploads(call.bucket(), prefix, after_key, after_upload, kPageMax);
     if (!page.ok()) return FromStatus(page.status(), ErrorCode::kNoSuchBucket);
     for (UploadInfo& upload : *page) {
       after_key = upload.key;
       after_upload = upload.upload_id;
-      size_t cut = delimiter.empty() ? std::string::npos : upload.key.find(delimiter, prefix.size());
-      std::string rolled = cut == std::string::npos ? std::string() : upload.key.substr(0, cut + delimiter.size());
-      if (!rolled.empty() && !out->common_prefixes.empty() && out->common_prefixes.back() == rolled) {
+      size_t cut =
+          delimiter.empty() ? std::string::npos : upload.key.find(delimiter, prefix.size());
+      std::string rolled =
+          cut == std::string::npos ? std::string() : upload.key.substr(0, cut + delimiter.size());
+      if (!rolled.empty() && !out->common_prefixes.empty() &&
+          out->common_prefixes.back() == rolled) {
         out->next_key = after_key;
         out->next_upload = after_upload;
         continue;
@@ -54,8 +58,10 @@ Outcome CollectUploads(Call& call, const std::string& prefix, const std::string&
       }
       out->next_key = after_key;
       out->next_upload = after_upload;
-      if (rolled.empty()) out->uploads.push_back(std::move(upload));
-      else out->common_prefixes.push_back(std::move(rolled));
+      if (rolled.empty())
+        out->uploads.push_back(std::move(upload));
+      else
+        out->common_prefixes.push_back(std::move(rolled));
     }
     if (page->size() < kPageMax) return {};
   }
@@ -68,7 +74,8 @@ Outcome ListParts(Call& call) {
   KeyEncoding encode;
   PERIGEE_S3_TRY(CountParameter(call.query(), "max-parts", kPageMax, &most));
   PERIGEE_S3_TRY(EncodingParameter(call.query(), &encode));
-  if (call.query().Has("part-number-marker")) PERIGEE_S3_TRY(CountParameter(call.query(), "part-number-marker", 10000, &after));
+  if (call.query().Has("part-number-marker"))
+    PERIGEE_S3_TRY(CountParameter(call.query(), "part-number-marker", 10000, &after));
   UploadInfo upload;
   PERIGEE_S3_TRY(FindUpload(call, &upload));
   Result<std::vector<PartInfo>> parts = call.ns.ListParts(upload, after, most + 1);
@@ -92,7 +99,8 @@ Outcome ListParts(Call& call) {
     xml.Text("LastModified", FormatIsoMillis(part.modified));
     xml.Text("ETag", Quoted(part.etag));
     xml.Number("Size", part.size);
-    if (auto checksum = DecodeStored(part.checksum)) xml.Text(ElementOf(checksum->kind), checksum->value);
+    if (auto checksum = DecodeStored(part.checksum))
+      xml.Text(ElementOf(checksum->kind), checksum->value);
     xml.Close("Part");
   }
   AppendPeople(&xml);
@@ -107,11 +115,13 @@ Outcome ListMultipartUploads(Call& call) {
   PERIGEE_S3_TRY(CountParameter(call.query(), "max-uploads", kPageMax, &most));
   PERIGEE_S3_TRY(EncodingParameter(call.query(), &encode));
   std::string prefix = call.query().Get("prefix"), delimiter = call.query().Get("delimiter");
-  std::string key_marker = call.query().Get("key-marker"), upload_marker = call.query().Get("upload-id-marker");
+  std::string key_marker = call.query().Get("key-marker"),
+              upload_marker = call.query().Get("upload-id-marker");
   Result<wire::Record> bucket = call.ns.HeadBucket(call.bucket());
   if (!bucket.ok()) return FromStatus(bucket.status(), ErrorCode::kNoSuchBucket);
   UploadPage page;
-  if (most > 0) PERIGEE_S3_TRY(CollectUploads(call, prefix, delimiter, key_marker, upload_marker, most, &page));
+  if (most > 0)
+    PERIGEE_S3_TRY(CollectUploads(call, prefix, delimiter, key_marker, upload_marker, most, &page));
   XmlWriter xml;
   xml.OpenRoot("ListMultipartUploadsResult");
   xml.Text("Bucket", call.bucket());

@@ -71,7 +71,8 @@ std::optional<Query> Query::Parse(std::string_view text) {
     if (part.empty()) continue;
     size_t eq = part.find('=');
     auto name = UriDecode(part.substr(0, eq), Plus::kSpace);
-    auto value = eq == std::string_view::npos ? std::string() : UriDecode(part.substr(eq + 1), Plus::kSpace);
+    auto value =
+        eq == std::string_view::npos ? std::string() : UriDecode(part.substr(eq + 1), Plus::kSpace);
     if (!name || !value) return std::nullopt;
     query.parameters_.emplace_back(std::move(*name), std::move(*value));
   }
@@ -95,10 +96,12 @@ Result<Target> ParseTarget(std::string_view target) {
     size_t slash = target.find('/', target.find("//") + 2);
     target = slash == std::string_view::npos ? "/" : target.substr(slash);
   }
-  if (target.empty() || target[0] != '/') return Status(Code::kInvalidArgument, "the request target is not a path");
+  if (target.empty() || target[0] != '/')
+    return Status(Code::kInvalidArgument, "the request target is not a path");
   size_t question = target.find('?');
   auto path = UriDecode(target.substr(0, question), Plus::kLiteral);
-  if (!path || !IsUtf8(*path)) return Status(Code::kInvalidArgument, "the path is not percent-encoded UTF-8");
+  if (!path || !IsUtf8(*path))
+    return Status(Code::kInvalidArgument, "the path is not percent-encoded UTF-8");
   Target out;
   out.path = std::move(*path);
   if (question != std::string_view::npos) {
@@ -129,7 +132,8 @@ bool IsUtf8(std::string_view text) {
       point = point << 6 | (next & 0x3f);
     }
     // Overlong forms, surrogates and beyond Unicode.
-    if ((more == 2 && point < 0x800) || (more == 3 && (point < 0x10000 || point > 0x10ffff)) || (point >= 0xd800 && point <= 0xdfff)) {
+    if ((more == 2 && point < 0x800) || (more == 3 && (point < 0x10000 || point > 0x10ffff)) ||
+        (point >= 0xd800 && point <= 0xdfff)) {
       return false;
     }
     i += more + 1;

@@ -1,6 +1,7 @@
 #pragma once
-// Percent-encoding and the request target: bucket, key and query parameters of a path-style S3 address.
-// Source: RFC 3986; the encoding is the one AWS Signature Version 4 signs ("UriEncode"). Pure functions.
+// Percent-encoding and the request target: bucket, key and query parameters of a path-style S3
+// address. Source: RFC 3986; the encoding is the one AWS Signature Version 4 signs ("UriEncode").
+// Pure functions.
 
 #include <optional>
 #include <string>
@@ -41,7 +42,8 @@ struct Target {
   std::string key;
   Query query;
 };
-// kInvalidArgument: bad escapes, not UTF-8, no leading '/'. An absolute target loses its scheme and authority.
+// kInvalidArgument: bad escapes, not UTF-8, no leading '/'. An absolute target loses its scheme and
+// authority.
 Result<Target> ParseTarget(std::string_view target);
 
 bool IsUtf8(std::string_view text);

@@ -16,14 +16,18 @@ std::string_view LocalName(const pugi::xml_node& node) {
   return colon == std::string_view::npos ? name : name.substr(colon + 1);
 }
 
-Status Load(std::string_view xml, std::string_view root_name, pugi::xml_document* doc, pugi::xml_node* root) {
-  // Whitespace inside values counts (keys may be blanks); entities other than the five are left as they are.
-  pugi::xml_parse_result parsed =
-      doc->load_buffer(xml.data(), xml.size(), pugi::parse_escapes | pugi::parse_cdata | pugi::parse_ws_pcdata_single | pugi::parse_eol,
-                       pugi::encoding_utf8);
+Status Load(std::string_view xml, std::string_view root_name, pugi::xml_document* doc,
+            pugi::xml_node* root) {
+  // Whitespace inside values counts (keys may be blanks); entities other than the five are left as
+  // they are.
+  pugi::xml_parse_result parsed = doc->load_buffer(
+      xml.data(), xml.size(),
+      pugi::parse_escapes | pugi::parse_cdata | pugi::parse_ws_pcdata_single | pugi::parse_eol,
+      pugi::encoding_utf8);
   if (!parsed) return Status(Code::kInvalidArgument, std::string("XML: ") + parsed.description());
   *root = doc->document_element();
-  if (LocalName(*root) != root_name) return Status(Code::kInvalidArgument, "XML: expected " + std::string(root_name));
+  if (LocalName(*root) != root_name)
+    return Status(Code::kInvalidArgument, "XML: expected " + std::string(root_name));
   return Status::Ok();
 }
 
@@ -60,10 +64,18 @@ void XmlWriter::Empty(std::string_view name) { out_.append("<").append(name).app
 void AppendXmlEscaped(std::string* out, std::string_view text) {
   for (char c : text) {
     switch (c) {
-      case '&': out->append("&amp;"); break;
-      case '<': out->append("&lt;"); break;
-      case '>': out->append("&gt;"); break;
-      case '"': out->append("&quot;"); break;
+      case '&':
+        out->append("&amp;");
+        break;
+      case '<':
+        out->append("&lt;");
+        break;
+      case '>':
+        out->append("&gt;");
+        break;
+      case '"':
+        out->append("&quot;");
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n') {
           out->append("&#").append(std::to_string(int{c})).append(";");
@@ -95,8 +107,10 @@ Result<DeleteDocument> ParseDelete(std::string_view xml) {
         item.etag = StripQuotes(TextOf(field));
       }
     }
-    if (!has_key || item.key.empty()) return Status(Code::kInvalidArgument, "XML: Object without Key");
-    if (out.items.size() == kDeleteKeysMax) return Status(Code::kInvalidArgument, "XML: more than 1000 objects");
+    if (!has_key || item.key.empty())
+      return Status(Code::kInvalidArgument, "XML: Object without Key");
+    if (out.items.size() == kDeleteKeysMax)
+      return Status(Code::kInvalidArgument, "XML: more than 1000 objects");
     out.items.push_back(std::move(item));
   }
   if (out.items.empty()) return Status(Code::kInvalidArgument, "XML: no Object");
@@ -116,7 +130,8 @@ Result<CompleteDocument> ParseComplete(std::string_view xml) {
       if (name == "PartNumber") {
         std::string text = TextOf(field);
         auto n = ParseDecimal(TrimBlanks(text));
-        if (!n || *n < 1 || *n > 10000) return Status(Code::kInvalidArgument, "XML: bad PartNumber");
+        if (!n || *n < 1 || *n > 10000)
+          return Status(Code::kInvalidArgument, "XML: bad PartNumber");
         part.number = static_cast<uint32_t>(*n);
       } else if (name == "ETag") {
         part.etag = StripQuotes(TextOf(field));
@@ -124,9 +139,11 @@ Result<CompleteDocument> ParseComplete(std::string_view xml) {
         part.checksums.emplace_back(name, TextOf(field));
       }
     }
-    if (part.number == 0 || part.etag.empty()) return Status(Code::kInvalidArgument, "XML: Part without number or ETag");
+    if (part.number == 0 || part.etag.empty())
+      return Status(Code::kInvalidArgument, "XML: Part without number or ETag");
     out.parts.push_back(std::move(part));
-    if (out.parts.size() > 10000) return Status(Code::kInvalidArgument, "XML: more than 10000 parts");
+    if (out.parts.size() > 10000)
+      return Status(Code::kInvalidArgument, "XML: more than 10000 parts");
   }
   if (out.parts.empty()) return Status(Code::kInvalidArgument, "XML: no Part");
   return out;
@@ -144,7 +161,8 @@ Result<std::string> ParseCreateBucket(std::string_view xml) {
 
 std::string StripQuotes(std::string_view etag) {
   etag = TrimBlanks(etag);
-  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, etag.size() - 2);
+  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"')
+    etag = etag.substr(1, etag.size() - 2);
   return std::string(etag);
 }
 

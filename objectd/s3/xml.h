@@ -1,7 +1,7 @@
 #pragma once
-// The XML of S3: a writer for replies, and readers for the three documents clients send (by pugixml).
-// Readers give kInvalidArgument for whatever is not well formed or not of the schema; namespaces are ignored.
-// Pure functions; a writer belongs to one thread.
+// The XML of S3: a writer for replies, and readers for the three documents clients send (by
+// pugixml). Readers give kInvalidArgument for whatever is not well formed or not of the schema;
+// namespaces are ignored. Pure functions; a writer belongs to one thread.
 
 #include <cstdint>
 #include <optional>

@@ -16,7 +16,8 @@ constexpr size_t kExtentsPerCommit = 256;
 
 Status CheckExtent(const wire::Extent& e) {
   if (e.count == 0) return Status(Code::kInvalidArgument, "an extent names no blobs");
-  if (e.first_seq > kSequenceMax) return Status(Code::kInvalidArgument, "an extent names impossible blobs");
+  if (e.first_seq > kSequenceMax)
+    return Status(Code::kInvalidArgument, "an extent names impossible blobs");
   return Status::Ok();
 }
 
@@ -41,15 +42,18 @@ Status UseIntents(kv::Transaction& txn, const std::vector<uint64_t>& intents) {
   PERIGEE_ASSIGN(auto rows, txn.GetMany(keys, kv::ReadMode::kConflict));
   for (size_t i = 0; i < rows.size(); ++i) {
     if (!rows[i]) {
-      return Status(Code::kStale, "the lease of the blobs (intent " + std::to_string(intents[i]) + ") has expired");
+      return Status(Code::kStale, "the lease of the blobs (intent " + std::to_string(intents[i]) +
+                                      ") has expired");
     }
   }
   return Status::Ok();
 }
 
-void PutReferences(kv::Transaction& txn, const ContentOwner& owner, const std::vector<wire::Extent>& extents) {
+void PutReferences(kv::Transaction& txn, const ContentOwner& owner,
+                   const std::vector<wire::Extent>& extents) {
   for (const auto& e : extents) {
-    for (uint64_t i = 0; i < e.count; ++i) txn.Put(ReferenceKey(e.volume, e.first_seq + i, owner), "");
+    for (uint64_t i = 0; i < e.count; ++i)
+      txn.Put(ReferenceKey(e.volume, e.first_seq + i, owner), "");
   }
 }
 
@@ -79,8 +83,9 @@ std::string ListGarbage(uint64_t list_id, int64_t time) {
 
 }  // namespace
 
-Status AcquireContent(kv::Transaction& txn, const ContentOwner& owner, const std::vector<wire::Extent>& extents,
-                      uint64_t list_id, const std::vector<uint64_t>& intents) {
+Status AcquireContent(kv::Transaction& txn, const ContentOwner& owner,
+                      const std::vector<wire::Extent>& extents, uint64_t list_id,
+                      const std::vector<uint64_t>& intents) {
   PERIGEE_TRY(CheckExtents(extents));
   PERIGEE_TRY(UseIntents(txn, intents));
   PutReferences(txn, owner, extents);
@@ -94,8 +99,9 @@ Status AcquireContent(kv::Transaction& txn, const ContentOwner& owner, const std
   return Status::Ok();
 }
 
-Status ReleaseContent(kv::Transaction& txn, const ContentOwner& owner, const std::vector<wire::Extent>& extents,
-                      uint64_t list_id, int64_t wall_now) {
+Status ReleaseContent(kv::Transaction& txn, const ContentOwner& owner,
+                      const std::vector<wire::Extent>& extents, uint64_t list_id,
+                      int64_t wall_now) {
   // Content may name blobs twice; of garbage rows with one key the longest must win.
   std::map<std::pair<uint32_t, uint64_t>, uint32_t> counts;
   for (const auto& e : extents) {
@@ -103,21 +109,26 @@ Status ReleaseContent(kv::Transaction& txn, const ContentOwner& owner, const std
     count = std::max(count, e.count);
   }
   for (const auto& [first, count] : counts) {
-    GarbageKey key{.time = wall_now, .kind = GarbageKind::kExtent, .volume = first.first, .first = first.second,
+    GarbageKey key{.time = wall_now,
+                   .kind = GarbageKind::kExtent,
+                   .volume = first.first,
+                   .first = first.second,
                    .owner = owner};
     txn.Put(EncodeGarbageKey(key), GarbageValue({.count = count}));
   }
   if (list_id == 0) return Status::Ok();
   PERIGEE_ASSIGN(auto head, ReadHead(txn, list_id));
   if (!head || head->references == 0) {
-    return Status(Code::kCorrupt, "extent list " + std::to_string(list_id) + " is released more often than used");
+    return Status(Code::kCorrupt,
+                  "extent list " + std::to_string(list_id) + " is released more often than used");
   }
   if (--head->references == 0) txn.Put(ListGarbage(list_id, wall_now), GarbageValue({}));
   txn.Put(ListHeadKey(list_id), ListHeadValue(*head));
   return Status::Ok();
 }
 
-Status AddListExtents(kv::Transaction& txn, uint64_t list_id, const std::vector<wire::Extent>& extents,
+Status AddListExtents(kv::Transaction& txn, uint64_t list_id,
+                      const std::vector<wire::Extent>& extents,
                       const std::vector<uint64_t>& intents, int64_t expires) {
   PERIGEE_TRY(CheckExtents(extents));
   PERIGEE_TRY(UseIntents(txn, intents));
@@ -144,8 +155,10 @@ std::vector<std::vector<wire::Extent>> SplitForCommits(const std::vector<wire::E
         room = kBlobsPerCommitMax;
       }
       wire::Extent front = rest;
-      if (rest.count > room) front = CutFront(&rest, static_cast<uint32_t>(room));
-      else rest.count = 0;
+      if (rest.count > room)
+        front = CutFront(&rest, static_cast<uint32_t>(room));
+      else
+        rest.count = 0;
       room -= front.count;
       portions.back().push_back(std::move(front));
     } while (rest.count > 0);
@@ -153,19 +166,21 @@ std::vector<std::vector<wire::Extent>> SplitForCommits(const std::vector<wire::E
   return portions;
 }
 
-Result<std::vector<wire::Extent>> ReadListExtents(kv::Transaction& txn, uint64_t list_id, uint64_t offset, size_t limit) {
+Result<std::vector<wire::Extent>> ReadListExtents(kv::Transaction& txn, uint64_t list_id,
+                                                  uint64_t offset, size_t limit) {
   std::vector<wire::Extent> extents;
   if (limit == 0) return extents;
   // The row that covers `offset` may begin before it.
-  PERIGEE_ASSIGN(auto before, txn.Scan({ListExtentKey(list_id, 0), ListExtentKey(list_id, offset)}, 1,
-                                       kv::Direction::kBackward, kv::ReadMode::kSnapshot));
+  PERIGEE_ASSIGN(auto before, txn.Scan({ListExtentKey(list_id, 0), ListExtentKey(list_id, offset)},
+                                       1, kv::Direction::kBackward, kv::ReadMode::kSnapshot));
   if (!before.empty()) {
     PERIGEE_ASSIGN(wire::Extent e, DecodeListExtent(before[0].second));
     if (e.offset + e.length > offset) extents.push_back(std::move(e));
   }
   size_t left = limit - extents.size();
   if (left == 0) return extents;
-  PERIGEE_ASSIGN(auto rows, txn.Scan(ListExtents(list_id, offset), left, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+  PERIGEE_ASSIGN(auto rows, txn.Scan(ListExtents(list_id, offset), left, kv::Direction::kForward,
+                                     kv::ReadMode::kSnapshot));
   for (const auto& [key, value] : rows) {
     PERIGEE_ASSIGN(wire::Extent e, DecodeListExtent(value));
     extents.push_back(std::move(e));

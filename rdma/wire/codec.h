@@ -6,14 +6,16 @@
 //     uint64_t x = 0;
 //     std::string name;
 //     wire::Unknown unknown;
-//     static void Fields(auto& self, auto& v) { v(1, self.x); v(2, self.name); v.Rest(self.unknown); }
+//     static void Fields(auto& self, auto& v) { v(1, self.x); v(2, self.name);
+//     v.Rest(self.unknown); }
 //   };
-// Field types: bool, unsigned and signed integers, enums, std::string (bytes), messages, std::optional<message>, and
-// std::vector of these (integers packed). Zero values are not written, and absent ones are read as zero: a default in the
-// struct is only what its maker starts from. Fields this build does not know are kept in
-// `unknown` and written back, so that an older process does not lose what a newer one stored. Never reuse a number.
-// Signed integers are zigzag (sint64). Decode refuses (kCorrupt) truncated or mistyped input; it never throws.
-// Source: https://protobuf.dev/programming-guides/encoding/. Thread rule: values.
+// Field types: bool, unsigned and signed integers, enums, std::string (bytes), messages,
+// std::optional<message>, and std::vector of these (integers packed). Zero values are not written,
+// and absent ones are read as zero: a default in the struct is only what its maker starts from.
+// Fields this build does not know are kept in `unknown` and written back, so that an older process
+// does not lose what a newer one stored. Never reuse a number. Signed integers are zigzag (sint64).
+// Decode refuses (kCorrupt) truncated or mistyped input; it never throws. Source:
+// https://protobuf.dev/programming-guides/encoding/. Thread rule: values.
 
 #include <concepts>
 #include <optional>
@@ -52,14 +54,19 @@ struct IsOptional<std::optional<T>> : std::true_type {};
 
 template <Scalar T>
 uint64_t ToVarint(T v) {
-  if constexpr (Signed<T>) return protozero::encode_zigzag64(v);
-  else return static_cast<uint64_t>(v);
+  if constexpr (Signed<T>)
+    return protozero::encode_zigzag64(v);
+  else
+    return static_cast<uint64_t>(v);
 }
 template <Scalar T>
 T FromVarint(uint64_t v) {
-  if constexpr (Signed<T>) return static_cast<T>(protozero::decode_zigzag64(v));
-  else if constexpr (std::same_as<T, bool>) return v != 0;
-  else return static_cast<T>(v);
+  if constexpr (Signed<T>)
+    return static_cast<T>(protozero::decode_zigzag64(v));
+  else if constexpr (std::same_as<T, bool>)
+    return v != 0;
+  else
+    return static_cast<T>(v);
 }
 
 class Writer {
@@ -81,8 +88,10 @@ class Writer {
         for (auto e : field) packed.add_element(ToVarint(e));
       } else {
         for (const auto& e : field) {
-          if constexpr (std::same_as<E, std::string>) pbf_.add_bytes(tag, e);
-          else Sub(tag, e);
+          if constexpr (std::same_as<E, std::string>)
+            pbf_.add_bytes(tag, e);
+          else
+            Sub(tag, e);
         }
       }
     } else {

@@ -11,14 +11,23 @@ struct PreflightItem {
   std::string state;   // "ok", "degraded", "refused"
   std::string detail;  // what is lost and how to mend it
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.name); v(2, s.state); v(3, s.detail); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.name);
+    v(2, s.state);
+    v(3, s.detail);
+    v.Rest(s.unknown);
+  }
 };
 
 struct NamedCount {
   std::string name;
   uint64_t value = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.name); v(2, s.value); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.name);
+    v(2, s.value);
+    v.Rest(s.unknown);
+  }
 };
 
 struct ObjectdStatusReply {  // request: Empty
@@ -29,29 +38,52 @@ struct ObjectdStatusReply {  // request: Empty
   std::vector<VolumeInfo> volumes;
   uint64_t volumes_to_repair = 0, blobs_to_repair = 0, garbage_blobs = 0;
   bool repairing = false;
-  std::string mirrors;             // in words: "3 of 3 in sync: d1 d2 d3"
+  std::string mirrors;  // in words: "3 of 3 in sync: d1 d2 d3"
   std::vector<PreflightItem> preflight;
-  std::vector<NamedCount> counters; // blob_bytes_written, blob_bytes_read, chunks_reconstructed, repairs, ...
+  std::vector<NamedCount>
+      counters;  // blob_bytes_written, blob_bytes_read, chunks_reconstructed, repairs, ...
   bool drives_share_file_system = false;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.cluster_id); v(2, s.s3_address); v(3, s.admin_address); v(4, s.k); v(5, s.m); v(6, s.drives); v(7, s.volumes);
-    v(8, s.volumes_to_repair); v(9, s.blobs_to_repair); v(10, s.garbage_blobs); v(11, s.repairing); v(12, s.mirrors);
-    v(13, s.preflight); v(14, s.counters); v(15, s.drives_share_file_system); v.Rest(s.unknown);
+    v(1, s.cluster_id);
+    v(2, s.s3_address);
+    v(3, s.admin_address);
+    v(4, s.k);
+    v(5, s.m);
+    v(6, s.drives);
+    v(7, s.volumes);
+    v(8, s.volumes_to_repair);
+    v(9, s.blobs_to_repair);
+    v(10, s.garbage_blobs);
+    v(11, s.repairing);
+    v(12, s.mirrors);
+    v(13, s.preflight);
+    v(14, s.counters);
+    v(15, s.drives_share_file_system);
+    v.Rest(s.unknown);
   }
 };
 
-struct DriveReplaceRequest {  // -> DriveInfo. Formats `dir` (must be the directory of a lost drive) and starts repair
+struct DriveReplaceRequest {  // -> DriveInfo. Formats `dir` (must be the directory of a lost drive)
+                              // and starts repair
   std::string dir;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.dir); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.dir);
+    v.Rest(s.unknown);
+  }
 };
 
 struct RiskRow {
   Durability durability = Durability::kUnsynced;
   uint64_t files = 0, bytes = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.durability); v(2, s.files); v(3, s.bytes); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.durability);
+    v(2, s.files);
+    v(3, s.bytes);
+    v.Rest(s.unknown);
+  }
 };
 
 struct BufferdStatusReply {  // request: Empty
@@ -59,29 +91,53 @@ struct BufferdStatusReply {  // request: Empty
   std::string store_dir, admin_address;
   uint64_t budget_bytes = 0, used_bytes = 0, reserve_bytes = 0;
   uint64_t files = 0, dirty_files = 0;
-  std::vector<RiskRow> at_risk;      // what is not yet in the object tier, by class
+  std::vector<RiskRow> at_risk;  // what is not yet in the object tier, by class
   int64_t oldest_unflushed_s = 0;
   bool flush_held = false;
   uint64_t flushing = 0, registered_later = 0;
-  std::string objectd_transport;     // in words, with its state
+  std::string objectd_transport;  // in words, with its state
   std::vector<PreflightItem> preflight;
-  std::vector<NamedCount> counters;  // bytes_filled_blobs, bytes_flushed, opens_descriptor, opens_cached, evicted, ...
-  std::vector<std::string> reported; // versions that fell back or were lost, newest last, at most 64
+  std::vector<NamedCount>
+      counters;  // bytes_filled_blobs, bytes_flushed, opens_descriptor, opens_cached, evicted, ...
+  std::vector<std::string>
+      reported;  // versions that fell back or were lost, newest last, at most 64
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.node); v(2, s.store_dir); v(3, s.admin_address); v(4, s.budget_bytes); v(5, s.used_bytes); v(6, s.reserve_bytes);
-    v(7, s.files); v(8, s.dirty_files); v(9, s.at_risk); v(10, s.oldest_unflushed_s); v(11, s.flush_held); v(12, s.flushing);
-    v(13, s.registered_later); v(14, s.objectd_transport); v(15, s.preflight); v(16, s.counters); v(17, s.reported); v.Rest(s.unknown);
+    v(1, s.node);
+    v(2, s.store_dir);
+    v(3, s.admin_address);
+    v(4, s.budget_bytes);
+    v(5, s.used_bytes);
+    v(6, s.reserve_bytes);
+    v(7, s.files);
+    v(8, s.dirty_files);
+    v(9, s.at_risk);
+    v(10, s.oldest_unflushed_s);
+    v(11, s.flush_held);
+    v(12, s.flushing);
+    v(13, s.registered_later);
+    v(14, s.objectd_transport);
+    v(15, s.preflight);
+    v(16, s.counters);
+    v(17, s.reported);
+    v.Rest(s.unknown);
   }
 };
 
 struct FuseStatusReply {  // request: Empty
   std::string mount;
   bool passthrough = false;
-  std::string why;                   // the mode, in words
-  std::vector<NamedCount> counters;  // opens_passthrough, opens_cached, reads, read_bytes, writes, write_bytes, ...
+  std::string why;  // the mode, in words
+  std::vector<NamedCount>
+      counters;  // opens_passthrough, opens_cached, reads, read_bytes, writes, write_bytes, ...
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.mount); v(2, s.passthrough); v(3, s.why); v(4, s.counters); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.mount);
+    v(2, s.passthrough);
+    v(3, s.why);
+    v(4, s.counters);
+    v.Rest(s.unknown);
+  }
 };
 
 }  // namespace perigee::wire

@@ -1,12 +1,14 @@
 #pragma once
-// Namespace calls. Served by objectd; bufferd sends them for itself and forwards those of its local clients (the mount
-// and the Python module speak to bufferd only), stamping `caller` from the socket's peer credentials.
+// Namespace calls. Served by objectd; bufferd sends them for itself and forwards those of its local
+// clients (the mount and the Python module speak to bufferd only), stamping `caller` from the
+// socket's peer credentials.
 //
-// Names are single components without '/'. On this door a directory hides an object of the same name.
-// Times are wall-clock ns; 0 in a request means "now, by objectd's clock" unless said otherwise.
-// Errors are those of POSIX: kNotFound, kAlreadyExists, kNotDirectory, kIsDirectory, kNotEmpty, kCrossDevice (other
-// bucket), kPermissionDenied, kInvalidArgument, kTooLarge (name over 255 bytes), kStale (id no longer exists).
-// Calls that change something promise visibility, not durability, unless `sync` is asked for or said here.
+// Names are single components without '/'. On this door a directory hides an object of the same
+// name. Times are wall-clock ns; 0 in a request means "now, by objectd's clock" unless said
+// otherwise. Errors are those of POSIX: kNotFound, kAlreadyExists, kNotDirectory, kIsDirectory,
+// kNotEmpty, kCrossDevice (other bucket), kPermissionDenied, kInvalidArgument, kTooLarge (name over
+// 255 bytes), kStale (id no longer exists). Calls that change something promise visibility, not
+// durability, unless `sync` is asked for or said here.
 
 #include "rdma/wire/record.h"
 
@@ -17,7 +19,13 @@ struct Caller {
   uint32_t uid = 0, gid = 0;
   std::vector<uint32_t> groups;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.enforce); v(2, s.uid); v(3, s.gid); v(4, s.groups); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.enforce);
+    v(2, s.uid);
+    v(3, s.gid);
+    v(4, s.groups);
+    v.Rest(s.unknown);
+  }
 };
 
 struct Empty {
@@ -30,22 +38,37 @@ struct RecordReply {
   FileId parent = 0;  // where known (GetAttr by id: the first link)
   std::string name;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.record); v(2, s.parent); v(3, s.name); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.record);
+    v(2, s.parent);
+    v(3, s.name);
+    v.Rest(s.unknown);
+  }
 };
 
-struct LookupRequest {  // -> RecordReply. kMetaLookup. `path` instead of parent+name walks from parent ("a/b/c")
+struct LookupRequest {  // -> RecordReply. kMetaLookup. `path` instead of parent+name walks from
+                        // parent ("a/b/c")
   Caller caller;
   FileId parent = kRootId;
   std::string name;
   std::string path;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.caller); v(2, s.parent); v(3, s.name); v(4, s.path); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.caller);
+    v(2, s.parent);
+    v(3, s.name);
+    v(4, s.path);
+    v.Rest(s.unknown);
+  }
 };
 
 struct GetAttrRequest {  // -> RecordReply. kStale when the id is gone
   FileId id = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.id); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.id);
+    v.Rest(s.unknown);
+  }
 };
 
 struct ReadDirRequest {  // -> ReadDirReply; `after` is the last component key got ("" to start)
@@ -54,23 +77,39 @@ struct ReadDirRequest {  // -> ReadDirReply; `after` is the last component key g
   std::string after;
   uint32_t limit = 1024;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.caller); v(2, s.dir); v(3, s.after); v(4, s.limit); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.caller);
+    v(2, s.dir);
+    v(3, s.after);
+    v(4, s.limit);
+    v.Rest(s.unknown);
+  }
 };
 struct DirItem {
   std::string key;   // component as stored: directories end in '/'
   std::string name;  // as the mount shows it
   Record record;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.key); v(2, s.name); v(3, s.record); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.key);
+    v(2, s.name);
+    v(3, s.record);
+    v.Rest(s.unknown);
+  }
 };
 struct ReadDirReply {
   std::vector<DirItem> items;
   bool end = false;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.items); v(2, s.end); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.items);
+    v(2, s.end);
+    v.Rest(s.unknown);
+  }
 };
 
-struct MakeRequest {  // -> RecordReply. kMetaMkdir, kMetaSymlink (target), kMetaMknod (kind, rdev), kMetaCreate (writer)
+struct MakeRequest {  // -> RecordReply. kMetaMkdir, kMetaSymlink (target), kMetaMknod (kind, rdev),
+                      // kMetaCreate (writer)
   Caller caller;
   FileId parent = 0;
   std::string name;
@@ -80,11 +119,22 @@ struct MakeRequest {  // -> RecordReply. kMetaMkdir, kMetaSymlink (target), kMet
   FileKind kind = FileKind::kFile;
   uint64_t rdev = 0;
   std::optional<WriterInfo> writer;  // kMetaCreate: the burst file that is being written
-  bool parents = false;              // kMetaMkdir by path: name may hold '/' and missing parents are made; existing: ok
+  bool parents =
+      false;  // kMetaMkdir by path: name may hold '/' and missing parents are made; existing: ok
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.caller); v(2, s.parent); v(3, s.name); v(4, s.mode); v(5, s.uid); v(6, s.gid); v(7, s.symlink); v(8, s.kind);
-    v(9, s.rdev); v(10, s.writer); v(11, s.parents); v.Rest(s.unknown);
+    v(1, s.caller);
+    v(2, s.parent);
+    v(3, s.name);
+    v(4, s.mode);
+    v(5, s.uid);
+    v(6, s.gid);
+    v(7, s.symlink);
+    v(8, s.kind);
+    v(9, s.rdev);
+    v(10, s.writer);
+    v(11, s.parents);
+    v.Rest(s.unknown);
   }
 };
 
@@ -93,7 +143,12 @@ struct RemoveRequest {  // -> RecordReply (the record as it was). kMetaUnlink, k
   FileId parent = 0;
   std::string name;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.caller); v(2, s.parent); v(3, s.name); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.caller);
+    v(2, s.parent);
+    v(3, s.name);
+    v.Rest(s.unknown);
+  }
 };
 
 inline constexpr uint32_t kRenameNoReplace = 1;
@@ -107,14 +162,24 @@ struct RenameRequest {  // -> RenameReply
   uint32_t flags = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.caller); v(2, s.parent); v(3, s.name); v(4, s.new_parent); v(5, s.new_name); v(6, s.flags); v.Rest(s.unknown);
+    v(1, s.caller);
+    v(2, s.parent);
+    v(3, s.name);
+    v(4, s.new_parent);
+    v(5, s.new_name);
+    v(6, s.flags);
+    v.Rest(s.unknown);
   }
 };
 struct RenameReply {
   Record moved;
   std::optional<Record> replaced;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.moved); v(2, s.replaced); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.moved);
+    v(2, s.replaced);
+    v.Rest(s.unknown);
+  }
 };
 
 struct LinkRequest {  // -> RecordReply
@@ -123,7 +188,13 @@ struct LinkRequest {  // -> RecordReply
   FileId new_parent = 0;
   std::string new_name;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.caller); v(2, s.id); v(3, s.new_parent); v(4, s.new_name); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.caller);
+    v(2, s.id);
+    v(3, s.new_parent);
+    v(4, s.new_name);
+    v.Rest(s.unknown);
+  }
 };
 
 struct SetAttrRequest {  // -> RecordReply. Size is set through bufferd
@@ -134,8 +205,19 @@ struct SetAttrRequest {  // -> RecordReply. Size is set through bufferd
   int64_t atime = 0, mtime = 0;  // 0: now
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.caller); v(2, s.id); v(3, s.set_mode); v(4, s.set_uid); v(5, s.set_gid); v(6, s.set_atime); v(7, s.set_mtime);
-    v(8, s.mode); v(9, s.uid); v(10, s.gid); v(11, s.atime); v(12, s.mtime); v.Rest(s.unknown);
+    v(1, s.caller);
+    v(2, s.id);
+    v(3, s.set_mode);
+    v(4, s.set_uid);
+    v(5, s.set_gid);
+    v(6, s.set_atime);
+    v(7, s.set_mtime);
+    v(8, s.mode);
+    v(9, s.uid);
+    v(10, s.gid);
+    v(11, s.atime);
+    v(12, s.mtime);
+    v.Rest(s.unknown);
   }
 };
 
@@ -146,26 +228,40 @@ struct XattrRequest {  // -> RecordReply. flags: XATTR_CREATE 1, XATTR_REPLACE 2
   std::string value;
   uint32_t flags = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.caller); v(2, s.id); v(3, s.name); v(4, s.value); v(5, s.flags); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.caller);
+    v(2, s.id);
+    v(3, s.name);
+    v(4, s.value);
+    v(5, s.flags);
+    v.Rest(s.unknown);
+  }
 };
 
-// -> RecordReply. Sets record.writer. kStale: id gone, or expect_generation is not the committed one; kBusy: another
-// node writes.
+// -> RecordReply. Sets record.writer. kStale: id gone, or expect_generation is not the committed
+// one; kBusy: another node writes.
 struct OpenWriteRequest {
   Caller caller;
   FileId id = 0;
   uint64_t expect_generation = 0;  // of the committed version; 0 when there is none
   NodeId node = 0;
   BurstId burst = 0;
-  bool truncate = false;           // O_TRUNC: nothing of the old content is needed
+  bool truncate = false;  // O_TRUNC: nothing of the old content is needed
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.caller); v(2, s.id); v(3, s.expect_generation); v(4, s.node); v(5, s.burst); v(6, s.truncate); v.Rest(s.unknown);
+    v(1, s.caller);
+    v(2, s.id);
+    v(3, s.expect_generation);
+    v(4, s.node);
+    v(5, s.burst);
+    v(6, s.truncate);
+    v.Rest(s.unknown);
   }
 };
 
-// -> RecordReply. Commits what (node, burst) holds as generation `generation`, visible at every door on return. Inline
-// when `has_inline` (the bytes are the call's bulk, at most the inline limit), else layout burst. Idempotent by generation.
+// -> RecordReply. Commits what (node, burst) holds as generation `generation`, visible at every
+// door on return. Inline when `has_inline` (the bytes are the call's bulk, at most the inline
+// limit), else layout burst. Idempotent by generation.
 struct PublishRequest {
   FileId id = 0;
   NodeId node = 0;
@@ -175,39 +271,62 @@ struct PublishRequest {
   int64_t mtime = 0;
   Durability durability = Durability::kUnsynced;
   bool has_inline = false;
-  bool sync = false;        // return when the commit is durable (fsync); inline content is then kObject
+  bool sync = false;  // return when the commit is durable (fsync); inline content is then kObject
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.id); v(2, s.node); v(3, s.burst); v(4, s.generation); v(5, s.size); v(6, s.mtime); v(7, s.durability);
-    v(8, s.has_inline); v(9, s.sync); v.Rest(s.unknown);
+    v(1, s.id);
+    v(2, s.node);
+    v(3, s.burst);
+    v(4, s.generation);
+    v(5, s.size);
+    v(6, s.mtime);
+    v(7, s.durability);
+    v(8, s.has_inline);
+    v(9, s.sync);
+    v.Rest(s.unknown);
   }
 };
 
-struct EndWriteRequest {  // -> RecordReply. Clears record.writer when it is this one (sealed, or the create was given up)
+struct EndWriteRequest {  // -> RecordReply. Clears record.writer when it is this one (sealed, or
+                          // the create was given up)
   FileId id = 0;
   NodeId node = 0;
   BurstId burst = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.id); v(2, s.node); v(3, s.burst); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.id);
+    v(2, s.node);
+    v(3, s.burst);
+    v.Rest(s.unknown);
+  }
 };
 
-// -> RecordReply. burst -> blobs, one transaction, durable on return. kStale unless the committed version is exactly
-// (node, burst, generation); the caller's blobs are then garbage and their intent is left to expire.
+// -> RecordReply. burst -> blobs, one transaction, durable on return. kStale unless the committed
+// version is exactly (node, burst, generation); the caller's blobs are then garbage and their
+// intent is left to expire.
 struct CommitFlushRequest {
   FileId id = 0;
   NodeId node = 0;
   BurstId burst = 0;
   uint64_t generation = 0;
-  std::vector<Extent> extents;    // at most kExtentsInsideMax, else list_id
+  std::vector<Extent> extents;  // at most kExtentsInsideMax, else list_id
   uint64_t list_id = 0;
   std::vector<uint64_t> intents;  // of the leases the blobs were written under
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.id); v(2, s.node); v(3, s.burst); v(4, s.generation); v(5, s.extents); v(6, s.list_id); v(7, s.intents); v.Rest(s.unknown);
+    v(1, s.id);
+    v(2, s.node);
+    v(3, s.burst);
+    v(4, s.generation);
+    v(5, s.extents);
+    v(6, s.list_id);
+    v(7, s.intents);
+    v.Rest(s.unknown);
   }
 };
 
-// -> RecordReply. Raises the committed version's durability (kLocal, kPartner); releases `previous` when it can.
+// -> RecordReply. Raises the committed version's durability (kLocal, kPartner); releases `previous`
+// when it can.
 struct SetDurabilityRequest {
   FileId id = 0;
   NodeId node = 0;
@@ -217,26 +336,43 @@ struct SetDurabilityRequest {
   bool sync = false;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.id); v(2, s.node); v(3, s.burst); v(4, s.generation); v(5, s.durability); v(6, s.sync); v.Rest(s.unknown);
+    v(1, s.id);
+    v(2, s.node);
+    v(3, s.burst);
+    v(4, s.generation);
+    v(5, s.durability);
+    v(6, s.sync);
+    v.Rest(s.unknown);
   }
 };
 
-// -> RecordReply. The burst file of the committed version is lost (unsynced before a power cut): the previous version
-// is committed again, or, without one, the file is removed (kNotFound is then the reply).
+// -> RecordReply. The burst file of the committed version is lost (unsynced before a power cut):
+// the previous version is committed again, or, without one, the file is removed (kNotFound is then
+// the reply).
 struct FallBackRequest {
   FileId id = 0;
   NodeId node = 0;
   BurstId burst = 0;
   uint64_t generation = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.id); v(2, s.node); v(3, s.burst); v(4, s.generation); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.id);
+    v(2, s.node);
+    v(3, s.burst);
+    v(4, s.generation);
+    v.Rest(s.unknown);
+  }
 };
 
 struct ReadInlineRequest {  // -> Empty, the bytes are the reply's bulk
   FileId id = 0;
   uint64_t generation = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.id); v(2, s.generation); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.id);
+    v(2, s.generation);
+    v.Rest(s.unknown);
+  }
 };
 
 struct GetExtentsRequest {  // -> GetExtentsReply; of a long list, from `offset` on
@@ -244,32 +380,54 @@ struct GetExtentsRequest {  // -> GetExtentsReply; of a long list, from `offset`
   uint64_t offset = 0;
   uint32_t limit = 256;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.list_id); v(2, s.offset); v(3, s.limit); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.list_id);
+    v(2, s.offset);
+    v(3, s.limit);
+    v.Rest(s.unknown);
+  }
 };
 struct GetExtentsReply {
   std::vector<Extent> extents;
   bool end = false;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.extents); v(2, s.end); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.extents);
+    v(2, s.end);
+    v.Rest(s.unknown);
+  }
 };
 
 struct StatFsReply {  // request: Empty
   uint64_t total_bytes = 0, free_bytes = 0, files = 0;
   uint64_t inline_bytes_max = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.total_bytes); v(2, s.free_bytes); v(3, s.files); v(4, s.inline_bytes_max); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.total_bytes);
+    v(2, s.free_bytes);
+    v(3, s.files);
+    v(4, s.inline_bytes_max);
+    v.Rest(s.unknown);
+  }
 };
 
 struct ReserveIdsRequest {  // -> ReserveIdsReply; durable before the reply
   uint32_t count = 1024;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.count); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.count);
+    v.Rest(s.unknown);
+  }
 };
 struct ReserveIdsReply {
   FileId first = 0;
   uint32_t count = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.first); v(2, s.count); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.first);
+    v(2, s.count);
+    v.Rest(s.unknown);
+  }
 };
 
 // The change feed. One event for each entry that a commit changed, in commit order.
@@ -278,27 +436,43 @@ struct Change {
   uint64_t position = 0;
   ChangeKind kind = ChangeKind::kPut;
   FileId parent = 0;
-  std::string name;        // component key: directories end in '/'
-  std::string path;        // full key as of the commit
+  std::string name;  // component key: directories end in '/'
+  std::string path;  // full key as of the commit
   FileId id = 0;
   uint64_t generation = 0;
-  NodeId node = 0;         // kReleasedBurst: this node may drop this burst file, once `durable` >= position
+  NodeId node =
+      0;  // kReleasedBurst: this node may drop this burst file, once `durable` >= position
   BurstId burst = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.position); v(2, s.kind); v(3, s.parent); v(4, s.name); v(5, s.path); v(6, s.id); v(7, s.generation); v(8, s.node);
-    v(9, s.burst); v.Rest(s.unknown);
+    v(1, s.position);
+    v(2, s.kind);
+    v(3, s.parent);
+    v(4, s.name);
+    v(5, s.path);
+    v(6, s.id);
+    v(7, s.generation);
+    v(8, s.node);
+    v(9, s.burst);
+    v.Rest(s.unknown);
   }
 };
-struct FeedRequest {  // -> FeedReply. Waits up to wait_ms for something new. kResync: `after` is older than what is kept
+struct FeedRequest {   // -> FeedReply. Waits up to wait_ms for something new. kResync: `after` is
+                       // older than what is kept
   uint64_t after = 0;  // position; ~0: only tell the watermarks
   uint32_t limit = 1024;
   uint32_t wait_ms = 0;
   NodeId released_for = 0;  // not 0: only kReleasedBurst of this node
-  uint64_t seen_durable = 0;  // of the last reply: the wait also ends when durable passes `after` for the first time
+  uint64_t seen_durable =
+      0;  // of the last reply: the wait also ends when durable passes `after` for the first time
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
-    v(1, s.after); v(2, s.limit); v(3, s.wait_ms); v(4, s.released_for); v(5, s.seen_durable); v.Rest(s.unknown);
+    v(1, s.after);
+    v(2, s.limit);
+    v(3, s.wait_ms);
+    v(4, s.released_for);
+    v(5, s.seen_durable);
+    v.Rest(s.unknown);
   }
 };
 struct FeedReply {
@@ -307,7 +481,13 @@ struct FeedReply {
   uint64_t visible = 0;  // watermarks
   uint64_t durable = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.changes); v(2, s.next); v(3, s.visible); v(4, s.durable); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.changes);
+    v(2, s.next);
+    v(3, s.visible);
+    v(4, s.durable);
+    v.Rest(s.unknown);
+  }
 };
 
 struct RegisterNodeRequest {  // -> RegisterNodeReply. bufferd, at start and on reconnect
@@ -315,32 +495,54 @@ struct RegisterNodeRequest {  // -> RegisterNodeReply. bufferd, at start and on 
   std::string address;  // where objectd and other nodes reach it
   std::string name;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.node); v(2, s.address); v(3, s.name); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.node);
+    v(2, s.address);
+    v(3, s.name);
+    v.Rest(s.unknown);
+  }
 };
 struct RegisterNodeReply {
   uint64_t inline_bytes_max = 0;
   uint64_t cluster_id = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.inline_bytes_max); v(2, s.cluster_id); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.inline_bytes_max);
+    v(2, s.cluster_id);
+    v.Rest(s.unknown);
+  }
 };
 
 struct GetNodeRequest {  // -> GetNodeReply. Where a node registered itself; kNotFound
   NodeId node = 0;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.node); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.node);
+    v.Rest(s.unknown);
+  }
 };
 struct GetNodeReply {
   std::string address;
   std::string name;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.address); v(2, s.name); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.address);
+    v(2, s.name);
+    v.Rest(s.unknown);
+  }
 };
 
 struct CreateBucketRequest {  // -> RecordReply
   std::string name;
   uint32_t uid = 0, gid = 0, mode = 0644;
   Unknown unknown;
-  static void Fields(auto& s, auto& v) { v(1, s.name); v(2, s.uid); v(3, s.gid); v(4, s.mode); v.Rest(s.unknown); }
+  static void Fields(auto& s, auto& v) {
+    v(1, s.name);
+    v(2, s.uid);
+    v(3, s.gid);
+    v(4, s.mode);
+    v.Rest(s.unknown);
+  }
 };
 
 }  // namespace perigee::wire

@@ -1,5 +1,6 @@
 #pragma once
-// Method numbers of every call between Perigee's processes. Never renumber; new ones go at the end of their group.
+// Method numbers of every call between Perigee's processes. Never renumber; new ones go at the end
+// of their group.
 
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +10,8 @@ namespace perigee::wire {
 enum class Method : uint16_t {
   kPing = 1,
 
-  // objectd: namespace (rdma/wire/meta.h). Sent by bufferd, which forwards those of its local clients.
+  // objectd: namespace (rdma/wire/meta.h). Sent by bufferd, which forwards those of its local
+  // clients.
   kMetaLookup = 10,
   kMetaGetAttr = 11,
   kMetaReadDir = 12,

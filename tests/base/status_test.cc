@@ -1,3 +1,5 @@
+#include "base/status.h"
+
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -5,7 +7,6 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/random.h"
-#include "base/status.h"
 
 using namespace perigee;
 

@@ -1,7 +1,8 @@
 #pragma once
-// FakeObjectd: a namespace in memory behind a Channel, with the semantics that bufferd relies on (rdma/wire/meta.h):
-// writers, publishes, previous versions, released burst files in a feed. Answers on the caller's thread. Knobs: away,
-// lost replies, a durable watermark that stands still. FakeBlobs is the object tier.
+// FakeObjectd: a namespace in memory behind a Channel, with the semantics that bufferd relies on
+// (rdma/wire/meta.h): writers, publishes, previous versions, released burst files in a feed.
+// Answers on the caller's thread. Knobs: away, lost replies, a durable watermark that stands still.
+// FakeBlobs is the object tier.
 
 #include <algorithm>
 #include <functional>
@@ -30,7 +31,8 @@ class FakeObjectd final : public rdma::Channel {
     slabs_ = *pool;
   }
 
-  void Call(Method method, std::string header, ConstBytes bulk, rdma::CallOptions, Done done) override {
+  void Call(Method method, std::string header, ConstBytes bulk, rdma::CallOptions,
+            Done done) override {
     bool away_now, lose;
     {
       std::lock_guard lock(mu_);
@@ -57,8 +59,8 @@ class FakeObjectd final : public rdma::Channel {
 
   // What tests look at and turn.
   bool away = false;
-  Method lose_reply = Method::kPing;      // executed, but its caller hears nothing, once
-  bool hold_durable = false;              // the durable watermark stands still
+  Method lose_reply = Method::kPing;  // executed, but its caller hears nothing, once
+  bool hold_durable = false;          // the durable watermark stands still
   uint64_t inline_bytes_max = 16 << 10;
   std::map<Method, int> calls;
   std::function<void(Method)> before;
@@ -86,7 +88,8 @@ class FakeObjectd final : public rdma::Channel {
     r.id = next_id_++;
     r.mode = 0644;
     version.generation = std::max<uint64_t>(version.generation, 1);
-    if (version.layout.kind == wire::LayoutKind::kInline) inline_[{r.id, version.generation}] = std::move(inline_bytes);
+    if (version.layout.kind == wire::LayoutKind::kInline)
+      inline_[{r.id, version.generation}] = std::move(inline_bytes);
     r.committed = std::move(version);
     names_[{wire::kRootId, name}] = r.id;
     files_[r.id] = r;
@@ -119,7 +122,8 @@ class FakeObjectd final : public rdma::Channel {
  private:
   static Status Replaced() { return Status(Code::kStale, "replaced meanwhile"); }
   static bool On(const wire::Version& v, wire::NodeId node, wire::BurstId burst) {
-    return v.layout.kind == wire::LayoutKind::kBurst && v.layout.node == node && v.layout.burst == burst;
+    return v.layout.kind == wire::LayoutKind::kBurst && v.layout.node == node &&
+           v.layout.burst == burst;
   }
   static bool Safe(const wire::Version& v) {
     return v.layout.kind != wire::LayoutKind::kBurst || v.durability >= wire::Durability::kLocal;
@@ -133,7 +137,8 @@ class FakeObjectd final : public rdma::Channel {
     auto bursts = [](const wire::Record& r) {
       std::vector<std::pair<wire::NodeId, wire::BurstId>> b;
       for (const auto* v : {&r.committed, &r.previous})
-        if (*v && (*v)->layout.kind == wire::LayoutKind::kBurst) b.emplace_back((*v)->layout.node, (*v)->layout.burst);
+        if (*v && (*v)->layout.kind == wire::LayoutKind::kBurst)
+          b.emplace_back((*v)->layout.node, (*v)->layout.burst);
       if (r.writer) b.emplace_back(r.writer->node, r.writer->burst);
       std::sort(b.begin(), b.end());
       b.erase(std::unique(b.begin(), b.end()), b.end());
@@ -155,16 +160,21 @@ class FakeObjectd final : public rdma::Channel {
   }
 
   template <class Q>
-  static Result<Q> In(std::string_view header) { return wire::Decode<Q>(header); }
+  static Result<Q> In(std::string_view header) {
+    return wire::Decode<Q>(header);
+  }
 
-  Result<std::string> Record(const wire::Record& r) { return wire::Encode(wire::RecordReply{.record = r}); }
+  Result<std::string> Record(const wire::Record& r) {
+    return wire::Encode(wire::RecordReply{.record = r});
+  }
   Result<wire::Record*> File(wire::FileId id) {
     auto it = files_.find(id);
     if (it == files_.end()) return Status(Code::kStale, "no file " + std::to_string(id));
     return &it->second;
   }
 
-  Result<std::string> Serve(Method method, std::string_view header, ConstBytes bulk, rdma::Piece* out) {
+  Result<std::string> Serve(Method method, std::string_view header, ConstBytes bulk,
+                            rdma::Piece* out) {
     if (method == Method::kMetaFeed) return Feed(header);
     std::lock_guard lock(mu_);
     switch (method) {
@@ -190,11 +200,13 @@ class FakeObjectd final : public rdma::Channel {
         PERIGEE_ASSIGN(auto q, In<wire::ReadDirRequest>(header));
         wire::ReadDirReply reply;
         for (auto& [key, id] : names_)
-          if (key.first == q.dir && key.second > q.after) reply.items.push_back({key.second, key.second, files_[id]});
+          if (key.first == q.dir && key.second > q.after)
+            reply.items.push_back({key.second, key.second, files_[id]});
         reply.end = true;
         return wire::Encode(reply);
       }
-      case Method::kMetaMkdir: case Method::kMetaCreate: {
+      case Method::kMetaMkdir:
+      case Method::kMetaCreate: {
         PERIGEE_ASSIGN(auto q, In<wire::MakeRequest>(header));
         if (names_.contains({q.parent, q.name})) return Status(Code::kAlreadyExists, q.name);
         wire::Record r;
@@ -222,7 +234,8 @@ class FakeObjectd final : public rdma::Channel {
         PERIGEE_ASSIGN(auto* r, File(q.id));
         uint64_t committed = r->committed ? r->committed->generation : 0;
         if (committed != q.expect_generation) return Replaced();
-        if (r->writer && r->writer->node != q.node) return Status(Code::kBusy, "another node writes");
+        if (r->writer && r->writer->node != q.node)
+          return Status(Code::kBusy, "another node writes");
         r->writer = wire::WriterInfo{.node = q.node, .burst = q.burst, .generation = committed + 1};
         return Record(*r);
       }
@@ -231,18 +244,28 @@ class FakeObjectd final : public rdma::Channel {
         PERIGEE_ASSIGN(auto* r, File(q.id));
         if (q.has_inline && q.size > inline_bytes_max) return Status(Code::kTooLarge, "too much");
         if (r->committed && r->committed->generation == q.generation) return Record(*r);
-        if (!Writes(*r, q.node, q.burst) || r->writer->generation != q.generation) return Replaced();
+        if (!Writes(*r, q.node, q.burst) || r->writer->generation != q.generation)
+          return Replaced();
         wire::Record before_record = *r;
-        wire::Version next{.generation = q.generation, .size = q.size, .mtime = q.mtime,
-                           .durability = q.has_inline && q.sync ? wire::Durability::kObject : q.durability};
-        next.layout.kind = q.has_inline ? (q.size ? wire::LayoutKind::kInline : wire::LayoutKind::kNone) : wire::LayoutKind::kBurst;
-        if (!q.has_inline) next.layout.node = q.node, next.layout.burst = q.burst;
-        else inline_[{q.id, q.generation}] = std::string(AsView(bulk));
+        wire::Version next{
+            .generation = q.generation,
+            .size = q.size,
+            .mtime = q.mtime,
+            .durability = q.has_inline && q.sync ? wire::Durability::kObject : q.durability};
+        next.layout.kind = q.has_inline
+                               ? (q.size ? wire::LayoutKind::kInline : wire::LayoutKind::kNone)
+                               : wire::LayoutKind::kBurst;
+        if (!q.has_inline)
+          next.layout.node = q.node, next.layout.burst = q.burst;
+        else
+          inline_[{q.id, q.generation}] = std::string(AsView(bulk));
         r->writer->generation = q.generation + 1;
         if (r->committed) {
           bool in_place = !q.has_inline && On(*r->committed, q.node, q.burst);
-          if (Safe(next)) r->previous.reset();
-          else if (!in_place) r->previous = r->committed;
+          if (Safe(next))
+            r->previous.reset();
+          else if (!in_place)
+            r->previous = r->committed;
         }
         r->committed = next;
         Release(before_record, r);
@@ -257,7 +280,9 @@ class FakeObjectd final : public rdma::Channel {
       case Method::kMetaCommitFlush: {
         PERIGEE_ASSIGN(auto q, In<wire::CommitFlushRequest>(header));
         PERIGEE_ASSIGN(auto* r, File(q.id));
-        if (!r->committed || r->committed->generation != q.generation || !On(*r->committed, q.node, q.burst)) return Replaced();
+        if (!r->committed || r->committed->generation != q.generation ||
+            !On(*r->committed, q.node, q.burst))
+          return Replaced();
         r->committed->layout = wire::Layout{.kind = wire::LayoutKind::kBlobs, .extents = q.extents};
         r->committed->durability = wire::Durability::kObject;
         wire::Record before_record = *r;
@@ -278,7 +303,9 @@ class FakeObjectd final : public rdma::Channel {
       case Method::kMetaFallBack: {
         PERIGEE_ASSIGN(auto q, In<wire::FallBackRequest>(header));
         PERIGEE_ASSIGN(auto* r, File(q.id));
-        if (!r->committed || r->committed->generation != q.generation || !On(*r->committed, q.node, q.burst)) return Replaced();
+        if (!r->committed || r->committed->generation != q.generation ||
+            !On(*r->committed, q.node, q.burst))
+          return Replaced();
         wire::Record before_record = *r;
         if (Writes(*r, q.node, q.burst)) r->writer.reset();
         if (r->previous) {
@@ -302,9 +329,13 @@ class FakeObjectd final : public rdma::Channel {
         }
         return std::string();
       }
-      case Method::kMetaSync: return std::string();
-      case Method::kMetaRegisterNode: return wire::Encode(wire::RegisterNodeReply{.inline_bytes_max = inline_bytes_max, .cluster_id = 1});
-      default: return Status(Code::kUnimplemented, "the fake has no such method");
+      case Method::kMetaSync:
+        return std::string();
+      case Method::kMetaRegisterNode:
+        return wire::Encode(
+            wire::RegisterNodeReply{.inline_bytes_max = inline_bytes_max, .cluster_id = 1});
+      default:
+        return Status(Code::kUnimplemented, "the fake has no such method");
     }
   }
 
@@ -315,7 +346,8 @@ class FakeObjectd final : public rdma::Channel {
     if (q.after != UINT64_MAX) {
       if (q.after + 1 < oldest_) return Status(Code::kResync, "too late");
       uint64_t durable_before = durable_;
-      feed_.WaitFor(lock, Nanos{q.wait_ms} * kMillisecond, [&] { return position_ > q.after || durable_ > durable_before; });
+      feed_.WaitFor(lock, Nanos{q.wait_ms} * kMillisecond,
+                    [&] { return position_ > q.after || durable_ > durable_before; });
       for (const auto& e : events_)
         if (e.position > q.after && e.node == q.released_for) reply.changes.push_back(e);
     }
@@ -339,24 +371,34 @@ class FakeObjectd final : public rdma::Channel {
 // Blobs in memory: one extent an object, sequences counted up.
 class FakeBlobs final : public client::BlobReader {
  public:
-  Status Read(const wire::Layout& layout, uint64_t size, uint64_t offset, MutableBytes out) override {
+  Status Read(const wire::Layout& layout, uint64_t size, uint64_t offset,
+              MutableBytes out) override {
     if (on_read) PERIGEE_TRY(on_read(offset, out.size()));
     std::lock_guard lock(mu_);
     ++reads;
     if (layout.extents.size() != 1) return Status(Code::kInvalidArgument, "not a fake's layout");
     const std::string& bytes = objects_[layout.extents[0].first_seq];
-    if (bytes.size() != size || offset + out.size() > size) return Status(Code::kInvalidArgument, "range outside");
+    if (bytes.size() != size || offset + out.size() > size)
+      return Status(Code::kInvalidArgument, "range outside");
     std::memcpy(out.data(), bytes.data() + offset, out.size());
     return Status::Ok();
   }
-  Result<std::vector<client::ShardData>> Rebuild(const wire::VolumeInfo&, uint64_t, const std::vector<uint32_t>&) override {
+  Result<std::vector<client::ShardData>> Rebuild(const wire::VolumeInfo&, uint64_t,
+                                                 const std::vector<uint32_t>&) override {
     return Status(Code::kUnimplemented, "the fake rebuilds nothing");
   }
   wire::Version Store(std::string bytes) {
     std::lock_guard lock(mu_);
-    wire::Version v{.generation = 1, .size = bytes.size(), .mtime = 1'600'000'000'000'000'005, .durability = wire::Durability::kObject};
+    wire::Version v{.generation = 1,
+                    .size = bytes.size(),
+                    .mtime = 1'600'000'000'000'000'005,
+                    .durability = wire::Durability::kObject};
     v.layout.kind = wire::LayoutKind::kBlobs;
-    v.layout.extents = {wire::Extent{.length = bytes.size(), .volume = 1, .first_seq = next_, .count = 1, .blob_bytes = bytes.size()}};
+    v.layout.extents = {wire::Extent{.length = bytes.size(),
+                                     .volume = 1,
+                                     .first_seq = next_,
+                                     .count = 1,
+                                     .blob_bytes = bytes.size()}};
     objects_[next_++] = std::move(bytes);
     return v;
   }
@@ -376,7 +418,10 @@ class FakeBlobs final : public client::BlobReader {
   class Writer final : public client::BlobWriter {
    public:
     Writer(FakeBlobs* blobs, Options options) : blobs_(blobs), options_(std::move(options)) {}
-    Status Append(ConstBytes data) override { bytes_.append(AsView(data)); return Status::Ok(); }
+    Status Append(ConstBytes data) override {
+      bytes_.append(AsView(data));
+      return Status::Ok();
+    }
     Result<MutableBytes> Reserve(size_t want) override {
       buffer_.resize(std::min<size_t>(want, 1'300'000));  // no multiple of anything
       return MutableBytes(reinterpret_cast<uint8_t*>(buffer_.data()), buffer_.size());

@@ -23,7 +23,7 @@ TEST_CASE("a burst file that the namespace still names survives a release event"
   World w;
   wire::FileId id = w.Save("a", Bytes(2, kBig));
   w.RunFor(kSecond);
-  REQUIRE(w.engine->recovery().Released(w.Current(id)).ok());
+  REQUIRE(w.engine->recovery().Released(w.Current(id), Recovery::Release::kDurable).ok());
   CHECK(w.FilesOnDisk() == 1);
   w.Settle();
   CHECK(w.Load(id) == Bytes(2, kBig));
@@ -58,6 +58,7 @@ TEST_CASE("the feed's position survives a restart, and releases made meanwhile a
 
 TEST_CASE("a lost feed makes every file be asked about again") {
   World w;
+  w.engine->flusher().Hold(true);
   w.Save("a", Bytes(6, kBig));
   wire::FileId kept = w.Save("b", Bytes(7, kBig));
   w.Save("c", Bytes(8, kBig));

@@ -16,7 +16,8 @@ class FakePeer final : public PeerPort {
  public:
   Status Read(wire::NodeId node, const wire::BurstReadRequest& q, MutableBytes out) override {
     if (!answer.ok()) return answer;
-    if (node != 7 || q.burst != 3 || q.generation != 5 || q.length != out.size()) return Status(Code::kStale, "not that one");
+    if (node != 7 || q.burst != 3 || q.generation != 5 || q.length != out.size())
+      return Status(Code::kStale, "not that one");
     std::memcpy(out.data(), bytes.data() + q.offset, out.size());
     return Status::Ok();
   }
@@ -43,7 +44,9 @@ TEST_CASE("an open that can wait for the fill answers with a descriptor of the w
   CHECK(w.blobs.reads == reads);  // from here
 }
 
-TEST_CASE("an open that cannot wait answers cached, and a range is fetched for whoever asks for it only") {
+TEST_CASE(
+    "an open that cannot wait answers cached, and a range is fetched for whoever asks for it "
+    "only") {
   World w;
   std::string bytes = Bytes(2, kHuge);
   wire::FileId id = w.objectd->Put("a", w.blobs.Store(bytes));
@@ -150,7 +153,8 @@ TEST_CASE("an empty file opens without fetching") {
   CHECK(w.Load(id) == "");
 }
 
-TEST_CASE("content in another node's buffer is read from there, and kStale there is an error here") {
+TEST_CASE(
+    "content in another node's buffer is read from there, and kStale there is an error here") {
   World w;
   FakePeer peer;
   peer.bytes = Bytes(8, kHuge);
@@ -175,7 +179,16 @@ TEST_CASE("a version committed elsewhere gets a burst file of its own, and the o
   wire::BurstId before = old.file->burst;
   client::MetaClient other(w.objectd);
   REQUIRE(other.OpenWrite({.id = id, .expect_generation = 1, .node = 7, .burst = 1}).ok());
-  REQUIRE(other.Publish({.id = id, .node = 7, .burst = 1, .generation = 2, .size = 3, .has_inline = true, .sync = true}, AsBytes("new")).ok());
+  REQUIRE(other
+              .Publish({.id = id,
+                        .node = 7,
+                        .burst = 1,
+                        .generation = 2,
+                        .size = 3,
+                        .has_inline = true,
+                        .sync = true},
+                       AsBytes("new"))
+              .ok());
   REQUIRE(other.EndWrite({.id = id, .node = 7, .burst = 1}).ok());
   CHECK(w.Load(id) == "new");
   CHECK(w.Current(id)->burst != before);
@@ -215,7 +228,8 @@ TEST_CASE("remote reads get the committed generation or nothing") {
   FilePtr f = w.Current(id);
   auto read = [&](uint64_t generation, uint64_t offset, size_t n, std::string* out) {
     out->assign(n, '\0');
-    return ReadBurst(w.engine->core(), {.burst = f->burst, .id = id, .generation = generation, .offset = offset},
+    return ReadBurst(w.engine->core(),
+                     {.burst = f->burst, .id = id, .generation = generation, .offset = offset},
                      {reinterpret_cast<uint8_t*>(out->data()), n})
         .code();
   };
@@ -232,5 +246,6 @@ TEST_CASE("remote reads get the committed generation or nothing") {
   w.Write(o, 0, "x");
   CHECK(read(1, 0, 10, &got) == Code::kStale);
   w.Release(o);
-  CHECK(ReadBurst(w.engine->core(), {.burst = 999, .id = id, .generation = 1}, {}).code() == Code::kUnavailable);
+  CHECK(ReadBurst(w.engine->core(), {.burst = 999, .id = id, .generation = 1}, {}).code() ==
+        Code::kUnavailable);
 }

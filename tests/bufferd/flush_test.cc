@@ -8,7 +8,9 @@ using namespace perigee::bufferd;
 using wire::BurstState;
 using wire::LayoutKind;
 
-TEST_CASE("a bit that flipped after the seal is found by the flush, and nothing of it reaches the object tier") {
+TEST_CASE(
+    "a bit that flipped after the seal is found by the flush, and nothing of it reaches the object "
+    "tier") {
   World w;
   wire::FileId id = w.Save("a", Bytes(1, kBig));
   w.RunFor(kSecond);  // sealed, with checksums
@@ -53,7 +55,9 @@ TEST_CASE("a flush that fails is tried again and a stale one is dropped") {
   World w;
   wire::FileId id = w.Save("a", Bytes(2, kBig));
   int failures = 0;
-  w.blobs.on_commit = [&](uint64_t) { return ++failures <= 2 ? Status(Code::kUnavailable, "no drives") : Status::Ok(); };
+  w.blobs.on_commit = [&](uint64_t) {
+    return ++failures <= 2 ? Status(Code::kUnavailable, "no drives") : Status::Ok();
+  };
   w.Settle();
   CHECK(failures > 2);
   CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
@@ -72,7 +76,9 @@ TEST_CASE("a flush whose commit was answered by nobody is found done") {
   CHECK(w.StateOf(id) == BurstState::kClean);
 }
 
-TEST_CASE("on hold nothing is flushed, not even by command, and the reason is told; released it goes on") {
+TEST_CASE(
+    "on hold nothing is flushed, not even by command, and the reason is told; released it goes "
+    "on") {
   World w;
   wire::FileId id = w.Save("a", Bytes(4, kBig));
   Batch batch(*w.engine);
@@ -130,6 +136,25 @@ TEST_CASE("a directory means all files below it") {
   CHECK(reply->files == 2);
   CHECK(reply->left == 0);
   CHECK(w.Count("files_flushed") == 2);
+}
+
+TEST_CASE("flush by command says at once when flushing is on hold, instead of waiting") {
+  World w;
+  w.Save("a", Bytes(7, kBig));
+  w.RunFor(kSecond);
+  w.engine->flusher().Hold(true);
+  Batch batch(*w.engine);
+  Nanos begin = w.sched->clock().Monotonic();
+  auto reply = batch.Flush({.wait = true}, w.Soon());
+  REQUIRE(reply.ok());
+  CHECK(reply->left == 1);
+  REQUIRE(reply->reasons.size() == 1);
+  CHECK(reply->reasons[0].find("on hold") != std::string::npos);
+  CHECK(w.sched->clock().Monotonic() == begin);
+  w.engine->flusher().Hold(false);
+  reply = batch.Flush({.wait = true}, w.Soon());
+  REQUIRE(reply.ok());
+  CHECK(reply->left == 0);
 }
 
 TEST_CASE("evict by command drops clean files only and says why others stay; pinned ones stay") {

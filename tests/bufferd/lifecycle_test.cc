@@ -1,4 +1,5 @@
-// Create, publish, seal, flush, re-open, unlink: one file's life, on real files and a fake namespace.
+// Create, publish, seal, flush, re-open, unlink: one file's life, on real files and a fake
+// namespace.
 
 #include <sys/mman.h>
 
@@ -68,14 +69,17 @@ TEST_CASE("a publish without a change calls nobody") {
   w.Release(o);
 }
 
-TEST_CASE("a file is not sealed while a descriptor or a mapping can still change it, and the last change is published") {
+TEST_CASE(
+    "a file is not sealed while a descriptor or a mapping can still change it, and the last change "
+    "is published") {
   World w;
   Opened o = w.Create("mapped");
   std::string bytes = Bytes(2, kBig);
   w.Write(o, 0, bytes);
   auto fd = w.engine->store().Descriptor(o.file->dir, o.file->burst, true);
   REQUIRE(fd.ok());
-  auto* map = static_cast<char*>(::mmap(nullptr, kBig, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0));
+  auto* map =
+      static_cast<char*>(::mmap(nullptr, kBig, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0));
   REQUIRE(map != MAP_FAILED);
   fd->Reset(-1);
   REQUIRE(w.engine->Publish(o.file).ok());
@@ -103,7 +107,8 @@ TEST_CASE("a store through a mapping after the publish of a small file is not lo
   w.Write(o, 0, std::string(4096, 'a'));
   auto fd = w.engine->store().Descriptor(o.file->dir, o.file->burst, true);
   REQUIRE(fd.ok());
-  auto* map = static_cast<char*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0));
+  auto* map =
+      static_cast<char*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0));
   fd->Reset(-1);
   map[0] = 'b';  // the page is dirty: the next store moves no time
   REQUIRE(w.engine->Publish(o.file).ok());
@@ -151,12 +156,15 @@ TEST_CASE("opening for write cancels a running flush before it answers") {
   };
   FilePtr file;
   w.engine->flusher().Force(w.Current(id));
-  REQUIRE(w.sched->Post([&] {
-    go.Wait();
-    auto o = w.engine->opener().Open({.id = id, .access = Access::kWrite, .deadline = w.Soon()});
-    opened = o.ok();
-    if (o.ok()) file = o->file;
-  }).ok());
+  REQUIRE(w.sched
+              ->Post([&] {
+                go.Wait();
+                auto o = w.engine->opener().Open(
+                    {.id = id, .access = Access::kWrite, .deadline = w.Soon()});
+                opened = o.ok();
+                if (o.ok()) file = o->file;
+              })
+              .ok());
   w.RunFor(5 * kSecond);
   CHECK(opened);
   CHECK(!opened_while_reading);
@@ -274,7 +282,9 @@ TEST_CASE("a stale burst file is refused, the current one is not") {
   World w;
   wire::FileId id = w.Save("a", "x");
   wire::BurstId burst = w.Current(id)->burst;
-  auto open = [&](wire::BurstId expect) { return w.engine->opener().Open({.id = id, .expect_burst = expect, .deadline = w.Soon()}); };
+  auto open = [&](wire::BurstId expect) {
+    return w.engine->opener().Open({.id = id, .expect_burst = expect, .deadline = w.Soon()});
+  };
   CHECK(open(burst + 1).code() == Code::kStale);
   auto ok = open(burst);
   REQUIRE(ok.ok());
@@ -286,7 +296,10 @@ TEST_CASE("the mode of the file decides for callers who are to be checked") {
   wire::FileId id = w.Save("a", "x");
   w.objectd->SetMode(id, 0640, 1000);
   auto open = [&](uint32_t uid, uint32_t gid, Access access) {
-    auto o = w.engine->opener().Open({.caller = {.enforce = true, .uid = uid, .gid = gid}, .id = id, .access = access, .deadline = w.Soon()});
+    auto o = w.engine->opener().Open({.caller = {.enforce = true, .uid = uid, .gid = gid},
+                                      .id = id,
+                                      .access = access,
+                                      .deadline = w.Soon()});
     if (o.ok()) w.Release(*o);
     return o.code();
   };
@@ -296,7 +309,9 @@ TEST_CASE("the mode of the file decides for callers who are to be checked") {
   CHECK(open(1001, 9, Access::kRead) == Code::kPermissionDenied);
 }
 
-TEST_CASE("an unlinked file that is open keeps its bytes and goes with its last handle once that is durable") {
+TEST_CASE(
+    "an unlinked file that is open keeps its bytes and goes with its last handle once that is "
+    "durable") {
   World w;
   Opened o = w.Create("a");
   w.Write(o, 0, Bytes(9, kBig));

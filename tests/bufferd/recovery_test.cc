@@ -48,7 +48,8 @@ TEST_CASE("a writer that outlives the daemon goes on: its file is neither ended 
   w.Restart();
   w.Settle();
   CHECK(w.objectd->Get(id).writer.has_value());
-  auto again = w.engine->opener().Open({.id = id, .access = Access::kWrite, .expect_burst = burst, .deadline = w.Soon()});
+  auto again = w.engine->opener().Open(
+      {.id = id, .access = Access::kWrite, .expect_burst = burst, .deadline = w.Soon()});
   REQUIRE(again.ok());
   REQUIRE(::pwrite(fd->get(), "alive", 5, 0) == 5);
   fd->Reset(-1);
@@ -58,7 +59,8 @@ TEST_CASE("a writer that outlives the daemon goes on: its file is neither ended 
   CHECK(w.Load(id) == "alive");
 }
 
-TEST_CASE("what was rewritten in place after a publish is published as a new generation after a crash") {
+TEST_CASE(
+    "what was rewritten in place after a publish is published as a new generation after a crash") {
   World w;
   std::string bytes = Bytes(2, kBig);
   Opened o = w.Create("a");
@@ -145,7 +147,8 @@ TEST_CASE("with objectd away at start, what is here is served, and reconciled wh
   CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
 }
 
-TEST_CASE("after power loss an unsynced version falls back to the one before, whole, and is reported") {
+TEST_CASE(
+    "after power loss an unsynced version falls back to the one before, whole, and is reported") {
   World w;
   std::string old_bytes = Bytes(7, kBig);
   wire::FileId id = w.Save("a", old_bytes);
@@ -168,7 +171,9 @@ TEST_CASE("after power loss an unsynced version falls back to the one before, wh
   CHECK(w.engine->core().Reported()[0].find("fell back to version 1") != std::string::npos);
 }
 
-TEST_CASE("after power loss an unsynced first version is gone, and reported, even when its record is gone too") {
+TEST_CASE(
+    "after power loss an unsynced first version is gone, and reported, even when its record is "
+    "gone too") {
   World w;
   Opened o = w.Create("a");
   w.Write(o, 0, Bytes(9, kBig));
@@ -198,7 +203,9 @@ TEST_CASE("after power loss a synced version is there") {
   CHECK(w.Count("fell_back") == 0);
 }
 
-TEST_CASE("a synced version that was being rewritten in place at power loss is kept as what the file has, and reported") {
+TEST_CASE(
+    "a synced version that was being rewritten in place at power loss is kept as what the file "
+    "has, and reported") {
   World w;
   std::string bytes = Bytes(11, kBig);
   wire::FileId id = w.Save("a", bytes);
@@ -217,7 +224,9 @@ TEST_CASE("a synced version that was being rewritten in place at power loss is k
   CHECK(w.Count("rewritten_torn") == 1);
 }
 
-TEST_CASE("a version opened for rewriting at power loss but never written is proven whole by its checksums") {
+TEST_CASE(
+    "a version opened for rewriting at power loss but never written is proven whole by its "
+    "checksums") {
   World w;
   wire::FileId id = w.Save("a", Bytes(12, kBig));
   w.RunFor(kSecond);

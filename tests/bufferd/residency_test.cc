@@ -63,7 +63,8 @@ TEST_CASE("random changes agree with a byte map") {
         last = f.end;
         for (uint64_t i = f.begin; i < f.end; ++i) found[i] = true;
       }
-      for (uint64_t i = 0; i < kBytes; ++i) REQUIRE(found[i] == (model[i] == static_cast<RangeState>(s)));
+      for (uint64_t i = 0; i < kBytes; ++i)
+        REQUIRE(found[i] == (model[i] == static_cast<RangeState>(s)));
     }
     uint64_t at = random.Below(kBytes);
     REQUIRE(r.Readable({at, at + 1}) == (model[at] >= RangeState::kResident));

@@ -57,7 +57,8 @@ TEST_CASE("new files move on from a directory in which many were unlinked") {
   CHECK(*later != *first);
 }
 
-TEST_CASE("a file is unwritten once no writable descriptor or mapping is left, whatever readers hold") {
+TEST_CASE(
+    "a file is unwritten once no writable descriptor or mapping is left, whatever readers hold") {
   Fixture f;
   REQUIRE(f.store->leases());
   auto d = f.store->Create(5);

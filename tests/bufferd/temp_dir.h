@@ -10,7 +10,8 @@ namespace perigee::bufferd {
 class TempDir {
  public:
   TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "perigee-bufferd-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "perigee-bufferd-XXXXXX").string();
     path_ = mkdtemp(pattern.data());
   }
   ~TempDir() { std::filesystem::remove_all(path_); }

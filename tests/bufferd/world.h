@@ -1,6 +1,7 @@
 #pragma once
-// World: an engine on a real directory, a fake namespace and object tier, and a manual scheduler; with the deaths it has
-// to survive. Waits of the test thread run the scheduler's turns, in manual time.
+// World: an engine on a real directory, a fake namespace and object tier, and a manual scheduler;
+// with the deaths it has to survive. Waits of the test thread run the scheduler's turns, in manual
+// time.
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -19,7 +20,8 @@
 namespace perigee::bufferd {
 
 inline constexpr wire::NodeId kNode = 42;
-inline constexpr uint64_t kBig = 3'000'001;  // beyond the inline limit, not a multiple of a checksum block
+inline constexpr uint64_t kBig =
+    3'000'001;  // beyond the inline limit, not a multiple of a checksum block
 
 inline std::string Bytes(uint64_t seed, size_t n) {
   std::string s(n, '\0');
@@ -43,13 +45,26 @@ class World {
     sched = ManualScheduler::Create(setup.seed);
     meta = std::make_unique<client::MetaClient>(objectd);
     registry = metrics::Registry::Create();
-    EngineDeps deps{.disk = disk.get(), .clock = &sched->clock(), .work = sched.get(), .fill = sched.get(), .flush = sched.get(),
-                    .poll = sched.get(), .index = &index, .meta = meta.get(), .blobs = &blobs,
-                    .make_writer = [this](client::BlobWriter::Options o) { return blobs.NewWriter(std::move(o)); },
-                    .peers = peers, .metrics = registry.get()};
-    auto made = Engine::Create(deps, {.store_dir = dir.path(), .node = kNode, .boot_id = boot,
-                                      .budget = {.budget_bytes = setup.budget, .reserve_bytes = setup.reserve},
-                                      .flush = {.linger = setup.linger, .in_flight_max = 2}});
+    EngineDeps deps{
+        .disk = disk.get(),
+        .clock = &sched->clock(),
+        .work = sched.get(),
+        .fill = sched.get(),
+        .flush = sched.get(),
+        .poll = sched.get(),
+        .index = &index,
+        .meta = meta.get(),
+        .blobs = &blobs,
+        .make_writer =
+            [this](client::BlobWriter::Options o) { return blobs.NewWriter(std::move(o)); },
+        .peers = peers,
+        .metrics = registry.get()};
+    auto made = Engine::Create(
+        deps, {.store_dir = dir.path(),
+               .node = kNode,
+               .boot_id = boot,
+               .budget = {.budget_bytes = setup.budget, .reserve_bytes = setup.reserve},
+               .flush = {.linger = setup.linger, .in_flight_max = 2}});
     REQUIRE(made.ok());
     engine = std::move(*made);
     REQUIRE(engine->Start().ok());
@@ -63,7 +78,10 @@ class World {
     sched.reset();
     registry.reset();
   }
-  void Restart() { Kill(); Start(); }
+  void Restart() {
+    Kill();
+    Start();
+  }
   void Reboot() {  // power loss: the journal's unsynced tail is gone
     Kill();
     index.Crash();
@@ -74,14 +92,18 @@ class World {
   void Settle() { RunFor(20 * kSecond); }  // seals, syncs, flushes
 
   Opened Create(const std::string& name) {
-    auto o = engine->opener().Create({.parent = wire::kRootId, .name = name, .mode = 0644, .deadline = Soon()});
+    auto o = engine->opener().Create(
+        {.parent = wire::kRootId, .name = name, .mode = 0644, .deadline = Soon()});
     REQUIRE(o.ok());
     return std::move(*o);
   }
-  Result<Opened> Open(wire::FileId id, wire::Access access = wire::Access::kRead, bool truncate = false, Nanos wait = kSecond) {
-    return engine->opener().Open({.id = id, .access = access, .truncate = truncate, .wait_fill = wait, .deadline = Soon()});
+  Result<Opened> Open(wire::FileId id, wire::Access access = wire::Access::kRead,
+                      bool truncate = false, Nanos wait = kSecond) {
+    return engine->opener().Open(
+        {.id = id, .access = access, .truncate = truncate, .wait_fill = wait, .deadline = Soon()});
   }
-  Opened MustOpen(wire::FileId id, wire::Access access = wire::Access::kRead, bool truncate = false) {
+  Opened MustOpen(wire::FileId id, wire::Access access = wire::Access::kRead,
+                  bool truncate = false) {
     auto o = Open(id, access, truncate);
     if (!o.ok()) FAIL(o.status().ToString());
     return std::move(*o);
@@ -90,7 +112,8 @@ class World {
   void Write(const Opened& o, uint64_t offset, const std::string& bytes) {
     auto fd = engine->store().Descriptor(o.file->dir, o.file->burst, true);
     REQUIRE(fd.ok());
-    REQUIRE(::pwrite(fd->get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) == static_cast<ssize_t>(bytes.size()));
+    REQUIRE(::pwrite(fd->get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) ==
+            static_cast<ssize_t>(bytes.size()));
   }
   std::string Read(const FilePtr& file) {
     auto fd = engine->store().Descriptor(file->dir, file->burst, false);
@@ -111,7 +134,8 @@ class World {
   }
   std::string Load(wire::FileId id) {
     Opened o = MustOpen(id);
-    REQUIRE(engine->filler().Ensure(o.file, {0, UINT64_MAX}, Soon(), false).ok());
+    Status filled = engine->filler().Ensure(o.file, {0, UINT64_MAX}, Soon(), false);
+    if (!filled.ok()) FAIL(filled.ToString());
     std::string bytes = Read(o.file);
     Release(o);
     return bytes;

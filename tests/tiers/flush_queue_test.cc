@@ -10,7 +10,10 @@ namespace {
 constexpr Nanos kStart = 100 * kSecond;
 
 FlushQueue Queue(uint32_t in_flight_max = 2) {
-  return FlushQueue({.linger = 2 * kSecond, .in_flight_max = in_flight_max, .retry_first = kSecond, .retry_most = 4 * kSecond});
+  return FlushQueue({.linger = 2 * kSecond,
+                     .in_flight_max = in_flight_max,
+                     .retry_first = kSecond,
+                     .retry_most = 4 * kSecond});
 }
 
 }  // namespace

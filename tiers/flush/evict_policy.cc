@@ -15,9 +15,10 @@ uint64_t BytesToEvict(uint64_t used_bytes, const Watermarks& marks, uint64_t sho
 }
 
 std::vector<uint64_t> PickEvictions(std::vector<EvictCandidate> candidates, uint64_t bytes) {
-  std::sort(candidates.begin(), candidates.end(), [](const EvictCandidate& a, const EvictCandidate& b) {
-    return a.accessed != b.accessed ? a.accessed < b.accessed : a.key < b.key;
-  });
+  std::sort(candidates.begin(), candidates.end(),
+            [](const EvictCandidate& a, const EvictCandidate& b) {
+              return a.accessed != b.accessed ? a.accessed < b.accessed : a.key < b.key;
+            });
   std::vector<uint64_t> picked;
   uint64_t got = 0;
   for (const EvictCandidate& c : candidates) {

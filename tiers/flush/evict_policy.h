@@ -1,8 +1,9 @@
 #pragma once
 // Which clean burst files go when the buffer is full: pure functions.
 //
-// Above the high watermark of the byte budget, the files used longest ago are taken until the low one is reached. Only
-// candidates that the caller declares evictable are considered (clean, no opens, not pinned).
+// Above the high watermark of the byte budget, the files used longest ago are taken until the low
+// one is reached. Only candidates that the caller declares evictable are considered (clean, no
+// opens, not pinned).
 
 #include <cstdint>
 #include <vector>
@@ -13,8 +14,8 @@ namespace perigee::tiers {
 
 struct EvictCandidate {
   uint64_t key = 0;
-  uint64_t bytes = 0;     // what the file system gets back
-  Nanos accessed = 0;     // wall
+  uint64_t bytes = 0;  // what the file system gets back
+  Nanos accessed = 0;  // wall
 };
 
 struct Watermarks {
@@ -24,7 +25,8 @@ struct Watermarks {
 // 95 % and 85 % of the budget.
 Watermarks WatermarksOf(uint64_t budget_bytes);
 
-// How much must go now: 0 below the high watermark, unless `short_bytes` (free space missing on the file system) asks.
+// How much must go now: 0 below the high watermark, unless `short_bytes` (free space missing on the
+// file system) asks.
 uint64_t BytesToEvict(uint64_t used_bytes, const Watermarks& marks, uint64_t short_bytes);
 
 // Keys in the order of eviction, at least `bytes` of them when that many exist.

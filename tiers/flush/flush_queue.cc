@@ -15,8 +15,10 @@ void FlushQueue::Add(Key key, Nanos sealed_at) {
 void FlushQueue::Remove(Key key) {
   auto it = entries_.find(key);
   if (it == entries_.end()) return;
-  if (it->second.running) --running_;
-  else order_.erase({it->second.sealed_at, key});
+  if (it->second.running)
+    --running_;
+  else
+    order_.erase({it->second.sealed_at, key});
   entries_.erase(it);
 }
 

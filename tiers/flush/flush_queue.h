@@ -1,10 +1,11 @@
 #pragma once
-// FlushQueue: which sealed burst file is copied to the object tier next, and when. Pure: it does no I/O and takes the
-// time as an argument.
+// FlushQueue: which sealed burst file is copied to the object tier next, and when. Pure: it does no
+// I/O and takes the time as an argument.
 //
-// A file is eligible `linger` after it was sealed (at once when forced), the one sealed first goes first, at most
-// `in_flight_max` run at a time. A failed one comes back after a doubling delay. While held, nothing starts, not even
-// what is forced. Thread rule: not thread-safe; the owner locks.
+// A file is eligible `linger` after it was sealed (at once when forced), the one sealed first goes
+// first, at most `in_flight_max` run at a time. A failed one comes back after a doubling delay.
+// While held, nothing starts, not even what is forced. Thread rule: not thread-safe; the owner
+// locks.
 
 #include <cstdint>
 #include <map>

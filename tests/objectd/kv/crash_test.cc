@@ -1,5 +1,5 @@
-// A process with a RocksStore is killed at each failpoint of its paths; what it had acknowledged must
-// be there afterwards, whole, on every mirror in sync.
+// A process with a RocksStore is killed at each failpoint of its paths; what it had acknowledged
+// must be there afterwards, whole, on every mirror in sync.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -112,8 +112,8 @@ int RunChild(const std::string& root, const std::string& spec) {
                                    O_WRONLY | O_CREAT | O_APPEND, 0600);
   posix_spawn_file_actions_adddup2(&quiet, STDOUT_FILENO, STDERR_FILENO);
   pid_t pid = 0;
-  int spawned = posix_spawn(&pid, "/proc/self/exe", &quiet, nullptr, const_cast<char**>(argv),
-                            env.data());
+  int spawned =
+      posix_spawn(&pid, "/proc/self/exe", &quiet, nullptr, const_cast<char**>(argv), env.data());
   posix_spawn_file_actions_destroy(&quiet);
   REQUIRE(spawned == 0);
   int status = 0;
@@ -138,9 +138,9 @@ TEST_CASE("a process killed at any failpoint loses nothing that it acknowledged"
   for (const char* spec :
        {"kv_commit_before=kill@5", "kv_commit_after=kill@6", "kv_mirror_before_write=kill@14",
         "kv_mirror_after_write=kill@15", "kv_mirror_before_sync=kill@7",
-        "kv_mirror_after_sync=kill@8", "kv_durable_before_reply=kill@5",
-        "kv_copy_before_sync=kill", "kv_copy_after_sync=kill", "kv_admit_before=kill",
-        "kv_admit_after=kill", "kv_eject_before=kill", "kv_eject_after=kill"}) {
+        "kv_mirror_after_sync=kill@8", "kv_durable_before_reply=kill@5", "kv_copy_before_sync=kill",
+        "kv_copy_after_sync=kill", "kv_admit_before=kill", "kv_admit_after=kill",
+        "kv_eject_before=kill", "kv_eject_after=kill"}) {
     CAPTURE(spec);
     TempDir dir;
     std::string root = dir.Path("root");

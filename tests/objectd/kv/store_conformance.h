@@ -211,7 +211,9 @@ TEST_CASE_TEMPLATE_DEFINE(
   CHECK(RunsWhile(store, Reads("other", ReadMode::kConflict), change) == 1);
   CHECK(RunsWhile(
             store,
-            [](Transaction& txn) { return txn.GetMany({"x", "k"}, ReadMode::kConflict).status(); },
+            [](Transaction& txn) {
+              return txn.GetMany({"x", "k"}, ReadMode::kConflict).status();
+            },
             change) == 2);
   CHECK(RunsWhile(
             store,

@@ -44,10 +44,13 @@ TEST_CASE_FIXTURE(Armed, "a publish whose reply was lost is the same publish whe
   CHECK(r.committed->layout.kind == wire::LayoutKind::kBlobs);
 }
 
-TEST_CASE_FIXTURE(Armed, "a completed upload whose reply was lost completes again to the same object") {
+TEST_CASE_FIXTURE(Armed,
+                  "a completed upload whose reply was lost completes again to the same object") {
   auto u = Must(ns->CreateUpload("bucket", "k", {}));
   Repeated("meta_after_part", [&] { return ns->PutPart(u, 1, Blobs(10, 6, "p1")); });
-  wire::Record made = Repeated("meta_after_complete", [&] { return ns->CompleteUpload(u, {{1, "p1"}}, {}); });
+  wire::Record made = Repeated("meta_after_complete", [&] {
+    return ns->CompleteUpload(u, {{1, "p1"}}, {});
+  });
   CHECK(Must(ns->GetObject("bucket", "k")) == made);
 }
 
@@ -61,7 +64,9 @@ TEST_CASE_FIXTURE(Armed, "a list half built is never used") {
   CHECK(r.committed->layout.list_id != 0);
 }
 
-TEST_CASE_FIXTURE(Armed, "what was committed before its durability was waited for may be lost whole, never half") {
+TEST_CASE_FIXTURE(
+    Armed,
+    "what was committed before its durability was waited for may be lost whole, never half") {
   Must(failpoint::Arm("meta_before_durable=error"));
   CHECK(Put("bucket", "a/b/c").code() == Code::kIo);
   store->Crash();
@@ -93,7 +98,8 @@ TEST_CASE_FIXTURE(Armed, "every failpoint of the namespace is passed") {
   Must(ns->CompleteUpload(u, {{1, "p1"}}, {}));
   Must(ns->AbortUpload(Must(ns->CreateUpload("bucket", "k", {}))));
   for (const auto& name : failpoint::Names()) {
-    if (!name.starts_with("meta_") || name == "meta_before_reply") continue;  // that one: meta_service_test.cc
+    if (!name.starts_with("meta_") || name == "meta_before_reply")
+      continue;  // that one: meta_service_test.cc
     INFO(name);
     CHECK(hits(name) > before[name]);
   }

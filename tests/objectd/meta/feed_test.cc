@@ -26,8 +26,8 @@ TEST_CASE_FIXTURE(Fixture, "the feed tells each change with the path as of its c
       CHECK(c.id == f);
     }
   }
-  CHECK(seen == Strings{"0 bucket/d/e/f", "1 bucket/d/", "0 bucket/moved/", "0 bucket/moved/e/g", "1 bucket/moved/e/f", "2 ",
-                        "0 bucket/moved/x/", "0 bucket/moved/x/y"});
+  CHECK(seen == Strings{"0 bucket/d/e/f", "1 bucket/d/", "0 bucket/moved/", "0 bucket/moved/e/g",
+                        "1 bucket/moved/e/f", "2 ", "0 bucket/moved/x/", "0 bucket/moved/x/y"});
 }
 
 TEST_CASE_FIXTURE(Fixture, "a node asks for the burst files released to it only") {
@@ -47,7 +47,8 @@ TEST_CASE_FIXTURE(Fixture, "a node asks for the burst files released to it only"
 TEST_CASE_FIXTURE(Fixture, "a feed read in small pages misses nothing and repeats nothing") {
   auto b = Bucket("bucket");
   for (int i = 0; i < 20; ++i) File(b, "f" + std::to_string(i));
-  for (int i = 0; i < 20; i += 2) Must(Rename(b, "f" + std::to_string(i), b, "f" + std::to_string(i + 1)));
+  for (int i = 0; i < 20; i += 2)
+    Must(Rename(b, "f" + std::to_string(i), b, "f" + std::to_string(i + 1)));
   auto all = Changes();
   std::vector<wire::Change> paged;
   uint64_t after = 0;
@@ -64,7 +65,8 @@ TEST_CASE_FIXTURE(Fixture, "a feed read in small pages misses nothing and repeat
   }
 }
 
-TEST_CASE_FIXTURE(Fixture, "a waiting reader is answered by a change, and by durability it waits for") {
+TEST_CASE_FIXTURE(Fixture,
+                  "a waiting reader is answered by a change, and by durability it waits for") {
   auto b = Bucket("bucket");
   uint64_t start = Now();
   store->HoldDurability(true);
@@ -78,7 +80,8 @@ TEST_CASE_FIXTURE(Fixture, "a waiting reader is answered by a change, and by dur
     store->HoldDurability(false);
     Must(ns->Sync());
   });
-  auto later = Must(ns->Feed({.after = reply.next, .wait_ms = 60'000, .seen_durable = reply.durable}));
+  auto later =
+      Must(ns->Feed({.after = reply.next, .wait_ms = 60'000, .seen_durable = reply.durable}));
   syncer.join();
   CHECK(later.changes.empty());
   CHECK(later.durable >= reply.next);

@@ -1,5 +1,6 @@
 #pragma once
-// A namespace over MemStore on a manual clock, and short ways to say what most tests do. Its end checks the rows.
+// A namespace over MemStore on a manual clock, and short ways to say what most tests do. Its end
+// checks the rows.
 
 #include <doctest/doctest.h>
 
@@ -29,7 +30,8 @@ inline void Must(const Status& status) {
 struct Fixture {
   Fixture() : Fixture(NamespaceOptions{}) {}
   explicit Fixture(NamespaceOptions options)
-      : store(kv::MemStore::Create()), registry(metrics::Registry::Create()),
+      : store(kv::MemStore::Create()),
+        registry(metrics::Registry::Create()),
         ns(Must(Namespace::Create(*store, clock, *registry, options))) {}
   ~Fixture() {
     std::string wrong;
@@ -37,21 +39,30 @@ struct Fixture {
     CHECK(wrong == "");
   }
 
-  static wire::MakeRequest Make(wire::FileId parent, const std::string& name, uint32_t mode = 0755) {
+  static wire::MakeRequest Make(wire::FileId parent, const std::string& name,
+                                uint32_t mode = 0755) {
     return {.parent = parent, .name = name, .mode = mode};
   }
   wire::FileId Bucket(const std::string& name) { return Must(ns->CreateBucket({.name = name})).id; }
-  wire::FileId Dir(wire::FileId parent, const std::string& name) { return Must(ns->Mkdir(Make(parent, name))).record.id; }
+  wire::FileId Dir(wire::FileId parent, const std::string& name) {
+    return Must(ns->Mkdir(Make(parent, name))).record.id;
+  }
   // A published inline file.
   wire::FileId File(wire::FileId parent, const std::string& name, const std::string& bytes = "x") {
     wire::FileId id = Create(parent, name, 1, next_burst);
-    Must(ns->Publish({.id = id, .node = 1, .burst = next_burst, .generation = 1, .size = bytes.size(), .has_inline = true},
+    Must(ns->Publish({.id = id,
+                      .node = 1,
+                      .burst = next_burst,
+                      .generation = 1,
+                      .size = bytes.size(),
+                      .has_inline = true},
                      bytes));
     Must(ns->EndWrite({.id = id, .node = 1, .burst = next_burst++}));
     return id;
   }
   // A file that `node` is writing.
-  wire::FileId Create(wire::FileId parent, const std::string& name, wire::NodeId node, wire::BurstId burst) {
+  wire::FileId Create(wire::FileId parent, const std::string& name, wire::NodeId node,
+                      wire::BurstId burst) {
     wire::MakeRequest q = Make(parent, name, 0644);
     q.writer = wire::WriterInfo{.node = node, .burst = burst};
     return Must(ns->CreateFile(q)).record.id;
@@ -60,12 +71,17 @@ struct Fixture {
     return ns->Lookup({.parent = parent, .name = name});
   }
   Result<wire::RecordReply> Path(const std::string& path) { return ns->Lookup({.path = path}); }
-  Result<wire::RenameReply> Rename(wire::FileId from, const std::string& name, wire::FileId to, const std::string& new_name,
-                                   uint32_t flags = 0) {
-    return ns->Rename({.parent = from, .name = name, .new_parent = to, .new_name = new_name, .flags = flags});
+  Result<wire::RenameReply> Rename(wire::FileId from, const std::string& name, wire::FileId to,
+                                   const std::string& new_name, uint32_t flags = 0) {
+    return ns->Rename(
+        {.parent = from, .name = name, .new_parent = to, .new_name = new_name, .flags = flags});
   }
-  Code Unlink(wire::FileId parent, const std::string& name) { return ns->Unlink({.parent = parent, .name = name}).code(); }
-  Code Rmdir(wire::FileId parent, const std::string& name) { return ns->Rmdir({.parent = parent, .name = name}).code(); }
+  Code Unlink(wire::FileId parent, const std::string& name) {
+    return ns->Unlink({.parent = parent, .name = name}).code();
+  }
+  Code Rmdir(wire::FileId parent, const std::string& name) {
+    return ns->Rmdir({.parent = parent, .name = name}).code();
+  }
   std::vector<std::string> Names(wire::FileId dir, uint32_t page = 1024) {
     std::vector<std::string> names;
     std::string after;
@@ -83,10 +99,16 @@ struct Fixture {
   // `count` blobs of 1 MiB from `seq` on.
   static NewContent Blobs(uint64_t seq, uint32_t count = 1, const std::string& etag = "e") {
     const uint64_t mib = 1 << 20;
-    return {.size = count * mib, .etag = etag,
-            .extents = {{.length = count * mib, .volume = 7, .first_seq = seq, .count = count, .blob_bytes = mib}}};
+    return {.size = count * mib,
+            .etag = etag,
+            .extents = {{.length = count * mib,
+                         .volume = 7,
+                         .first_seq = seq,
+                         .count = count,
+                         .blob_bytes = mib}}};
   }
-  Result<wire::Record> Put(const std::string& bucket, const std::string& key, const std::string& bytes = "x") {
+  Result<wire::Record> Put(const std::string& bucket, const std::string& key,
+                           const std::string& bytes = "x") {
     return ns->PutObject(bucket, key, Inline(bytes), {}, {});
   }
   Result<std::string> Get(const std::string& bucket, const std::string& key) {
@@ -96,7 +118,8 @@ struct Fixture {
   }
   std::vector<std::string> Keys(const std::string& bucket, ListQuery query = {}) {
     std::vector<std::string> keys;
-    for (const auto& [key, record] : Must(ns->ListObjects(bucket, query)).objects) keys.push_back(key);
+    for (const auto& [key, record] : Must(ns->ListObjects(bucket, query)).objects)
+      keys.push_back(key);
     return keys;
   }
   std::vector<wire::Change> Changes(uint64_t after = 0) {

@@ -21,14 +21,28 @@ TEST_CASE("keys have the bytes that docs/formats/keys.md says") {
   CHECK(HexEncode(keys::FileCount(2)) == "43000000000000000002");
   CHECK(HexEncode(keys::MoveCount()) == "430000000000000000ff");
   CHECK(HexEncode(keys::Inline(3, 4)) == "5800000000000000030000000000000004");
-  CHECK(HexEncode(keys::Upload(3, "k", 9)) == "5575" "0000000000000003" "6b" "00" "0000000000000009");
-  CHECK(HexEncode(keys::Part(9, 10000)) == "5570" "0000000000000009" "00002710");
-  CHECK(HexEncode(keys::Completed(9)) == "5572" "0000000000000009");
+  CHECK(HexEncode(keys::Upload(3, "k", 9)) ==
+        "5575"
+        "0000000000000003"
+        "6b"
+        "00"
+        "0000000000000009");
+  CHECK(HexEncode(keys::Part(9, 10000)) ==
+        "5570"
+        "0000000000000009"
+        "00002710");
+  CHECK(HexEncode(keys::Completed(9)) ==
+        "5572"
+        "0000000000000009");
   CHECK(HexEncode(keys::EncodeChore({.due = 5, .kind = Chore::kCompleted, .id = 9})) ==
-        "5563" "0000000000000005" "02" "0000000000000009");
+        "5563"
+        "0000000000000005"
+        "02"
+        "0000000000000009");
   CHECK(HexEncode(keys::Node(7)) == "4f0000000000000007");
   CHECK(keys::FileIdCounter() == "Aids.file");
-  auto chore = *keys::DecodeChore(keys::EncodeChore({.due = 5, .kind = Chore::kCompleted, .id = 9}));
+  auto chore =
+      *keys::DecodeChore(keys::EncodeChore({.due = 5, .kind = Chore::kCompleted, .id = 9}));
   CHECK(chore.due == 5);
   CHECK(chore.kind == Chore::kCompleted);
   CHECK(chore.id == 9);
@@ -55,14 +69,31 @@ TEST_CASE("values have a format byte, and newer or broken ones are refused by na
 TEST_CASE("a record has the bytes that docs/formats/record.md says") {
   wire::Record r{.id = 300, .kind = wire::FileKind::kFile, .mode = 0644, .uid = 1000, .gid = 1000};
   r.mtime = 1'700'000'000'000'000'000;
-  r.committed = wire::Version{.generation = 2, .size = 5, .etag = "e", .durability = wire::Durability::kObject};
-  r.committed->layout = {.kind = wire::LayoutKind::kBlobs,
-                         .extents = {{.length = 5, .volume = 1, .first_seq = 9, .count = 1, .blob_bytes = 5}}};
+  r.committed = wire::Version{
+      .generation = 2, .size = 5, .etag = "e", .durability = wire::Durability::kObject};
+  r.committed->layout = {
+      .kind = wire::LayoutKind::kBlobs,
+      .extents = {{.length = 5, .volume = 1, .first_seq = 9, .count = 1, .blob_bytes = 5}}};
   r.writer = wire::WriterInfo{.node = 1, .burst = 2, .generation = 3};
   CHECK(HexEncode(EncodeRow(r)) ==
-        "01" "08ac02" "18a403" "20e807" "28e807" "388080d0e2c6bfce972f" "5001"
-        "8a0119" "0802" "1005" "220165" "2803" "320e" "0802" "120a" "10051801200928013005"
-        "9a0106" "080110021803");
+        "01"
+        "08ac02"
+        "18a403"
+        "20e807"
+        "28e807"
+        "388080d0e2c6bfce972f"
+        "5001"
+        "8a0119"
+        "0802"
+        "1005"
+        "220165"
+        "2803"
+        "320e"
+        "0802"
+        "120a"
+        "10051801200928013005"
+        "9a0106"
+        "080110021803");
   CHECK(*DecodeRow<wire::Record>(EncodeRow(r), "an entry") == r);
 }
 
@@ -74,13 +105,42 @@ TEST_CASE("a record of a newer version keeps the fields this one does not know")
 }
 
 TEST_CASE("upload rows and changes have the bytes that their documents say") {
-  CHECK(HexEncode(EncodeRow(UploadRow{.initiated = 1, .headers = {{.name = "a", .value = "b"}}})) == "01" "0802" "1206" "0a0161120162");
+  CHECK(HexEncode(EncodeRow(UploadRow{.initiated = 1, .headers = {{.name = "a", .value = "b"}}})) ==
+        "01"
+        "0802"
+        "1206"
+        "0a0161120162");
   PartRow part{.part_id = 1, .size = 2, .etag = "e", .checksum = "c", .modified = 3};
   part.layout.list_id = 4;
-  CHECK(HexEncode(EncodeRow(part)) == "01" "0801" "1002" "1a0165" "220163" "2806" "3202" "1804");
-  CHECK(HexEncode(EncodeRow(CompletedRow{.key = "k", .bucket = 2, .record = {.id = 3}})) == "01" "0a016b" "1002" "1a04" "08035001");
-  wire::Change change{.kind = wire::ChangeKind::kRemoved, .parent = 2, .name = "n", .path = "b/n", .id = 3, .generation = 4};
-  CHECK(HexEncode(EncodeChange(change)) == "01" "1001" "1802" "22016e" "2a03622f6e" "3003" "3804");
+  CHECK(HexEncode(EncodeRow(part)) ==
+        "01"
+        "0801"
+        "1002"
+        "1a0165"
+        "220163"
+        "2806"
+        "3202"
+        "1804");
+  CHECK(HexEncode(EncodeRow(CompletedRow{.key = "k", .bucket = 2, .record = {.id = 3}})) ==
+        "01"
+        "0a016b"
+        "1002"
+        "1a04"
+        "08035001");
+  wire::Change change{.kind = wire::ChangeKind::kRemoved,
+                      .parent = 2,
+                      .name = "n",
+                      .path = "b/n",
+                      .id = 3,
+                      .generation = 4};
+  CHECK(HexEncode(EncodeChange(change)) ==
+        "01"
+        "1001"
+        "1802"
+        "22016e"
+        "2a03622f6e"
+        "3003"
+        "3804");
   CHECK(DecodeChange(EncodeChange(change))->path == "b/n");
 }
 
@@ -90,16 +150,20 @@ TEST_CASE("a flipped byte in an entry is reported, never served as another file"
   auto f = fix.File(b, "f");
   std::string key = keys::Entry(b, "f"), good;
   auto put = [&](const std::string& value) {
-    Must(fix.store->Run([&](kv::Transaction& txn) -> Status {
-      txn.Put(key, value);
-      return Status::Ok();
-    }).status());
+    Must(fix.store
+             ->Run([&](kv::Transaction& txn) -> Status {
+               txn.Put(key, value);
+               return Status::Ok();
+             })
+             .status());
   };
-  Must(fix.store->Run([&](kv::Transaction& txn) -> Status {
-    PERIGEE_ASSIGN(auto value, txn.Get(key, kv::ReadMode::kSnapshot));
-    good = *value;
-    return Status::Ok();
-  }).status());
+  Must(fix.store
+           ->Run([&](kv::Transaction& txn) -> Status {
+             PERIGEE_ASSIGN(auto value, txn.Get(key, kv::ReadMode::kSnapshot));
+             good = *value;
+             return Status::Ok();
+           })
+           .status());
   std::string newer = good, other = EncodeRow(wire::Record{.id = f + 1});
   newer[0] = 9;
   put(newer);
@@ -116,7 +180,8 @@ TEST_CASE("a flipped byte in an entry is reported, never served as another file"
 TEST_CASE("names, keys and UTF-8 are told from what is none") {
   CHECK(IsUtf8(""));
   CHECK(IsUtf8("plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x8e\x89"));
-  for (const char* bad : {"\x80", "\xc0\x80", "\xc3", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe0\x80\x80"}) {
+  for (const char* bad : {"\x80", "\xc0\x80", "\xc3", "\xe2\x82", "\xed\xa0\x80",
+                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe0\x80\x80"}) {
     CHECK_FALSE(IsUtf8(bad));
   }
   CHECK(IsNameable("a b"));

@@ -1,5 +1,6 @@
 #pragma once
-// A Store that does something else between what a closure read and its commit: the races of tests, without threads.
+// A Store that does something else between what a closure read and its commit: the races of tests,
+// without threads.
 
 #include <functional>
 #include <utility>
@@ -11,8 +12,8 @@ namespace perigee::objectd::test {
 class HookStore final : public kv::Store {
  public:
   explicit HookStore(kv::Store& inner) : inner_(inner) {}
-  // Runs the hook once, between the next closure and its commit (`skip`: that many closures later). `runs` counts
-  // closures from now on.
+  // Runs the hook once, between the next closure and its commit (`skip`: that many closures later).
+  // `runs` counts closures from now on.
   void Arm(std::function<void()> hook, int skip = 0) {
     hook_ = std::move(hook);
     skip_ = skip;
@@ -31,7 +32,9 @@ class HookStore final : public kv::Store {
   Status WaitDurable(kv::Position position) override { return inner_.WaitDurable(position); }
   kv::Position VisiblePosition() override { return inner_.VisiblePosition(); }
   kv::Position DurablePosition() override { return inner_.DurablePosition(); }
-  Result<kv::FeedPage> ReadFeed(kv::Position after, size_t limit) override { return inner_.ReadFeed(after, limit); }
+  Result<kv::FeedPage> ReadFeed(kv::Position after, size_t limit) override {
+    return inner_.ReadFeed(after, limit);
+  }
   void WaitFeed(kv::Position visible, kv::Position durable, Nanos timeout) override {
     inner_.WaitFeed(visible, durable, timeout);
   }

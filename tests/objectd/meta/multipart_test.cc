@@ -23,12 +23,14 @@ struct Uploads : Fixture {
   }
   size_t Rows(const std::string& prefix) {
     size_t rows = 0;
-    Must(store->Run([&](kv::Transaction& txn) -> Status {
-      PERIGEE_ASSIGN(auto all, txn.Scan(kv::PrefixRange(prefix), 1'000'000, kv::Direction::kForward,
-                                        kv::ReadMode::kSnapshot));
-      rows = all.size();
-      return Status::Ok();
-    }).status());
+    Must(store
+             ->Run([&](kv::Transaction& txn) -> Status {
+               PERIGEE_ASSIGN(auto all, txn.Scan(kv::PrefixRange(prefix), 1'000'000,
+                                                 kv::Direction::kForward, kv::ReadMode::kSnapshot));
+               rows = all.size();
+               return Status::Ok();
+             })
+             .status());
     return rows;
   }
   using Parts = std::vector<std::pair<uint32_t, std::string>>;
@@ -41,7 +43,8 @@ struct Uploads : Fixture {
 
 }  // namespace
 
-TEST_CASE_FIXTURE(Uploads, "parts become one object with S3's ETag, and its content is theirs in order") {
+TEST_CASE_FIXTURE(Uploads,
+                  "parts become one object with S3's ETag, and its content is theirs in order") {
   std::vector<wire::Attribute> headers = {{.name = "content-type", .value = "x/y"}};
   auto u = Must(ns->CreateUpload("bucket", "dir/big", headers));
   CHECK(Must(ns->GetUpload("bucket", "dir/big", u.upload_id)).headers == headers);
@@ -49,7 +52,8 @@ TEST_CASE_FIXTURE(Uploads, "parts become one object with S3's ETag, and its cont
   Part(u, 1, 5);
   Part(u, 3, 1);
   CHECK(Keys("bucket") == Strings{});
-  auto made = Must(ns->CompleteUpload(u, {{1, Etag(1)}, {2, "\"" + Etag(2) + "\""}, {3, Etag(3)}}, {}));
+  auto made =
+      Must(ns->CompleteUpload(u, {{1, Etag(1)}, {2, "\"" + Etag(2) + "\""}, {3, Etag(3)}}, {}));
   std::string digests;
   for (uint32_t n : {1, 2, 3}) digests += Hash(HashKind::kMd5, std::to_string(n));
   CHECK(made.committed->etag == HexEncode(Hash(HashKind::kMd5, digests)) + "-3");
@@ -147,15 +151,20 @@ TEST_CASE_FIXTURE(Uploads, "parts and uploads are listed in pages") {
     return all;
   };
   auto all = ids(Must(ns->ListUploads("bucket", "", "", "", 100)));
-  CHECK(all == Strings{"a/b " + k1.upload_id, "k " + u.upload_id, "k " + k2.upload_id, "k! " + k3.upload_id});
-  CHECK(ids(Must(ns->ListUploads("bucket", "", "k", u.upload_id, 100))) == Strings(all.begin() + 2, all.end()));
-  CHECK(ids(Must(ns->ListUploads("bucket", "", "k", "", 100))) == Strings(all.begin() + 3, all.end()));
-  CHECK(ids(Must(ns->ListUploads("bucket", "a", "", "", 100))) == Strings(all.begin(), all.begin() + 1));
+  CHECK(all == Strings{"a/b " + k1.upload_id, "k " + u.upload_id, "k " + k2.upload_id,
+                       "k! " + k3.upload_id});
+  CHECK(ids(Must(ns->ListUploads("bucket", "", "k", u.upload_id, 100))) ==
+        Strings(all.begin() + 2, all.end()));
+  CHECK(ids(Must(ns->ListUploads("bucket", "", "k", "", 100))) ==
+        Strings(all.begin() + 3, all.end()));
+  CHECK(ids(Must(ns->ListUploads("bucket", "a", "", "", 100))) ==
+        Strings(all.begin(), all.begin() + 1));
   CHECK(Must(ns->ListUploads("bucket", "a", "k", "", 100)).empty());
   CHECK(Must(ns->ListUploads("bucket", "", "", "", 2)).size() == 2);
 }
 
-TEST_CASE_FIXTURE(Uploads, "an upload of thousands of parts becomes an object with an extent list") {
+TEST_CASE_FIXTURE(Uploads,
+                  "an upload of thousands of parts becomes an object with an extent list") {
   const uint32_t count = 2500;
   auto u = Must(ns->CreateUpload("bucket", "huge", {}));
   for (uint32_t n = 1; n <= count; ++n) Part(u, n);
@@ -164,20 +173,23 @@ TEST_CASE_FIXTURE(Uploads, "an upload of thousands of parts becomes an object wi
   REQUIRE(made.committed->layout.list_id != 0);
   // The list reads as the parts did.
   uint64_t at = 0;
-  Must(store->Run([&](kv::Transaction& txn) -> Status {
-    at = 0;
-    for (uint32_t n = 1; n <= count;) {
-      PERIGEE_ASSIGN(auto some, ReadListExtents(txn, made.committed->layout.list_id, at, 700));
-      for (const auto& e : some) {
-        CHECK(e.offset == at);
-        // A long list is cut where a commit was full, never in the middle of a blob.
-        CHECK(e.first_seq >= 100'000ull * n);
-        at += e.length;
-        if (at >= 5ull * kMib * n) ++n;
-      }
-    }
-    return Status::Ok();
-  }).status());
+  Must(store
+           ->Run([&](kv::Transaction& txn) -> Status {
+             at = 0;
+             for (uint32_t n = 1; n <= count;) {
+               PERIGEE_ASSIGN(auto some,
+                              ReadListExtents(txn, made.committed->layout.list_id, at, 700));
+               for (const auto& e : some) {
+                 CHECK(e.offset == at);
+                 // A long list is cut where a commit was full, never in the middle of a blob.
+                 CHECK(e.first_seq >= 100'000ull * n);
+                 at += e.length;
+                 if (at >= 5ull * kMib * n) ++n;
+               }
+             }
+             return Status::Ok();
+           })
+           .status());
   CHECK(at == made.committed->size);
   for (int i = 0; i < 10; ++i) Must(ns->CleanUp());
   CHECK(Rows("Up") == 0);
@@ -188,7 +200,8 @@ TEST_CASE_FIXTURE(Uploads, "an upload of thousands of parts becomes an object wi
   Must(ns->DeleteObject("bucket", "copy", {}));
 }
 
-TEST_CASE_FIXTURE(Uploads, "a part replaced while the upload completes is never half in the object") {
+TEST_CASE_FIXTURE(Uploads,
+                  "a part replaced while the upload completes is never half in the object") {
   HookStore hooks(*store);
   auto slow = Must(Namespace::Create(hooks, clock, *registry, {}));
   Must(slow->ReserveIds({.count = 1}));
@@ -215,7 +228,8 @@ TEST_CASE_FIXTURE(Uploads, "completing obeys preconditions and replaces what is 
   auto old = Must(Put("bucket", "k", "old"));
   auto u = Must(ns->CreateUpload("bucket", "k", {}));
   Part(u, 1);
-  CHECK(ns->CompleteUpload(u, First(1), {.if_none_match = "*"}).code() == Code::kPreconditionFailed);
+  CHECK(ns->CompleteUpload(u, First(1), {.if_none_match = "*"}).code() ==
+        Code::kPreconditionFailed);
   auto made = Must(ns->CompleteUpload(u, First(1), {.if_match = "e"}));
   CHECK(made.id != old.id);
   CHECK(Must(ns->GetObject("bucket", "k")).committed->part_count == 1);
@@ -231,14 +245,17 @@ TEST_CASE_FIXTURE(Uploads, "uploads of a bucket that is deleted are cleaned up")
   CHECK(Rows("U") == 0);
 }
 
-TEST_CASE_FIXTURE(Uploads, "cleaning that cannot be done does not hold up the rest, and is reported") {
+TEST_CASE_FIXTURE(Uploads,
+                  "cleaning that cannot be done does not hold up the rest, and is reported") {
   auto u = Must(ns->CreateUpload("bucket", "k", {}));
   Part(u, 1);
   std::string unknown = keys::EncodeChore({.due = 1, .kind = static_cast<Chore>(99), .id = 5});
-  Must(store->Run([&](kv::Transaction& txn) -> Status {
-    txn.Put(unknown, "\x01");
-    return Status::Ok();
-  }).status());
+  Must(store
+           ->Run([&](kv::Transaction& txn) -> Status {
+             txn.Put(unknown, "\x01");
+             return Status::Ok();
+           })
+           .status());
   Must(ns->AbortUpload(u));
   CHECK(ns->CleanUp().Is(Code::kUnimplemented));
   CHECK(Rows("Up") == 0);

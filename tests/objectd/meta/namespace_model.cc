@@ -88,7 +88,8 @@ Code Model::Rmdir(const Ref& dir, const std::string& name) {
   return Code::kOk;
 }
 
-Code Model::Link(const Ref& from, const std::string& name, const Ref& to, const std::string& new_name) {
+Code Model::Link(const Ref& from, const std::string& name, const Ref& to,
+                 const std::string& new_name) {
   Ref file = Find(from, name);
   if (!file) return Code::kNotFound;
   if (file->directory) return Code::kPermissionDenied;
@@ -98,8 +99,8 @@ Code Model::Link(const Ref& from, const std::string& name, const Ref& to, const 
   return Code::kOk;
 }
 
-Code Model::Rename(const Ref& from, const std::string& name, const Ref& to, const std::string& new_name, bool no_replace,
-                   bool exchange) {
+Code Model::Rename(const Ref& from, const std::string& name, const Ref& to,
+                   const std::string& new_name, bool no_replace, bool exchange) {
   Ref source = Find(from, name);
   if (!source) return Code::kNotFound;
   if (BucketOf(from) != BucketOf(to)) return Code::kCrossDevice;
@@ -108,10 +109,12 @@ Code Model::Rename(const Ref& from, const std::string& name, const Ref& to, cons
   if (!target && exchange) return Code::kNotFound;
   if (source->directory && from != to && Contains(source, to)) return Code::kInvalidArgument;
   if (target == source) return Code::kOk;
-  const std::string source_at = ComponentOf(source, name), source_to = ComponentOf(source, new_name);
+  const std::string source_at = ComponentOf(source, name),
+                    source_to = ComponentOf(source, new_name);
   if (exchange) {
     if (target->directory && from != to && Contains(target, from)) return Code::kInvalidArgument;
-    const std::string target_at = ComponentOf(target, new_name), target_to = ComponentOf(target, name);
+    const std::string target_at = ComponentOf(target, new_name),
+                      target_to = ComponentOf(target, name);
     if (source_to != target_at && to->kids.contains(source_to)) return Code::kAlreadyExists;
     if (target_to != source_at && from->kids.contains(target_to)) return Code::kAlreadyExists;
     from->kids.erase(source_at);
@@ -160,7 +163,8 @@ Model::Ref Model::Visible(const std::vector<Ref>& path, const std::string& last)
   return last.empty() && !dir->implicit && !dir->bucket ? dir : nullptr;
 }
 
-Code Model::Put(const std::string& bucket, const std::string& key, const std::string& content, bool only_new) {
+Code Model::Put(const std::string& bucket, const std::string& key, const std::string& content,
+                bool only_new) {
   std::string last;
   if (only_new && Visible(Path(bucket, key, false, &last), last)) return Code::kPreconditionFailed;
   auto path = Path(bucket, key, true, &last);
@@ -192,8 +196,10 @@ Code Model::Delete(const std::string& bucket, const std::string& key, bool* remo
   Ref file = Visible(path, last);
   *removed = file != nullptr;
   if (!file) return Code::kOk;
-  if (file->directory) file->implicit = true;
-  else path.back()->kids.erase(last);
+  if (file->directory)
+    file->implicit = true;
+  else
+    path.back()->kids.erase(last);
   for (size_t i = path.size() - 1; i > 0 && path[i]->implicit && path[i]->kids.empty(); --i) {
     for (auto it = path[i - 1]->kids.begin(); it != path[i - 1]->kids.end(); ++it) {
       if (it->second != path[i]) continue;
@@ -226,7 +232,9 @@ void ListKeys(const Model::Ref& dir, const std::string& path, std::vector<std::s
 
 void ListNames(const Model::Ref& dir, const std::string& path, std::vector<std::string>* names) {
   for (const auto& [component, kid] : dir->kids) {
-    if (component.empty() || component == "/" || (!kid->directory && dir->kids.contains(component + "/"))) continue;
+    if (component.empty() || component == "/" ||
+        (!kid->directory && dir->kids.contains(component + "/")))
+      continue;
     std::string name = path + component;
     if (kid->directory) {
       names->push_back(name);

@@ -1,6 +1,7 @@
 #pragma once
-// A model of the namespace's semantics in plain maps, written from ARCHITECTURE section 3 and POSIX, not from the code: one
-// tree, directories' components end in '/', implicit directories go with their last entry. No ids, no transactions.
+// A model of the namespace's semantics in plain maps, written from ARCHITECTURE section 3 and
+// POSIX, not from the code: one tree, directories' components end in '/', implicit directories go
+// with their last entry. No ids, no transactions.
 
 #include <map>
 #include <memory>
@@ -35,10 +36,11 @@ class Model {
   Code Unlink(const Ref& dir, const std::string& name);
   Code Rmdir(const Ref& dir, const std::string& name);
   Code Link(const Ref& from, const std::string& name, const Ref& to, const std::string& new_name);
-  Code Rename(const Ref& from, const std::string& name, const Ref& to, const std::string& new_name, bool no_replace,
-              bool exchange);
+  Code Rename(const Ref& from, const std::string& name, const Ref& to, const std::string& new_name,
+              bool no_replace, bool exchange);
 
-  Code Put(const std::string& bucket, const std::string& key, const std::string& content, bool only_new);
+  Code Put(const std::string& bucket, const std::string& key, const std::string& content,
+           bool only_new);
   Code Get(const std::string& bucket, const std::string& key, std::string* content) const;
   Code Delete(const std::string& bucket, const std::string& key, bool* removed);
   Code Copy(const std::string& bucket, const std::string& from, const std::string& to);
@@ -49,11 +51,15 @@ class Model {
 
  private:
   static Ref Find(const Ref& dir, const std::string& name);
-  static std::string ComponentOf(const Ref& file, const std::string& name) { return file->directory ? name + "/" : name; }
+  static std::string ComponentOf(const Ref& file, const std::string& name) {
+    return file->directory ? name + "/" : name;
+  }
   bool Contains(const Ref& dir, const Ref& inner) const;  // or is it
   Ref BucketOf(const Ref& dir) const;
-  // The directories of a key from the bucket on, and the last component; empty when one is missing (and `make` is not set).
-  std::vector<Ref> Path(const std::string& bucket, const std::string& key, bool make, std::string* last) const;
+  // The directories of a key from the bucket on, and the last component; empty when one is missing
+  // (and `make` is not set).
+  std::vector<Ref> Path(const std::string& bucket, const std::string& key, bool make,
+                        std::string* last) const;
   static Ref Visible(const std::vector<Ref>& path, const std::string& last);
 
   Ref root_ = std::make_shared<File>();

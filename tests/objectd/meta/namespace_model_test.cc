@@ -1,11 +1,12 @@
-// Random operations through both doors on few names, against namespace_model.h, while the store makes transactions lose
-// races that never were. Compares every outcome, and both listings. RapidCheck prints the seed and shrinks what fails
-// (RC_PARAMS="seed=... reproduce=..." replays).
+// Random operations through both doors on few names, against namespace_model.h, while the store
+// makes transactions lose races that never were. Compares every outcome, and both listings.
+// RapidCheck prints the seed and shrinks what fails (RC_PARAMS="seed=... reproduce=..." replays).
+
+#include "tests/objectd/meta/namespace_model.h"
 
 #include <rapidcheck.h>
 
 #include "tests/objectd/meta/fixture.h"
-#include "tests/objectd/meta/namespace_model.h"
 
 using namespace perigee;
 using namespace perigee::objectd;
@@ -13,8 +14,24 @@ using namespace perigee::objectd::test;
 
 namespace {
 
-enum class What { kMkdir, kCreate, kSymlink, kWrite, kUnlink, kRmdir, kLink, kRename, kNoReplace, kExchange, kPut, kPutNew,
-                  kGet, kDelete, kCopy, kPublishOpen };
+enum class What {
+  kMkdir,
+  kCreate,
+  kSymlink,
+  kWrite,
+  kUnlink,
+  kRmdir,
+  kLink,
+  kRename,
+  kNoReplace,
+  kExchange,
+  kPut,
+  kPutNew,
+  kGet,
+  kDelete,
+  kCopy,
+  kPublishOpen
+};
 constexpr int kWhats = 16;
 
 struct Op {
@@ -31,29 +48,36 @@ std::ostream& operator<<(std::ostream& out, const Op& op) {
     for (const auto& n : names) all += "/" + n;
     return all;
   };
-  return out << "{" << static_cast<int>(op.what) << " " << path(op.dir) << " " << op.name << " " << path(op.dir2) << " "
-             << op.name2 << " key '" << op.key << "' '" << op.key2 << "' content '" << op.content << "'}";
+  return out << "{" << static_cast<int>(op.what) << " " << path(op.dir) << " " << op.name << " "
+             << path(op.dir2) << " " << op.name2 << " key '" << op.key << "' '" << op.key2
+             << "' content '" << op.content << "'}";
 }
 
 rc::Gen<Op> AnyOp() {
   auto name = rc::gen::element<std::string>("a", "b", "c");
-  auto dir = rc::gen::mapcat(rc::gen::element<std::string>("bkt-one", "bkt-one", "bkt-one", "bkt-two"), [=](std::string bucket) {
-    return rc::gen::map(rc::gen::resize(3, rc::gen::container<std::vector<std::string>>(name)),
-                        [=](std::vector<std::string> names) {
-                          names.insert(names.begin(), bucket);
-                          return names;
-                        });
-  });
-  auto key = rc::gen::map(rc::gen::pair(rc::gen::resize(4, rc::gen::nonEmpty(rc::gen::container<std::vector<std::string>>(
-                                            rc::gen::element<std::string>("a", "b", "c", "a/", "b/", "/", "a", "-")))),
-                                        name),
-                          [](const std::pair<std::vector<std::string>, std::string>& parts) {
-                            std::string all;
-                            for (const auto& p : parts.first) all += p;
-                            return all;
-                          });
+  auto dir = rc::gen::mapcat(
+      rc::gen::element<std::string>("bkt-one", "bkt-one", "bkt-one", "bkt-two"),
+      [=](std::string bucket) {
+        return rc::gen::map(rc::gen::resize(3, rc::gen::container<std::vector<std::string>>(name)),
+                            [=](std::vector<std::string> names) {
+                              names.insert(names.begin(), bucket);
+                              return names;
+                            });
+      });
+  auto key = rc::gen::map(
+      rc::gen::pair(
+          rc::gen::resize(
+              4, rc::gen::nonEmpty(rc::gen::container<std::vector<std::string>>(
+                     rc::gen::element<std::string>("a", "b", "c", "a/", "b/", "/", "a", "-")))),
+          name),
+      [](const std::pair<std::vector<std::string>, std::string>& parts) {
+        std::string all;
+        for (const auto& p : parts.first) all += p;
+        return all;
+      });
   return rc::gen::build<Op>(
-      rc::gen::set(&Op::what, rc::gen::map(rc::gen::inRange(0, kWhats), [](int w) { return static_cast<What>(w); })),
+      rc::gen::set(&Op::what, rc::gen::map(rc::gen::inRange(0, kWhats),
+                                           [](int w) { return static_cast<What>(w); })),
       rc::gen::set(&Op::dir, dir), rc::gen::set(&Op::dir2, dir), rc::gen::set(&Op::name, name),
       rc::gen::set(&Op::name2, name), rc::gen::set(&Op::key, key), rc::gen::set(&Op::key2, key),
       rc::gen::set(&Op::content, rc::gen::element<std::string>("", "x", "yy")));
@@ -113,17 +137,20 @@ class Run {
         RC_ASSERT(ns_.Mkdir(Fixture::Make(dir, op.name)).code() == model_.Mkdir(at, op.name));
         return;
       case What::kCreate:
-        RC_ASSERT(ns_.CreateFile(Fixture::Make(dir, op.name)).code() == model_.Create(at, op.name, false));
+        RC_ASSERT(ns_.CreateFile(Fixture::Make(dir, op.name)).code() ==
+                  model_.Create(at, op.name, false));
         return;
       case What::kSymlink:
-        RC_ASSERT(ns_.Symlink({.parent = dir, .name = op.name, .symlink = "t"}).code() == model_.Create(at, op.name, true));
+        RC_ASSERT(ns_.Symlink({.parent = dir, .name = op.name, .symlink = "t"}).code() ==
+                  model_.Create(at, op.name, true));
         return;
       case What::kWrite:
       case What::kPublishOpen:
         RC_ASSERT(Write(dir, op.name, op.content) == model_.Write(at, op.name, op.content));
         return;
       case What::kUnlink:
-        RC_ASSERT(ns_.Unlink({.parent = dir, .name = op.name}).code() == model_.Unlink(at, op.name));
+        RC_ASSERT(ns_.Unlink({.parent = dir, .name = op.name}).code() ==
+                  model_.Unlink(at, op.name));
         return;
       case What::kRmdir:
         RC_ASSERT(ns_.Rmdir({.parent = dir, .name = op.name}).code() == model_.Rmdir(at, op.name));
@@ -142,8 +169,14 @@ class Run {
       return;
     }
     const bool no_replace = op.what == What::kNoReplace, exchange = op.what == What::kExchange;
-    uint32_t flags = (no_replace ? wire::kRenameNoReplace : 0) | (exchange ? wire::kRenameExchange : 0);
-    Code code = ns_.Rename({.parent = dir, .name = op.name, .new_parent = dir2, .new_name = op.name2, .flags = flags}).code();
+    uint32_t flags =
+        (no_replace ? wire::kRenameNoReplace : 0) | (exchange ? wire::kRenameExchange : 0);
+    Code code = ns_.Rename({.parent = dir,
+                            .name = op.name,
+                            .new_parent = dir2,
+                            .new_name = op.name2,
+                            .flags = flags})
+                    .code();
     RC_ASSERT(code == model_.Rename(at, op.name, at2, op.name2, no_replace, exchange));
   }
 
@@ -152,11 +185,18 @@ class Run {
     if (!file.ok()) return file.code();
     const wire::Record& r = file->record;
     const wire::BurstId burst = ++burst_;
-    auto open = ns_.OpenWrite({.id = r.id, .expect_generation = r.committed ? r.committed->generation : 0, .node = 1,
+    auto open = ns_.OpenWrite({.id = r.id,
+                               .expect_generation = r.committed ? r.committed->generation : 0,
+                               .node = 1,
                                .burst = burst});
     if (!open.ok()) return open.code();
-    auto published = ns_.Publish({.id = r.id, .node = 1, .burst = burst, .generation = open->record.writer->generation,
-                                  .size = content.size(), .has_inline = true}, content);
+    auto published = ns_.Publish({.id = r.id,
+                                  .node = 1,
+                                  .burst = burst,
+                                  .generation = open->record.writer->generation,
+                                  .size = content.size(),
+                                  .has_inline = true},
+                                 content);
     if (!published.ok()) return published.code();
     return ns_.EndWrite({.id = r.id, .node = 1, .burst = burst}).code();
   }
@@ -168,8 +208,9 @@ class Run {
       case What::kPutNew: {
         Preconditions conditions;
         if (op.what == What::kPutNew) conditions.if_none_match = "*";
-        RC_ASSERT(ns_.PutObject(bucket, op.key, Fixture::Inline(op.content), {}, conditions).code() ==
-                  model_.Put(bucket, op.key, op.content, op.what == What::kPutNew));
+        RC_ASSERT(
+            ns_.PutObject(bucket, op.key, Fixture::Inline(op.content), {}, conditions).code() ==
+            model_.Put(bucket, op.key, op.content, op.what == What::kPutNew));
         return;
       }
       case What::kGet: {
@@ -194,7 +235,8 @@ class Run {
         return;
       }
       default:
-        RC_ASSERT(ns_.CopyObject(bucket, op.key, bucket, op.key2, {}, {}, {}).code() == model_.Copy(bucket, op.key, op.key2));
+        RC_ASSERT(ns_.CopyObject(bucket, op.key, bucket, op.key2, {}, {}, {}).code() ==
+                  model_.Copy(bucket, op.key, op.key2));
         return;
     }
   }
@@ -219,7 +261,10 @@ class Run {
           RC_ASSERT(read.ok());
           content = *read;
         }
-        names->push_back(path + item.name + (r.kind == wire::FileKind::kSymlink ? "@" : r.committed ? "=" + content : "?"));
+        names->push_back(path + item.name +
+                         (r.kind == wire::FileKind::kSymlink ? "@"
+                          : r.committed                      ? "=" + content
+                                                             : "?"));
       }
       if (page->end) return;
     }

@@ -13,7 +13,8 @@ TEST_CASE_FIXTURE(Fixture, "mkdir at the root makes a bucket and refuses what ca
   }
   CHECK(ns->Mkdir(Make(wire::kRootId, "models")).code() == Code::kAlreadyExists);
   CHECK(ns->CreateFile(Make(wire::kRootId, "file")).code() == Code::kPermissionDenied);
-  CHECK(ns->Symlink({.parent = wire::kRootId, .name = "link", .symlink = "x"}).code() == Code::kPermissionDenied);
+  CHECK(ns->Symlink({.parent = wire::kRootId, .name = "link", .symlink = "x"}).code() ==
+        Code::kPermissionDenied);
 }
 
 TEST_CASE_FIXTURE(Fixture, "names the kernel cannot have are refused") {
@@ -27,7 +28,8 @@ TEST_CASE_FIXTURE(Fixture, "names the kernel cannot have are refused") {
   CHECK(Lookup(b, std::string(256, 'a')).code() == Code::kTooLarge);
 }
 
-TEST_CASE_FIXTURE(Fixture, "lookup finds by name, by path and by id, and says what is wrong otherwise") {
+TEST_CASE_FIXTURE(Fixture,
+                  "lookup finds by name, by path and by id, and says what is wrong otherwise") {
   auto b = Bucket("bucket");
   auto d = Dir(b, "d");
   auto f = File(d, "f", "hello");
@@ -63,7 +65,8 @@ TEST_CASE_FIXTURE(Fixture, "a directory goes by rmdir only, when empty, and its 
 TEST_CASE_FIXTURE(Fixture, "mkdir by path makes what is missing and takes what is there") {
   auto reply = Must(ns->Mkdir({.name = "bucket/a/b/c", .mode = 0750, .parents = true}));
   CHECK(Must(Path("bucket/a/b/c")).record.id == reply.record.id);
-  CHECK(Must(ns->Mkdir({.name = "bucket/a/b/c", .mode = 0750, .parents = true})).record.id == reply.record.id);
+  CHECK(Must(ns->Mkdir({.name = "bucket/a/b/c", .mode = 0750, .parents = true})).record.id ==
+        reply.record.id);
   auto a = Must(Path("bucket/a")).record.id;
   File(a, "f");
   CHECK(ns->Mkdir({.name = "bucket/a/f", .parents = true}).code() == Code::kAlreadyExists);
@@ -76,8 +79,10 @@ TEST_CASE_FIXTURE(Fixture, "readdir pages through everything the mount can name,
   Strings expected;
   for (int i = 0; i < 30; ++i) {
     std::string name = "n" + std::to_string(100 + i);
-    if (i % 3 == 0) Dir(b, name);
-    else File(b, name);
+    if (i % 3 == 0)
+      Dir(b, name);
+    else
+      File(b, name);
     expected.push_back(name);
   }
   Must(Put("bucket", "."));
@@ -87,7 +92,8 @@ TEST_CASE_FIXTURE(Fixture, "readdir pages through everything the mount can name,
   for (uint32_t page : {1u, 2u, 7u, 1000u}) CHECK(Names(b, page) == expected);
 }
 
-TEST_CASE_FIXTURE(Fixture, "a directory hides the object of its name on the mount, and S3 still has both") {
+TEST_CASE_FIXTURE(Fixture,
+                  "a directory hides the object of its name on the mount, and S3 still has both") {
   auto b = Bucket("bucket");
   Must(Put("bucket", "a", "object"));
   Must(Put("bucket", "a/b", "inside"));
@@ -124,7 +130,8 @@ TEST_CASE_FIXTURE(Fixture, "directory times follow changes inside, and utimens s
   CHECK(Must(ns->ReadDir({.dir = b})).items[0].record.mtime == made + 7 * kSecond);
 }
 
-TEST_CASE_FIXTURE(Fixture, "links count, live in one bucket, and keep the content until the last name goes") {
+TEST_CASE_FIXTURE(
+    Fixture, "links count, live in one bucket, and keep the content until the last name goes") {
   auto b = Bucket("bucket");
   auto other = Bucket("other");
   auto d = Dir(b, "d");
@@ -162,18 +169,25 @@ TEST_CASE_FIXTURE(Fixture, "S3 replaces one name of a linked file and leaves the
 TEST_CASE_FIXTURE(Fixture, "extended attributes obey their flags and their bounds") {
   auto b = Bucket("bucket");
   auto f = File(b, "f");
-  CHECK(ns->SetXattr({.id = f, .name = "user.a", .value = "1", .flags = 2}).code() == Code::kNotFound);
-  CHECK(Must(ns->SetXattr({.id = f, .name = "user.a", .value = "1", .flags = 1})).record.xattrs.size() == 1);
-  CHECK(ns->SetXattr({.id = f, .name = "user.a", .value = "2", .flags = 1}).code() == Code::kAlreadyExists);
-  CHECK(Must(ns->SetXattr({.id = f, .name = "user.a", .value = "2"})).record.xattrs[0].value == "2");
-  CHECK(ns->SetXattr({.id = f, .name = "user.b", .value = std::string(40000, 'x')}).code() == Code::kTooLarge);
+  CHECK(ns->SetXattr({.id = f, .name = "user.a", .value = "1", .flags = 2}).code() ==
+        Code::kNotFound);
+  CHECK(Must(ns->SetXattr({.id = f, .name = "user.a", .value = "1", .flags = 1}))
+            .record.xattrs.size() == 1);
+  CHECK(ns->SetXattr({.id = f, .name = "user.a", .value = "2", .flags = 1}).code() ==
+        Code::kAlreadyExists);
+  CHECK(Must(ns->SetXattr({.id = f, .name = "user.a", .value = "2"})).record.xattrs[0].value ==
+        "2");
+  CHECK(ns->SetXattr({.id = f, .name = "user.b", .value = std::string(40000, 'x')}).code() ==
+        Code::kTooLarge);
   Must(ns->SetXattr({.id = f, .name = "user.b", .value = std::string(20000, 'x')}));
-  CHECK(ns->SetXattr({.id = f, .name = "user.c", .value = std::string(20000, 'x')}).code() == Code::kNoSpace);
+  CHECK(ns->SetXattr({.id = f, .name = "user.c", .value = std::string(20000, 'x')}).code() ==
+        Code::kNoSpace);
   CHECK(Must(ns->RemoveXattr({.id = f, .name = "user.b"})).record.xattrs.size() == 1);
   CHECK(ns->RemoveXattr({.id = f, .name = "user.b"}).code() == Code::kNotFound);
 }
 
-TEST_CASE_FIXTURE(Fixture, "a caller to be checked is held to permission bits, groups and the sticky bit") {
+TEST_CASE_FIXTURE(Fixture,
+                  "a caller to be checked is held to permission bits, groups and the sticky bit") {
   auto b = Bucket("bucket");
   Must(ns->SetAttr({.id = b, .set_mode = true, .mode = 01777}));
   const wire::Caller ann{.enforce = true, .uid = 10, .gid = 10, .groups = {50}};
@@ -198,19 +212,25 @@ TEST_CASE_FIXTURE(Fixture, "a caller to be checked is held to permission bits, g
   auto f = Must(ns->CreateFile(q)).record;
   CHECK(ns->Lookup({.caller = bob, .path = "bucket/ann/f"}).code() == Code::kPermissionDenied);
   CHECK(ns->Lookup({.caller = carl, .path = "bucket/ann/f"}).ok());
-  CHECK(ns->OpenWrite({.caller = carl, .id = f.id, .node = 1, .burst = 1}).code() == Code::kPermissionDenied);
+  CHECK(ns->OpenWrite({.caller = carl, .id = f.id, .node = 1, .burst = 1}).code() ==
+        Code::kPermissionDenied);
   CHECK(ns->OpenWrite({.caller = root, .id = f.id, .node = 1, .burst = 1}).ok());
   // Sticky: bob may write to the bucket, but not take away what is ann's.
   CHECK(ns->Rmdir({.caller = bob, .parent = b, .name = "ann"}).code() == Code::kPermissionDenied);
-  CHECK(ns->Rename({.caller = bob, .parent = b, .name = "ann", .new_parent = b, .new_name = "x"}).code() ==
-        Code::kPermissionDenied);
-  CHECK(ns->Rename({.caller = ann, .parent = b, .name = "ann", .new_parent = b, .new_name = "x"}).ok());
+  CHECK(ns->Rename({.caller = bob, .parent = b, .name = "ann", .new_parent = b, .new_name = "x"})
+            .code() == Code::kPermissionDenied);
+  CHECK(ns->Rename({.caller = ann, .parent = b, .name = "ann", .new_parent = b, .new_name = "x"})
+            .ok());
   // Attributes.
-  CHECK(ns->SetAttr({.caller = bob, .id = f.id, .set_mode = true, .mode = 0777}).code() == Code::kPermissionDenied);
-  CHECK(ns->SetAttr({.caller = ann, .id = f.id, .set_uid = true, .uid = 20}).code() == Code::kPermissionDenied);
-  CHECK(ns->SetAttr({.caller = ann, .id = f.id, .set_gid = true, .gid = 99}).code() == Code::kPermissionDenied);
+  CHECK(ns->SetAttr({.caller = bob, .id = f.id, .set_mode = true, .mode = 0777}).code() ==
+        Code::kPermissionDenied);
+  CHECK(ns->SetAttr({.caller = ann, .id = f.id, .set_uid = true, .uid = 20}).code() ==
+        Code::kPermissionDenied);
+  CHECK(ns->SetAttr({.caller = ann, .id = f.id, .set_gid = true, .gid = 99}).code() ==
+        Code::kPermissionDenied);
   CHECK(ns->SetAttr({.caller = ann, .id = f.id, .set_gid = true, .gid = 50}).ok());
-  CHECK(ns->SetAttr({.caller = carl, .id = f.id, .set_mtime = true, .mtime = 5}).code() == Code::kPermissionDenied);
+  CHECK(ns->SetAttr({.caller = carl, .id = f.id, .set_mtime = true, .mtime = 5}).code() ==
+        Code::kPermissionDenied);
   CHECK(ns->SetAttr({.caller = ann, .id = f.id, .set_mtime = true, .mtime = 5}).ok());
 }
 
@@ -229,9 +249,12 @@ TEST_CASE_FIXTURE(Fixture, "mknod and symlink keep what they were given") {
   auto link = Must(ns->Symlink({.parent = b, .name = "l", .symlink = "../target"})).record;
   CHECK(link.kind == wire::FileKind::kSymlink);
   CHECK(Must(Lookup(b, "l")).record.symlink == "../target");
-  auto pipe = Must(ns->Mknod({.parent = b, .name = "p", .mode = 0600, .kind = wire::FileKind::kFifo})).record;
+  auto pipe =
+      Must(ns->Mknod({.parent = b, .name = "p", .mode = 0600, .kind = wire::FileKind::kFifo}))
+          .record;
   CHECK(pipe.kind == wire::FileKind::kFifo);
-  CHECK(ns->Mknod({.parent = b, .name = "d", .kind = wire::FileKind::kDirectory}).code() == Code::kInvalidArgument);
+  CHECK(ns->Mknod({.parent = b, .name = "d", .kind = wire::FileKind::kDirectory}).code() ==
+        Code::kInvalidArgument);
   Must(ns->Mknod({.parent = b, .name = "empty", .mode = 0600}));
   CHECK(Keys("bucket") == Strings{"empty"});  // S3 sees regular files only
   CHECK(ns->FileCount() == 3);

@@ -1,4 +1,5 @@
-// What conflicts with what: an operation is interrupted between its reads and its commit by another one.
+// What conflicts with what: an operation is interrupted between its reads and its commit by another
+// one.
 
 #include <memory>
 
@@ -58,7 +59,8 @@ TEST_CASE_FIXTURE(Races, "nothing is made in a directory that goes meanwhile") {
 
 TEST_CASE_FIXTURE(Races, "a directory that gets a file meanwhile is not removed") {
   CHECK(Runs([&] { Create(d, "a", 1, 1); },
-             [&] { CHECK(slow->Rmdir({.parent = b, .name = "d"}).code() == Code::kNotEmpty); }) == 2);
+             [&] { CHECK(slow->Rmdir({.parent = b, .name = "d"}).code() == Code::kNotEmpty); }) ==
+        2);
 }
 
 TEST_CASE_FIXTURE(Races, "two renames cannot make a cycle") {
@@ -83,7 +85,8 @@ TEST_CASE_FIXTURE(Races, "S3 puts into an implicit directory that vanishes meanw
   CHECK(Keys("bucket") == Strings{"d/", "i/j/b"});
 }
 
-TEST_CASE_FIXTURE(Races, "two deletes of an implicit directory's last entries leave nothing behind") {
+TEST_CASE_FIXTURE(Races,
+                  "two deletes of an implicit directory's last entries leave nothing behind") {
   Must(Put("bucket", "i/a"));
   Must(Put("bucket", "i/b"));
   CHECK(Runs([&] { Must(ns->DeleteObject("bucket", "i/b", {})); },
@@ -91,10 +94,12 @@ TEST_CASE_FIXTURE(Races, "two deletes of an implicit directory's last entries le
   CHECK(Lookup(b, "i").code() == Code::kNotFound);
 }
 
-TEST_CASE_FIXTURE(Races, "a marker's delete and the delete of the last entry leave nothing behind") {
+TEST_CASE_FIXTURE(Races,
+                  "a marker's delete and the delete of the last entry leave nothing behind") {
   Must(Put("bucket", "i/"));
   Must(Put("bucket", "i/a"));
-  Runs([&] { Must(ns->DeleteObject("bucket", "i/", {})); }, [&] { Must(slow->DeleteObject("bucket", "i/a", {})); });
+  Runs([&] { Must(ns->DeleteObject("bucket", "i/", {})); },
+       [&] { Must(slow->DeleteObject("bucket", "i/a", {})); });
   CHECK(Lookup(b, "i").code() == Code::kNotFound);
 }
 
@@ -106,27 +111,35 @@ TEST_CASE_FIXTURE(Races, "S3 puts to where the path leads at its commit") {
 }
 
 TEST_CASE_FIXTURE(Races, "two conditional puts of a new key: one wins") {
-  CHECK(Runs([&] { Must(Put("bucket", "k", "first")); }, [&] {
-          auto second = slow->PutObject("bucket", "k", Inline("second"), {}, {.if_none_match = "*"});
-          CHECK(second.code() == Code::kPreconditionFailed);
-        }) == 2);
+  CHECK(Runs([&] { Must(Put("bucket", "k", "first")); },
+             [&] {
+               auto second =
+                   slow->PutObject("bucket", "k", Inline("second"), {}, {.if_none_match = "*"});
+               CHECK(second.code() == Code::kPreconditionFailed);
+             }) == 2);
   CHECK(Must(Get("bucket", "k")) == "first");
 }
 
 TEST_CASE_FIXTURE(Races, "a flush of content that was rewritten meanwhile is refused") {
   auto f = Create(d, "f", 1, 5);
   Must(ns->Publish({.id = f, .node = 1, .burst = 5, .generation = 1, .size = 1 << 20}, ""));
-  auto flush = wire::CommitFlushRequest{.id = f, .node = 1, .burst = 5, .generation = 1, .extents = Blobs(100).extents};
+  auto flush = wire::CommitFlushRequest{
+      .id = f, .node = 1, .burst = 5, .generation = 1, .extents = Blobs(100).extents};
   // The first closure only looks; the second one is the commit.
-  hooks.Arm([&] { Must(ns->Publish({.id = f, .node = 1, .burst = 5, .generation = 2, .size = 9}, "")); }, 1);
+  hooks.Arm(
+      [&] { Must(ns->Publish({.id = f, .node = 1, .burst = 5, .generation = 2, .size = 9}, "")); },
+      1);
   CHECK(slow->CommitFlush(flush).code() == Code::kStale);
   CHECK(hooks.runs == 3);
   CHECK(Must(ns->GetAttr({.id = f})).record.committed->size == 9);
 }
 
-TEST_CASE_FIXTURE(Races, "a copy of an object that is deleted meanwhile fails instead of sharing freed blobs") {
+TEST_CASE_FIXTURE(
+    Races, "a copy of an object that is deleted meanwhile fails instead of sharing freed blobs") {
   Must(ns->PutObject("bucket", "src", Blobs(10), {}, {}));
-  CHECK(Runs([&] { Must(ns->DeleteObject("bucket", "src", {})); }, [&] {
-          CHECK(slow->CopyObject("bucket", "src", "bucket", "dst", {}, {}, {}).code() == Code::kNotFound);
-        }) == 2);
+  CHECK(Runs([&] { Must(ns->DeleteObject("bucket", "src", {})); },
+             [&] {
+               CHECK(slow->CopyObject("bucket", "src", "bucket", "dst", {}, {}, {}).code() ==
+                     Code::kNotFound);
+             }) == 2);
 }

@@ -18,8 +18,8 @@ TEST_CASE_FIXTURE(Fixture, "renaming a tree rewrites one entry and moves everyth
   CHECK(Changes(before).size() == 2);  // one removed, one put: not one for each file
   CHECK(Must(Path("bucket/target/renamed/x/y/f")).record.id == f);
   CHECK(Path("bucket/a").code() == Code::kNotFound);
-  CHECK(Keys("bucket") == Strings{"target/", "target/renamed/", "target/renamed/x/", "target/renamed/x/y/",
-                                  "target/renamed/x/y/f"});
+  CHECK(Keys("bucket") == Strings{"target/", "target/renamed/", "target/renamed/x/",
+                                  "target/renamed/x/y/", "target/renamed/x/y/f"});
 }
 
 TEST_CASE_FIXTURE(Fixture, "a directory cannot be moved into itself or below") {
@@ -132,9 +132,11 @@ TEST_CASE_FIXTURE(Fixture, "parallel renames of directories keep a tree") {
           continue;
         }
         auto r = Rename(at->parent, at->name, to, at->name);
-        if (r.ok()) ++moved;
-        else if (r.code() != Code::kInvalidArgument && r.code() != Code::kNotFound && r.code() != Code::kNotEmpty &&
-                 r.code() != Code::kBusy) ++unexpected;
+        if (r.ok())
+          ++moved;
+        else if (r.code() != Code::kInvalidArgument && r.code() != Code::kNotFound &&
+                 r.code() != Code::kNotEmpty && r.code() != Code::kBusy)
+          ++unexpected;
       }
     });
   }

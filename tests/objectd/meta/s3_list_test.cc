@@ -26,8 +26,10 @@ Flat Expected(const std::set<std::string>& keys, const ListQuery& q) {
     std::string item = at == std::string::npos ? key : key.substr(0, at + q.delimiter.size());
     if (item <= q.after || prefixes.contains(item)) continue;
     if (items++ == q.limit) break;
-    if (at == std::string::npos) flat.keys.push_back(key);
-    else prefixes.insert(item);
+    if (at == std::string::npos)
+      flat.keys.push_back(key);
+    else
+      prefixes.insert(item);
   }
   flat.prefixes.assign(prefixes.begin(), prefixes.end());
   return flat;
@@ -37,7 +39,8 @@ Flat Expected(const std::set<std::string>& keys, const ListQuery& q) {
 
 TEST_CASE_FIXTURE(Fixture, "keys come in byte order, whatever the slashes") {
   Bucket("bucket");
-  Strings keys = {"a", "a!", "a/", "a//", "a//b", "a/b", "a/b!", "a/b/c", "a0", "ab", "/", "/a", "A", "\xc3\xa9"};
+  Strings keys = {"a",     "a!", "a/", "a//", "a//b", "a/b", "a/b!",
+                  "a/b/c", "a0", "ab", "/",   "/a",   "A",   "\xc3\xa9"};
   for (const auto& key : keys) Must(Put("bucket", key, key.ends_with("/") ? "" : "x"));
   std::sort(keys.begin(), keys.end());
   CHECK(Keys("bucket") == keys);
@@ -50,7 +53,8 @@ TEST_CASE_FIXTURE(Fixture, "keys come in byte order, whatever the slashes") {
 
 TEST_CASE_FIXTURE(Fixture, "pages join up to the whole listing") {
   Bucket("bucket");
-  for (int i = 0; i < 25; ++i) Must(Put("bucket", "d" + std::to_string(i % 7) + "/k" + std::to_string(i)));
+  for (int i = 0; i < 25; ++i)
+    Must(Put("bucket", "d" + std::to_string(i % 7) + "/k" + std::to_string(i)));
   for (const char* delimiter : {"", "/"}) {
     for (uint32_t limit : {1u, 2u, 3u, 10u}) {
       Strings seen;
@@ -79,7 +83,8 @@ TEST_CASE_FIXTURE(Fixture, "listing skips what is not committed and what is no r
   CHECK(Keys("bucket") == Strings{"f", "g"});
 }
 
-TEST_CASE_FIXTURE(Fixture, "paths longer than an S3 key, made through the mount, are listed and read") {
+TEST_CASE_FIXTURE(Fixture,
+                  "paths longer than an S3 key, made through the mount, are listed and read") {
   auto b = Bucket("bucket");
   std::string key;
   wire::FileId dir = b;
@@ -114,19 +119,23 @@ TEST_CASE_FIXTURE(Fixture, "any listing is what S3 defines, for random keys and 
   }
   const char* delimiters[] = {"", "/", "-", "a", "/a", "//", "b/"};
   for (int i = 0; i < 1500; ++i) {
-    ListQuery q{.prefix = random_text(3), .delimiter = delimiters[random.Below(7)], .after = random_text(5),
+    ListQuery q{.prefix = random_text(3),
+                .delimiter = delimiters[random.Below(7)],
+                .after = random_text(5),
                 .limit = static_cast<uint32_t>(1 + random.Below(i % 3 ? 5 : 200))};
     ListPage page = Must(ns->ListObjects("bucket", q));
     Flat got;
     for (const auto& [key, record] : page.objects) got.keys.push_back(key);
     got.prefixes = page.common_prefixes;
     Flat expected = Expected(keys, q);
-    INFO("prefix '" << q.prefix << "' delimiter '" << q.delimiter << "' after '" << q.after << "' limit " << q.limit);
+    INFO("prefix '" << q.prefix << "' delimiter '" << q.delimiter << "' after '" << q.after
+                    << "' limit " << q.limit);
     CHECK(got.keys == expected.keys);
     CHECK(got.prefixes == expected.prefixes);
     ListQuery all = q;
     all.limit = 100000;
     Flat rest = Expected(keys, all);
-    CHECK(page.truncated == (rest.keys.size() + rest.prefixes.size() > got.keys.size() + got.prefixes.size()));
+    CHECK(page.truncated ==
+          (rest.keys.size() + rest.prefixes.size() > got.keys.size() + got.prefixes.size()));
   }
 }

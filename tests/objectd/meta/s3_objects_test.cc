@@ -65,7 +65,8 @@ TEST_CASE_FIXTURE(Fixture, "implicit directories come and go with their entries"
   CHECK(ns->DeleteBucket("bucket").code() == Code::kNotFound);
 }
 
-TEST_CASE_FIXTURE(Fixture, "a directory made by mkdir is a zero-byte object and stays when emptied through S3") {
+TEST_CASE_FIXTURE(
+    Fixture, "a directory made by mkdir is a zero-byte object and stays when emptied through S3") {
   auto b = Bucket("bucket");
   Dir(b, "d");
   auto marker = Must(ns->GetObject("bucket", "d/"));
@@ -94,7 +95,8 @@ TEST_CASE_FIXTURE(Fixture, "deleting the marker of a directory in use makes it i
   CHECK(Keys("bucket") == Strings{});
 }
 
-TEST_CASE_FIXTURE(Fixture, "a key that ends in a slash may have content, and names the same object either way") {
+TEST_CASE_FIXTURE(
+    Fixture, "a key that ends in a slash may have content, and names the same object either way") {
   auto b = Bucket("bucket");
   Must(Put("bucket", "d/", "content"));
   CHECK(Must(Get("bucket", "d/")) == "content");
@@ -118,13 +120,17 @@ TEST_CASE_FIXTURE(Fixture, "preconditions hold a put, a delete and a copy back")
   Preconditions absent{.if_none_match = "*"}, e1{.if_match = "\"e1\""}, e2{.if_match = "e2"};
   CHECK(ns->PutObject("bucket", "k", Inline("1", "e1"), {}, e1).code() == Code::kNotFound);
   CHECK(ns->PutObject("bucket", "k", Inline("1", "e1"), {}, absent).ok());
-  CHECK(ns->PutObject("bucket", "k", Inline("2", "e2"), {}, absent).code() == Code::kPreconditionFailed);
-  CHECK(ns->PutObject("bucket", "k", Inline("2", "e2"), {}, e2).code() == Code::kPreconditionFailed);
+  CHECK(ns->PutObject("bucket", "k", Inline("2", "e2"), {}, absent).code() ==
+        Code::kPreconditionFailed);
+  CHECK(ns->PutObject("bucket", "k", Inline("2", "e2"), {}, e2).code() ==
+        Code::kPreconditionFailed);
   CHECK(ns->PutObject("bucket", "k", Inline("2", "e2"), {}, e1).ok());
   CHECK(ns->DeleteObject("bucket", "k", e1).code() == Code::kPreconditionFailed);
-  CHECK(ns->CopyObject("bucket", "k", "bucket", "c", {}, e1, {}).code() == Code::kPreconditionFailed);
+  CHECK(ns->CopyObject("bucket", "k", "bucket", "c", {}, e1, {}).code() ==
+        Code::kPreconditionFailed);
   CHECK(ns->CopyObject("bucket", "k", "bucket", "c", {}, e2, absent).ok());
-  CHECK(ns->CopyObject("bucket", "k", "bucket", "c", {}, e2, absent).code() == Code::kPreconditionFailed);
+  CHECK(ns->CopyObject("bucket", "k", "bucket", "c", {}, e2, absent).code() ==
+        Code::kPreconditionFailed);
   CHECK(ns->DeleteObject("bucket", "k", {.if_match = "e0, \"e2\""}).ok());
   // A file that nobody has published yet is no object.
   auto b = Must(ns->HeadBucket("bucket")).id;
@@ -132,10 +138,12 @@ TEST_CASE_FIXTURE(Fixture, "preconditions hold a put, a delete and a copy back")
   CHECK(ns->PutObject("bucket", "w", Inline("1", "e1"), {}, absent).ok());
 }
 
-TEST_CASE_FIXTURE(Fixture, "a copy shares blobs, takes inline bytes along, and outlives its source") {
+TEST_CASE_FIXTURE(Fixture,
+                  "a copy shares blobs, takes inline bytes along, and outlives its source") {
   Bucket("bucket");
   Bucket("other");
-  std::vector<wire::Attribute> h1 = {{.name = "a", .value = "1"}}, h2 = {{.name = "b", .value = "2"}};
+  std::vector<wire::Attribute> h1 = {{.name = "a", .value = "1"}},
+                               h2 = {{.name = "b", .value = "2"}};
   Must(ns->PutObject("bucket", "blobs", Blobs(10, 3), h1, {}));
   Must(ns->PutObject("bucket", "inline", Inline("bytes"), h1, {}));
   auto copy = Must(ns->CopyObject("bucket", "blobs", "other", "x/y", {}, {}, {}));
@@ -157,10 +165,12 @@ TEST_CASE_FIXTURE(Fixture, "a copy shares blobs, takes inline bytes along, and o
 
 TEST_CASE_FIXTURE(Fixture, "a put uses its lease, and fails when that has expired") {
   Bucket("bucket");
-  Must(store->Run([](kv::Transaction& txn) -> Status {
-    txn.Put(IntentKey(5), IntentValue({.volume = 7, .first_seq = 10, .count = 3}));
-    return Status::Ok();
-  }).status());
+  Must(store
+           ->Run([](kv::Transaction& txn) -> Status {
+             txn.Put(IntentKey(5), IntentValue({.volume = 7, .first_seq = 10, .count = 3}));
+             return Status::Ok();
+           })
+           .status());
   auto content = Blobs(10, 3);
   content.intents = {5};
   Must(ns->PutObject("bucket", "k", content, {}, {}));
@@ -172,7 +182,8 @@ TEST_CASE_FIXTURE(Fixture, "a put uses its lease, and fails when that has expire
   CHECK(Keys("bucket") == Strings{"k"});
 }
 
-TEST_CASE_FIXTURE(Fixture, "S3 changes are durable when they return, and S3 reads make durable what they show") {
+TEST_CASE_FIXTURE(
+    Fixture, "S3 changes are durable when they return, and S3 reads make durable what they show") {
   auto b = Bucket("bucket");
   Must(Put("bucket", "k", "kept"));
   store->Crash();
@@ -186,7 +197,8 @@ TEST_CASE_FIXTURE(Fixture, "S3 changes are durable when they return, and S3 read
   CHECK(Lookup(b, "unseen").code() == Code::kNotFound);
   // A refusal is a statement about what is there, too.
   File(b, "refused", "x");
-  CHECK(ns->PutObject("bucket", "refused", Inline("y"), {}, {.if_none_match = "*"}).code() == Code::kPreconditionFailed);
+  CHECK(ns->PutObject("bucket", "refused", Inline("y"), {}, {.if_none_match = "*"}).code() ==
+        Code::kPreconditionFailed);
   store->Crash();
   CHECK(Lookup(b, "refused").ok());
 }

@@ -51,13 +51,15 @@ class Checker {
 
   void Version(const wire::Record& r, const std::optional<wire::Version>& v) {
     if (!v) return;
-    if (v->layout.kind == wire::LayoutKind::kInline) inline_keys_.insert(keys::Inline(r.id, v->generation));
+    if (v->layout.kind == wire::LayoutKind::kInline)
+      inline_keys_.insert(keys::Inline(r.id, v->generation));
     if (v->layout.kind == wire::LayoutKind::kBlobs) Layout({r.id, v->generation}, v->layout);
   }
   void Layout(OwnerKey owner, const wire::Layout& layout) {
     if (layout.list_id != 0) ++lists_[layout.list_id];
     for (const auto& e : layout.extents) {
-      for (uint64_t i = 0; i < e.count; ++i) held_.insert(ReferenceKey(e.volume, e.first_seq + i, {owner.first, owner.second}));
+      for (uint64_t i = 0; i < e.count; ++i)
+        held_.insert(ReferenceKey(e.volume, e.first_seq + i, {owner.first, owner.second}));
     }
   }
 
@@ -65,7 +67,8 @@ class Checker {
     inodes_ = ReadSpace(store_, KeySpace::kInode);
     index_ = ReadSpace(store_, KeySpace::kIndex);
     for (const auto& [key, value] : ReadSpace(store_, KeySpace::kEntry)) {
-      const Place place{GetBe64(std::string_view(key).substr(1)), std::string(keys::EntryComponent(key))};
+      const Place place{GetBe64(std::string_view(key).substr(1)),
+                        std::string(keys::EntryComponent(key))};
       wire::Record record;
       if (value[0] == kFormatReference) {
         const uint64_t id = GetBe64(std::string_view(value).substr(1));
@@ -79,10 +82,12 @@ class Checker {
       } else {
         record = *DecodeRow<wire::Record>(value, "entry");
         auto row = index_.find(keys::Index(record.id));
-        if (row == index_.end() || !(*DecodeIndex(row->second) == place)) Wrong("index of " + std::to_string(record.id));
+        if (row == index_.end() || !(*DecodeIndex(row->second) == place))
+          Wrong("index of " + std::to_string(record.id));
       }
       const bool directory = record.kind == wire::FileKind::kDirectory;
-      if (directory != IsDirectoryComponent(place.component)) Wrong("kind of '" + place.component + "'");
+      if (directory != IsDirectoryComponent(place.component))
+        Wrong("kind of '" + place.component + "'");
       children_[place.dir].insert(place.component);
       if (!records_.emplace(record.id, record).second && value[0] != kFormatReference) {
         Wrong("two entries of " + std::to_string(record.id));
@@ -90,7 +95,8 @@ class Checker {
       if (directory) parents_[record.id] = place.dir;
     }
     for (const auto& [key, value] : index_) {
-      if (!records_.contains(GetBe64(std::string_view(key).substr(1)))) Wrong("an index row without an entry");
+      if (!records_.contains(GetBe64(std::string_view(key).substr(1))))
+        Wrong("an index row without an entry");
     }
   }
 
@@ -98,14 +104,17 @@ class Checker {
     std::map<uint64_t, std::set<std::string>> rows;
     for (const auto& [key, value] : inodes_) {
       const uint64_t id = GetBe64(std::string_view(key).substr(1));
-      if (key.size() > 9) rows[id].insert(key);
-      else if (!links_.contains(id)) Wrong("an inode that no entry refers to");
+      if (key.size() > 9)
+        rows[id].insert(key);
+      else if (!links_.contains(id))
+        Wrong("an inode that no entry refers to");
     }
     if (rows != links_) Wrong("link rows are not the entries that refer to inodes");
     for (const auto& [id, links] : links_) {
       if (records_[id].nlink != links.size()) Wrong("nlink of " + std::to_string(id));
       const Place first = *DecodeIndex(index_.at(keys::Index(id)));
-      if (!links.contains(keys::Link(id, first))) Wrong("the index of " + std::to_string(id) + " is none of its links");
+      if (!links.contains(keys::Link(id, first)))
+        Wrong("the index of " + std::to_string(id) + " is none of its links");
     }
   }
 
@@ -122,15 +131,18 @@ class Checker {
         Wrong("no liveness row of directory " + std::to_string(id));
         continue;
       }
-      if (record.implicit && children_[id].empty()) Wrong("implicit directory " + std::to_string(id) + " is empty");
+      if (record.implicit && children_[id].empty())
+        Wrong("implicit directory " + std::to_string(id) + " is empty");
       uint64_t top = id;
-      for (size_t steps = 0; top != wire::kRootId && parents_[top] != wire::kRootId; top = parents_[top]) {
+      for (size_t steps = 0; top != wire::kRootId && parents_[top] != wire::kRootId;
+           top = parents_[top]) {
         if (++steps > parents_.size() || !parents_.contains(top)) {
           Wrong("directory " + std::to_string(id) + " is not below the root");
           break;
         }
       }
-      if (id != wire::kRootId && *DecodeId(row->second) != top) Wrong("bucket of directory " + std::to_string(id));
+      if (id != wire::kRootId && *DecodeId(row->second) != top)
+        Wrong("bucket of directory " + std::to_string(id));
       live.erase(row);
     }
     if (!live.empty()) Wrong("liveness rows of directories that are gone");
@@ -140,7 +152,8 @@ class Checker {
     int64_t counted = 0;
     for (const auto& [key, value] : ReadSpace(store_, KeySpace::kChildCount)) {
       const uint64_t dir = GetBe64(std::string_view(key).substr(1));
-      if (dir == 0 && static_cast<uint8_t>(key[9]) < kCountShards) counted += GetLe<int64_t>(AsBytes(value).data());
+      if (dir == 0 && static_cast<uint8_t>(key[9]) < kCountShards)
+        counted += GetLe<int64_t>(AsBytes(value).data());
       if (dir != 0 && !records_.contains(dir)) Wrong("times of a directory that is gone");
     }
     if (counted != static_cast<int64_t>(files)) {
@@ -153,7 +166,8 @@ class Checker {
       Version(record, record.committed);
       Version(record, record.previous);
     }
-    for (const auto& [key, value] : ReadAll(store_, std::string(1, static_cast<char>(KeySpace::kUpload)) + "p")) {
+    for (const auto& [key, value] :
+         ReadAll(store_, std::string(1, static_cast<char>(KeySpace::kUpload)) + "p")) {
       auto row = *DecodeRow<PartRow>(value, "part");
       Layout({row.part_id, GetBe32(std::string_view(key).substr(key.size() - 4))}, row.layout);
     }
@@ -164,8 +178,10 @@ class Checker {
     std::set<uint64_t> garbage_lists;
     for (const auto& [key, value] : ReadSpace(store_, KeySpace::kGarbage)) {
       auto g = *DecodeGarbageKey(key);
-      if (g.kind == GarbageKind::kExtent) garbage.emplace(g.owner.id, g.owner.generation);
-      else garbage_lists.insert(g.first);
+      if (g.kind == GarbageKind::kExtent)
+        garbage.emplace(g.owner.id, g.owner.generation);
+      else
+        garbage_lists.insert(g.first);
     }
     std::set<std::string> references;
     for (const auto& [key, value] : ReadSpace(store_, KeySpace::kReference)) {
@@ -178,7 +194,8 @@ class Checker {
     for (const auto& [list, users] : lists_) {
       auto rows = ReadAll(store_, ListHeadKey(list));
       auto head = rows.find(ListHeadKey(list));
-      if (head == rows.end() || DecodeListHead(head->second)->references != users) Wrong("references of a list");
+      if (head == rows.end() || DecodeListHead(head->second)->references != users)
+        Wrong("references of a list");
     }
   }
 

@@ -1,7 +1,8 @@
 #pragma once
-// What must hold between the namespace's rows at any time: an entry has its index row and back, a live directory its
-// liveness row, no directory is unreachable or above itself, implicit directories are not empty, links are counted, inline
-// bytes and blob references belong to some version, the file count is right. Returns what is wrong, one line each.
+// What must hold between the namespace's rows at any time: an entry has its index row and back, a
+// live directory its liveness row, no directory is unreachable or above itself, implicit
+// directories are not empty, links are counted, inline bytes and blob references belong to some
+// version, the file count is right. Returns what is wrong, one line each.
 
 #include <string>
 #include <vector>

@@ -11,13 +11,20 @@ namespace {
 
 struct Writers : Fixture {
   Writers() : b(Bucket("bucket")) {}
-  wire::Record Burst(wire::FileId f, wire::NodeId node, wire::BurstId burst, uint64_t generation, uint64_t size,
-                     Durability durability = Durability::kUnsynced) {
-    return Must(ns->Publish({.id = f, .node = node, .burst = burst, .generation = generation, .size = size,
-                             .durability = durability}, "")).record;
+  wire::Record Burst(wire::FileId f, wire::NodeId node, wire::BurstId burst, uint64_t generation,
+                     uint64_t size, Durability durability = Durability::kUnsynced) {
+    return Must(ns->Publish({.id = f,
+                             .node = node,
+                             .burst = burst,
+                             .generation = generation,
+                             .size = size,
+                             .durability = durability},
+                            ""))
+        .record;
   }
   wire::Record Open(wire::FileId f, uint64_t expect, wire::NodeId node, wire::BurstId burst) {
-    return Must(ns->OpenWrite({.id = f, .expect_generation = expect, .node = node, .burst = burst})).record;
+    return Must(ns->OpenWrite({.id = f, .expect_generation = expect, .node = node, .burst = burst}))
+        .record;
   }
   wire::Record At(wire::FileId f) { return Must(ns->GetAttr({.id = f})).record; }
   wire::FileId b;
@@ -57,19 +64,25 @@ TEST_CASE_FIXTURE(Writers, "a create given up is an empty file that S3 does not 
 TEST_CASE_FIXTURE(Writers, "only one node writes, and only what it has seen") {
   auto f = Create(b, "f", 1, 7);
   Burst(f, 1, 7, 1, 100);
-  CHECK(ns->OpenWrite({.id = f, .expect_generation = 1, .node = 2, .burst = 9}).code() == Code::kBusy);
-  CHECK(ns->OpenWrite({.id = f, .expect_generation = 0, .node = 1, .burst = 7}).code() == Code::kStale);
+  CHECK(ns->OpenWrite({.id = f, .expect_generation = 1, .node = 2, .burst = 9}).code() ==
+        Code::kBusy);
+  CHECK(ns->OpenWrite({.id = f, .expect_generation = 0, .node = 1, .burst = 7}).code() ==
+        Code::kStale);
   Must(ns->EndWrite({.id = f, .node = 1, .burst = 7}));
   CHECK(Open(f, 1, 2, 9).writer->generation == 2);
-  CHECK(ns->Publish({.id = f, .node = 1, .burst = 7, .generation = 2, .size = 1}, "").code() == Code::kStale);
-  CHECK(ns->Publish({.id = f, .node = 2, .burst = 9, .generation = 3, .size = 1}, "").code() == Code::kStale);
+  CHECK(ns->Publish({.id = f, .node = 1, .burst = 7, .generation = 2, .size = 1}, "").code() ==
+        Code::kStale);
+  CHECK(ns->Publish({.id = f, .node = 2, .burst = 9, .generation = 3, .size = 1}, "").code() ==
+        Code::kStale);
   CHECK(ns->OpenWrite({.id = b, .node = 2, .burst = 9}).code() == Code::kIsDirectory);
   CHECK(ns->OpenWrite({.id = 999999, .node = 2, .burst = 9}).code() == Code::kStale);
 }
 
-TEST_CASE_FIXTURE(Writers, "inline content is checked, read back by generation, and gone when replaced") {
+TEST_CASE_FIXTURE(Writers,
+                  "inline content is checked, read back by generation, and gone when replaced") {
   auto f = Create(b, "f", 1, 7);
-  auto q = wire::PublishRequest{.id = f, .node = 1, .burst = 7, .generation = 1, .size = 3, .has_inline = true};
+  auto q = wire::PublishRequest{
+      .id = f, .node = 1, .burst = 7, .generation = 1, .size = 3, .has_inline = true};
   CHECK(ns->Publish(q, "four").code() == Code::kInvalidArgument);
   std::string big(20000, 'x');
   auto large = q;
@@ -91,7 +104,8 @@ TEST_CASE_FIXTURE(Writers, "inline content is checked, read back by generation, 
 TEST_CASE_FIXTURE(Writers, "a sync publish is durable when it returns") {
   auto f = Create(b, "f", 1, 7);
   Must(ns->Sync());
-  auto q = wire::PublishRequest{.id = f, .node = 1, .burst = 7, .generation = 1, .size = 3, .has_inline = true, .sync = true};
+  auto q = wire::PublishRequest{
+      .id = f, .node = 1, .burst = 7, .generation = 1, .size = 3, .has_inline = true, .sync = true};
   Must(ns->Publish(q, "one"));
   store->Crash();
   CHECK(Must(Get("bucket", "f")) == "one");
@@ -108,12 +122,17 @@ TEST_CASE_FIXTURE(Writers, "the previous version is kept while the new one is un
   // An unsynced one over an unsynced one: the safe one stays.
   r = Burst(f, 1, 20, 3, 1001);
   CHECK(r.previous->generation == 1);
-  r = Must(ns->SetDurability({.id = f, .node = 1, .burst = 20, .generation = 3, .durability = Durability::kLocal})).record;
+  r = Must(
+          ns->SetDurability(
+              {.id = f, .node = 1, .burst = 20, .generation = 3, .durability = Durability::kLocal}))
+          .record;
   CHECK_FALSE(r.previous.has_value());
   CHECK(r.committed->durability == Durability::kLocal);
   CHECK(ns->ReadInline(f, 1).code() == Code::kStale);
-  CHECK(ns->SetDurability({.id = f, .node = 1, .burst = 20, .generation = 2}).code() == Code::kStale);
-  CHECK(ns->SetDurability({.id = f, .node = 1, .burst = 21, .generation = 3}).code() == Code::kStale);
+  CHECK(ns->SetDurability({.id = f, .node = 1, .burst = 20, .generation = 2}).code() ==
+        Code::kStale);
+  CHECK(ns->SetDurability({.id = f, .node = 1, .burst = 21, .generation = 3}).code() ==
+        Code::kStale);
   CHECK(Released(start) == Bursts{});
 }
 
@@ -126,7 +145,8 @@ TEST_CASE_FIXTURE(Writers, "a burst file is released when no version names it an
   auto r = Burst(f, 2, 30, 2, 100);
   CHECK(r.previous->layout.node == 1);
   CHECK(Released(start) == Bursts{});
-  Must(ns->SetDurability({.id = f, .node = 2, .burst = 30, .generation = 2, .durability = Durability::kPartner}));
+  Must(ns->SetDurability(
+      {.id = f, .node = 2, .burst = 30, .generation = 2, .durability = Durability::kPartner}));
   CHECK(Released(start) == Bursts{{1, 10}});
   // Unlink releases what is committed and what is being written.
   Must(ns->EndWrite({.id = f, .node = 2, .burst = 30}));
@@ -136,14 +156,17 @@ TEST_CASE_FIXTURE(Writers, "a burst file is released when no version names it an
   CHECK(Released(start) == Bursts{{2, 30}, {2, 31}});
 }
 
-TEST_CASE_FIXTURE(Writers, "an S3 put over a file being written releases the burst file and makes the writer stale") {
+TEST_CASE_FIXTURE(
+    Writers,
+    "an S3 put over a file being written releases the burst file and makes the writer stale") {
   auto f = Create(b, "f", 3, 40);
   Burst(f, 3, 40, 1, 5);
   uint64_t start = Now();
   auto put = Must(Put("bucket", "f", "s3"));
   CHECK(put.id != f);
   CHECK(Released(start) == Bursts{{3, 40}});
-  CHECK(ns->Publish({.id = f, .node = 3, .burst = 40, .generation = 2, .size = 6}, "").code() == Code::kStale);
+  CHECK(ns->Publish({.id = f, .node = 3, .burst = 40, .generation = 2, .size = 6}, "").code() ==
+        Code::kStale);
   // So do a delete and a rename over it.
   auto g = Create(b, "g", 3, 41);
   Burst(g, 3, 41, 1, 5);
@@ -160,7 +183,8 @@ TEST_CASE_FIXTURE(Writers, "a flush moves exactly the version it read into blobs
   auto f = Create(b, "f", 1, 10);
   auto etag = Burst(f, 1, 10, 1, 2 << 20).committed->etag;
   Must(ns->EndWrite({.id = f, .node = 1, .burst = 10}));
-  auto flush = wire::CommitFlushRequest{.id = f, .node = 1, .burst = 10, .generation = 1, .extents = Blobs(50, 2).extents};
+  auto flush = wire::CommitFlushRequest{
+      .id = f, .node = 1, .burst = 10, .generation = 1, .extents = Blobs(50, 2).extents};
   auto wrong = flush;
   wrong.generation = 2;
   CHECK(ns->CommitFlush(wrong).code() == Code::kStale);
@@ -190,7 +214,9 @@ TEST_CASE_FIXTURE(Writers, "a flush moves exactly the version it read into blobs
   CHECK(r.previous->generation == 1);
 }
 
-TEST_CASE_FIXTURE(Writers, "a flush releases neither the clean copy nor what is being written, but what came before") {
+TEST_CASE_FIXTURE(
+    Writers,
+    "a flush releases neither the clean copy nor what is being written, but what came before") {
   auto f = Create(b, "f", 1, 10);
   Burst(f, 1, 10, 1, 5, Durability::kLocal);
   Must(ns->EndWrite({.id = f, .node = 1, .burst = 10}));
@@ -199,7 +225,8 @@ TEST_CASE_FIXTURE(Writers, "a flush releases neither the clean copy nor what is 
   Must(ns->EndWrite({.id = f, .node = 2, .burst = 20}));
   Open(f, 2, 2, 21);
   uint64_t start = Now();
-  Must(ns->CommitFlush({.id = f, .node = 2, .burst = 20, .generation = 2, .extents = Blobs(50, 1).extents}));
+  Must(ns->CommitFlush(
+      {.id = f, .node = 2, .burst = 20, .generation = 2, .extents = Blobs(50, 1).extents}));
   CHECK(Released(start) == Bursts{{1, 10}});
 }
 
@@ -210,18 +237,26 @@ TEST_CASE_FIXTURE(Writers, "a long flush gets an extent list built ahead") {
   uint64_t at = 0;
   for (uint32_t i = 0; i < 20; ++i) {
     const uint32_t count = i == 3 ? 1300 : 2;  // more than one commit may reference
-    extents.push_back({.offset = at, .length = count * mib, .volume = i, .first_seq = 100, .count = count, .blob_bytes = mib});
+    extents.push_back({.offset = at,
+                       .length = count * mib,
+                       .volume = i,
+                       .first_seq = 100,
+                       .count = count,
+                       .blob_bytes = mib});
     at += count * mib;
   }
   Burst(f, 1, 10, 1, at);
-  auto r = Must(ns->CommitFlush({.id = f, .node = 1, .burst = 10, .generation = 1, .extents = extents})).record;
+  auto r =
+      Must(ns->CommitFlush({.id = f, .node = 1, .burst = 10, .generation = 1, .extents = extents}))
+          .record;
   CHECK(r.committed->layout.list_id != 0);
   CHECK(r.committed->layout.extents.empty());
   Must(ns->CommitFlush({.id = f, .node = 1, .burst = 10, .generation = 1, .extents = extents}));
   CHECK(Unlink(b, "f") == Code::kOk);
 }
 
-TEST_CASE_FIXTURE(Writers, "a lost burst file falls back to the version before, and later generations stay new") {
+TEST_CASE_FIXTURE(
+    Writers, "a lost burst file falls back to the version before, and later generations stay new") {
   auto f = File(b, "f", "safe");
   Open(f, 1, 1, 20);
   Burst(f, 1, 20, 2, 1000);
@@ -239,7 +274,8 @@ TEST_CASE_FIXTURE(Writers, "a lost burst file without a version before takes all
   Burst(f, 1, 20, 1, 10);
   Must(ns->Link({.id = f, .new_parent = b, .new_name = "g"}));
   // Rewritten in place: the version before was in the same burst file and is lost with it.
-  Must(ns->SetDurability({.id = f, .node = 1, .burst = 20, .generation = 1, .durability = Durability::kLocal}));
+  Must(ns->SetDurability(
+      {.id = f, .node = 1, .burst = 20, .generation = 1, .durability = Durability::kLocal}));
   auto r = Burst(f, 1, 20, 2, 11);
   CHECK_FALSE(r.previous.has_value());
   CHECK(ns->FallBack({.id = f, .node = 1, .burst = 20, .generation = 2}).code() == Code::kNotFound);
@@ -249,9 +285,15 @@ TEST_CASE_FIXTURE(Writers, "a lost burst file without a version before takes all
 
 TEST_CASE_FIXTURE(Writers, "a burst file never claims to be in the object tier") {
   auto f = Create(b, "f", 1, 20);
-  auto q = wire::PublishRequest{.id = f, .node = 1, .burst = 20, .generation = 1, .size = 5, .durability = Durability::kObject};
+  auto q = wire::PublishRequest{.id = f,
+                                .node = 1,
+                                .burst = 20,
+                                .generation = 1,
+                                .size = 5,
+                                .durability = Durability::kObject};
   CHECK(ns->Publish(q, "").code() == Code::kInvalidArgument);
   Burst(f, 1, 20, 1, 5);
-  CHECK(ns->SetDurability({.id = f, .node = 1, .burst = 20, .generation = 1, .durability = Durability::kObject}).code() ==
-        Code::kInvalidArgument);
+  CHECK(ns->SetDurability(
+              {.id = f, .node = 1, .burst = 20, .generation = 1, .durability = Durability::kObject})
+            .code() == Code::kInvalidArgument);
 }

@@ -29,7 +29,8 @@ struct BurstFixture : Fixture {
     publish.size = content.size();
     publish.durability = wire::Durability::kLocal;
     REQUIRE(ns->Publish(publish, "").ok());
-    peers.answer = [this, generation](uint64_t asked, uint64_t offset, uint32_t length) -> Result<std::string> {
+    peers.answer = [this, generation](uint64_t asked, uint64_t offset,
+                                      uint32_t length) -> Result<std::string> {
       if (asked != generation) return Status(Code::kStale, "moved on");
       return bytes.substr(offset, length);
     };
@@ -52,17 +53,23 @@ TEST_CASE("a node that cannot be reached is 503, and never 404 or part of the ob
   BurstFixture f;
   f.Publish(RandomText(100000, 2));
   for (Code code : {Code::kUnavailable, Code::kDeadlineExceeded}) {
-    f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> { return Status(code, "away"); };
+    f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> {
+      return Status(code, "away");
+    };
     MemoryResponse got = f.Do("GET", "/bucket/file");
     CHECK(got.head.status == 503);
     CHECK(got.element("Code") == "ServiceUnavailable");
   }
-  f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> { return Status(Code::kStale, "being rewritten"); };
+  f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> {
+    return Status(Code::kStale, "being rewritten");
+  };
   f.peers.reads = 0;
   MemoryResponse stale = f.Do("GET", "/bucket/file");
   CHECK(stale.head.status == 503);
   CHECK(f.peers.reads > 1);
-  f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> { return Status(Code::kNotFound, "no such burst file"); };
+  f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> {
+    return Status(Code::kNotFound, "no such burst file");
+  };
   CHECK(f.Do("GET", "/bucket/file").head.status == 503);
   CHECK(f.Do("HEAD", "/bucket/file").head.status == 200);
 }
@@ -81,11 +88,13 @@ TEST_CASE("a generation that moved on while it was looked up is read again from 
   CHECK(got.content_length == 7);
 }
 
-TEST_CASE("an object that changes in the middle of a response ends the connection, not the object") {
+TEST_CASE(
+    "an object that changes in the middle of a response ends the connection, not the object") {
   BurstFixture f;
   f.Publish(RandomText(13 << 20, 3));
   auto real = f.peers.answer;
-  f.peers.answer = [&](uint64_t generation, uint64_t offset, uint32_t length) -> Result<std::string> {
+  f.peers.answer = [&](uint64_t generation, uint64_t offset,
+                       uint32_t length) -> Result<std::string> {
     if (offset >= (8 << 20)) return Status(Code::kStale, "moved on");
     return real(generation, offset, length);
   };
@@ -102,8 +111,11 @@ TEST_CASE("a burst object is copied by its bytes") {
   CHECK(copy.head.status == 200);
   CHECK(copy.element("ETag") == "&quot;" + Md5Hex(f.bytes) + "&quot;");
   CHECK((f.Do("GET", "/bucket/copy").body == f.bytes));
-  f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> { return Status(Code::kUnavailable, "away"); };
-  CHECK(f.Do("PUT", "/bucket/copy2", "", {{"x-amz-copy-source", "/bucket/file"}}).head.status == 503);
+  f.peers.answer = [&](uint64_t, uint64_t, uint32_t) -> Result<std::string> {
+    return Status(Code::kUnavailable, "away");
+  };
+  CHECK(f.Do("PUT", "/bucket/copy2", "", {{"x-amz-copy-source", "/bucket/file"}}).head.status ==
+        503);
   CHECK(f.Do("HEAD", "/bucket/copy2").head.status == 404);
 }
 

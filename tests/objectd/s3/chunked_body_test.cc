@@ -48,7 +48,10 @@ Decoded Http(const std::string& wire, size_t piece = 3) {
 
 TEST_CASE("chunks are joined, trailers are kept, and what follows the body is left alone") {
   for (size_t piece : {1, 2, 7, 1000}) {
-    Decoded d = Http("4\r\nWiki\r\n6;ext=1\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nX-T: v \r\n\r\nGET /next", piece);
+    Decoded d = Http(
+        "4\r\nWiki\r\n6;ext=1\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nX-T: v \r\n\r\nGET "
+        "/next",
+        piece);
     CHECK(d.code == Code::kOk);
     CHECK(d.data == "Wikipedia in \r\n\r\nchunks.");
     CHECK(d.trailer == "v");
@@ -58,14 +61,19 @@ TEST_CASE("chunks are joined, trailers are kept, and what follows the body is le
 }
 
 TEST_CASE("malformed chunks are refused and nothing is guessed") {
-  for (const char* bad : {"", "4", "4\r\nWi", "4\r\nWiki", "4\r\nWiki\r\n", "4\nWiki\n0\n\n", "4\r\nWikipedia\r\n0\r\n\r\n", "g\r\n", "-1\r\n",
-                          " 4\r\nWiki\r\n0\r\n\r\n", "4 \r\nWiki\r\n0\r\n\r\n", "\r\n", "10000000000000000\r\n", "0x4\r\nWiki\r\n0\r\n\r\n",
-                          "0\r\nno colon\r\n\r\n", "0\r\n: v\r\n\r\n", "0\r\n", "0\r\nX-T: v\r\n", "0\r\nX-T: v\n\n"}) {
+  for (const char* bad :
+       {"", "4", "4\r\nWi", "4\r\nWiki", "4\r\nWiki\r\n", "4\nWiki\n0\n\n",
+        "4\r\nWikipedia\r\n0\r\n\r\n", "g\r\n", "-1\r\n", " 4\r\nWiki\r\n0\r\n\r\n",
+        "4 \r\nWiki\r\n0\r\n\r\n", "\r\n", "10000000000000000\r\n", "0x4\r\nWiki\r\n0\r\n\r\n",
+        "0\r\nno colon\r\n\r\n", "0\r\n: v\r\n\r\n", "0\r\n", "0\r\nX-T: v\r\n",
+        "0\r\nX-T: v\n\n"}) {
     CAPTURE(bad);
     CHECK(Http(bad).code != Code::kOk);
   }
-  CHECK(Http("4;" + std::string(kChunkLineBytesMax, 'x') + "\r\nWiki\r\n0\r\n\r\n").code == Code::kInvalidArgument);
-  CHECK(Http("0\r\n" + std::string("a: b\r\n") + std::string(kTrailerBytesMax, 'x') + ": 1\r\n\r\n").code == Code::kInvalidArgument);
+  CHECK(Http("4;" + std::string(kChunkLineBytesMax, 'x') + "\r\nWiki\r\n0\r\n\r\n").code ==
+        Code::kInvalidArgument);
+  CHECK(Http("0\r\n" + std::string("a: b\r\n") + std::string(kTrailerBytesMax, 'x') + ": 1\r\n\r\n")
+            .code == Code::kInvalidArgument);
   std::string many = "0\r\n";
   for (size_t i = 0; i < kTrailerBytesMax / 4; ++i) many += "a: b\r\n";
   CHECK(Http(many + "\r\n").code == Code::kInvalidArgument);
@@ -117,7 +125,8 @@ TEST_CASE("random bytes never crash the chunk parser, and never decode to more t
     std::string wire;
     size_t n = random.Below(200);
     for (size_t i = 0; i < n; ++i) {
-      wire.push_back(random.OneIn(8) ? static_cast<char>(random.Next()) : alphabet[random.Below(alphabet.size())]);
+      wire.push_back(random.OneIn(8) ? static_cast<char>(random.Next())
+                                     : alphabet[random.Below(alphabet.size())]);
     }
     if (random.OneIn(2)) wire = "5\r\nhello\r\n" + wire;
     Decoded d = Http(wire, 1 + random.Below(9));

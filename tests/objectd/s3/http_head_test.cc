@@ -8,7 +8,9 @@ namespace perigee::objectd::s3 {
 namespace {
 
 TEST_CASE("a request's head is found and read") {
-  std::string wire = "\r\nPUT /b/k%20y?x=1 HTTP/1.1\r\nHost: h:1\r\nContent-Length: 5\r\nX-Amz-Meta-A:  two  words \r\n\r\nhello";
+  std::string wire =
+      "\r\nPUT /b/k%20y?x=1 HTTP/1.1\r\nHost: h:1\r\nContent-Length: 5\r\nX-Amz-Meta-A:  two  "
+      "words \r\n\r\nhello";
   size_t end = FindHeadEnd(wire);
   REQUIRE(end == wire.size() - 5);
   auto head = ParseHead(wire.substr(0, end));
@@ -24,19 +26,23 @@ TEST_CASE("a request's head is found and read") {
 
 TEST_CASE("eight kilobytes of headers are fine") {
   std::string wire = "GET / HTTP/1.1\r\nHost: h\r\n";
-  for (int i = 0; i < 16; ++i) wire += "x-amz-meta-" + std::to_string(i) + ": " + std::string(500, 'v') + "\r\n";
+  for (int i = 0; i < 16; ++i)
+    wire += "x-amz-meta-" + std::to_string(i) + ": " + std::string(500, 'v') + "\r\n";
   CHECK(ParseHead(wire + "\r\n").ok());
 }
 
 TEST_CASE("heads that could be read in two ways are refused") {
-  auto code = [](const std::string& fields, const char* line = "GET / HTTP/1.1\r\n") { return ParseHead(line + fields + "\r\n").code(); };
+  auto code = [](const std::string& fields, const char* line = "GET / HTTP/1.1\r\n") {
+    return ParseHead(line + fields + "\r\n").code();
+  };
   CHECK(code("Host: h\r\n") == Code::kOk);
   CHECK(code("") == Code::kInvalidArgument);  // no Host
   CHECK(code("Host: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n") == Code::kInvalidArgument);
   CHECK(code("Host: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n") == Code::kInvalidArgument);
   CHECK(code("Host: h\r\nContent-Length: -1\r\n") == Code::kInvalidArgument);
   CHECK(code("Host: h\r\nContent-Length: 99999999999999999999\r\n") == Code::kInvalidArgument);
-  CHECK(code("Host: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n") == Code::kInvalidArgument);
+  CHECK(code("Host: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n") ==
+        Code::kInvalidArgument);
   CHECK(code("Host: h\r\nTransfer-Encoding: gzip, chunked\r\n") == Code::kUnimplemented);
   CHECK(code("Host: h\r\nTransfer-Encoding: chunked\r\n") == Code::kOk);
   CHECK(code("Host : h\r\n") == Code::kInvalidArgument);
@@ -50,22 +56,29 @@ TEST_CASE("a stored value cannot end its header") {
   head.headers.Add("x-amz-meta-a", "1\r\nSet-Cookie: no");
   std::string out;
   AppendResponseHead(&out, head, {3, "now", "id", false});
-  CHECK(out == "HTTP/1.1 200 OK\r\nServer: Perigee\r\nDate: now\r\nContent-Length: 3\r\nx-amz-request-id: id\r\nConnection: close\r\n"
-               "x-amz-meta-a: 1  Set-Cookie: no\r\n\r\n");
+  CHECK(out ==
+        "HTTP/1.1 200 OK\r\nServer: Perigee\r\nDate: now\r\nContent-Length: 3\r\nx-amz-request-id: "
+        "id\r\nConnection: close\r\n"
+        "x-amz-meta-a: 1  Set-Cookie: no\r\n\r\n");
 }
 
 TEST_CASE("random bytes never crash the head parser") {
   const uint64_t seed = SecretU64();
   CAPTURE(seed);
   Random random(seed);
-  const std::string good = "PUT /b/k?uploads HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\nx-amz-meta-q: v\r\n\r\n";
+  const std::string good =
+      "PUT /b/k?uploads HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\nTransfer-Encoding: "
+      "chunked\r\nx-amz-meta-q: v\r\n\r\n";
   for (int round = 0; round < 5000; ++round) {
     std::string wire = good;
     for (uint64_t i = 0, n = 1 + random.Below(6); i < n; ++i) {
       size_t at = random.Below(wire.size());
-      if (random.OneIn(3)) wire.erase(at, random.Below(9));
-      else if (random.OneIn(2)) wire.insert(at, 1, static_cast<char>(random.Next()));
-      else wire[at] = static_cast<char>(random.Next());
+      if (random.OneIn(3))
+        wire.erase(at, random.Below(9));
+      else if (random.OneIn(2))
+        wire.insert(at, 1, static_cast<char>(random.Next()));
+      else
+        wire[at] = static_cast<char>(random.Next());
       if (wire.empty()) break;
     }
     size_t end = FindHeadEnd(wire);

@@ -91,7 +91,8 @@ inline std::string ReadAll(BodyReader& body, Code* code, size_t piece = 777) {
 
 using HeaderList = std::vector<std::pair<std::string, std::string>>;
 
-inline RequestHead MakeHead(const std::string& method, const std::string& target, const HeaderList& headers) {
+inline RequestHead MakeHead(const std::string& method, const std::string& target,
+                            const HeaderList& headers) {
   RequestHead head;
   head.method = method;
   head.target = target;
@@ -108,8 +109,9 @@ struct Signed {
 };
 
 // Signs host and every x-amz-* header of `headers`, which must hold them.
-inline Signed Sign(const std::string& method, const std::string& target, const HeaderList& headers, const Credentials& who,
-                   const std::string& timestamp, const std::string& payload) {
+inline Signed Sign(const std::string& method, const std::string& target, const HeaderList& headers,
+                   const Credentials& who, const std::string& timestamp,
+                   const std::string& payload) {
   RequestHead head = MakeHead(method, target, headers);
   std::vector<std::string> names;
   for (const auto& [name, value] : headers) {
@@ -121,15 +123,18 @@ inline Signed Sign(const std::string& method, const std::string& target, const H
   std::string list;
   for (const auto& n : names) list += (list.empty() ? "" : ";") + n;
   Target parsed = *ParseTarget(target);
-  std::string canonical = method + "\n" + UriEncode(parsed.path, Slash::kKeep) + "\n" + CanonicalQuery(parsed.query, "") + "\n" +
-                          CanonicalHeaders(head.headers, {names.begin(), names.end()}) + "\n" + list + "\n" + payload;
+  std::string canonical = method + "\n" + UriEncode(parsed.path, Slash::kKeep) + "\n" +
+                          CanonicalQuery(parsed.query, "") + "\n" +
+                          CanonicalHeaders(head.headers, {names.begin(), names.end()}) + "\n" +
+                          list + "\n" + payload;
   Signed out;
   out.scope = timestamp.substr(0, 8) + "/" + who.region + "/s3/aws4_request";
   out.key = DeriveSigningKey(who.secret_key, timestamp.substr(0, 8), who.region);
-  std::string to_sign = "AWS4-HMAC-SHA256\n" + timestamp + "\n" + out.scope + "\n" + HexEncode(Hash(HashKind::kSha256, canonical));
+  std::string to_sign = "AWS4-HMAC-SHA256\n" + timestamp + "\n" + out.scope + "\n" +
+                        HexEncode(Hash(HashKind::kSha256, canonical));
   out.signature = HexEncode(HmacSha256(out.key, to_sign));
-  out.authorization = "AWS4-HMAC-SHA256 Credential=" + who.access_key + "/" + out.scope + ", SignedHeaders=" + list +
-                      ", Signature=" + out.signature;
+  out.authorization = "AWS4-HMAC-SHA256 Credential=" + who.access_key + "/" + out.scope +
+                      ", SignedHeaders=" + list + ", Signature=" + out.signature;
   return out;
 }
 

@@ -12,7 +12,8 @@ TEST_CASE("objects of every size come back whole, by range and as headers") {
   for (size_t size : {0, 1, 4096, 16384, 16385, 300000, (9 << 20) + 7}) {
     CAPTURE(size);
     std::string body = RandomText(size, size + 1);
-    MemoryResponse put = f.Do("PUT", "/bucket/k%20" + std::to_string(size), body, {{"content-type", "text/x"}, {"x-amz-meta-a", "b c"}});
+    MemoryResponse put = f.Do("PUT", "/bucket/k%20" + std::to_string(size), body,
+                              {{"content-type", "text/x"}, {"x-amz-meta-a", "b c"}});
     REQUIRE(put.head.status == 200);
     CHECK(put.header("etag") == "\"" + Md5Hex(body) + "\"");
     std::string target = "/bucket/k%20" + std::to_string(size);
@@ -27,12 +28,16 @@ TEST_CASE("objects of every size come back whole, by range and as headers") {
     CHECK(head.content_length == size);
     CHECK(head.body.empty());
     if (size < 10) continue;
-    for (auto [first, length] : {std::pair<size_t, size_t>{0, 1}, {size / 3, size / 2}, {size - 10, 10}}) {
-      MemoryResponse part = f.Do("GET", target, {}, {{"range", "bytes=" + std::to_string(first) + "-" + std::to_string(first + length - 1)}});
+    for (auto [first, length] :
+         {std::pair<size_t, size_t>{0, 1}, {size / 3, size / 2}, {size - 10, 10}}) {
+      MemoryResponse part = f.Do(
+          "GET", target, {},
+          {{"range", "bytes=" + std::to_string(first) + "-" + std::to_string(first + length - 1)}});
       CHECK(part.head.status == 206);
       CHECK((part.body == body.substr(first, length)));
-      CHECK(part.header("content-range") ==
-            "bytes " + std::to_string(first) + "-" + std::to_string(first + length - 1) + "/" + std::to_string(size));
+      CHECK(part.header("content-range") == "bytes " + std::to_string(first) + "-" +
+                                                std::to_string(first + length - 1) + "/" +
+                                                std::to_string(size));
     }
   }
   MemoryResponse outside = f.Do("GET", "/bucket/k%204096", {}, {{"range", "bytes=4096-"}});
@@ -59,14 +64,17 @@ TEST_CASE("what is missing is named, and HEAD says it without a body") {
 
 TEST_CASE("reads obey conditions and overrides") {
   Fixture f;
-  f.Do("PUT", "/bucket/k", "hello", {{"content-type", "text/plain"}, {"content-encoding", "aws-chunked,gzip"}});
+  f.Do("PUT", "/bucket/k", "hello",
+       {{"content-type", "text/plain"}, {"content-encoding", "aws-chunked,gzip"}});
   std::string etag = "\"" + Md5Hex("hello") + "\"";
   MemoryResponse unchanged = f.Do("GET", "/bucket/k", {}, {{"if-none-match", etag}});
   CHECK(unchanged.head.status == 304);
   CHECK(unchanged.body.empty());
   CHECK(unchanged.header("etag") == etag);
-  CHECK(f.Do("GET", "/bucket/k", {}, {{"if-match", "\"x\""}}).element("Code") == "PreconditionFailed");
-  MemoryResponse got = f.Do("GET", "/bucket/k?response-content-type=text%2Fx&response-cache-control=no-store");
+  CHECK(f.Do("GET", "/bucket/k", {}, {{"if-match", "\"x\""}}).element("Code") ==
+        "PreconditionFailed");
+  MemoryResponse got =
+      f.Do("GET", "/bucket/k?response-content-type=text%2Fx&response-cache-control=no-store");
   CHECK(got.header("content-type") == "text/x");
   CHECK(got.header("cache-control") == "no-store");
   CHECK(got.header("content-encoding") == "gzip");
@@ -75,9 +83,12 @@ TEST_CASE("reads obey conditions and overrides") {
 TEST_CASE("conditional writes replace only what they expect") {
   Fixture f;
   CHECK(f.Do("PUT", "/bucket/k", "1", {{"if-none-match", "*"}}).head.status == 200);
-  CHECK(f.Do("PUT", "/bucket/k", "2", {{"if-none-match", "*"}}).element("Code") == "PreconditionFailed");
-  CHECK(f.Do("PUT", "/bucket/k", "2", {{"if-match", "\"x\""}}).element("Code") == "PreconditionFailed");
-  CHECK(f.Do("PUT", "/bucket/k", "2", {{"if-match", "\"" + Md5Hex("1") + "\""}}).head.status == 200);
+  CHECK(f.Do("PUT", "/bucket/k", "2", {{"if-none-match", "*"}}).element("Code") ==
+        "PreconditionFailed");
+  CHECK(f.Do("PUT", "/bucket/k", "2", {{"if-match", "\"x\""}}).element("Code") ==
+        "PreconditionFailed");
+  CHECK(f.Do("PUT", "/bucket/k", "2", {{"if-match", "\"" + Md5Hex("1") + "\""}}).head.status ==
+        200);
   CHECK(f.Do("GET", "/bucket/k").body == "2");
   CHECK(f.Do("PUT", "/bucket/absent", "2", {{"if-match", "\"x\""}}).head.status == 404);
 }
@@ -85,7 +96,8 @@ TEST_CASE("conditional writes replace only what they expect") {
 TEST_CASE("a refused body is never asked for") {
   Fixture f;
   MemoryBody body(std::string(100000, 'x'));
-  HeaderList headers = f.Authorized("PUT", "/nobody/k", {{"expect", "100-continue"}}, "UNSIGNED-PAYLOAD", std::string(100000, 'x'));
+  HeaderList headers = f.Authorized("PUT", "/nobody/k", {{"expect", "100-continue"}},
+                                    "UNSIGNED-PAYLOAD", std::string(100000, 'x'));
   CHECK(f.Send("PUT", "/nobody/k", headers, body).head.status == 404);
   CHECK(body.reads == 0);
   headers.erase(headers.begin() + 2);
@@ -104,20 +116,30 @@ TEST_CASE("a body that fails a check is not stored") {
   CHECK(code({{"content-md5", "nonsense"}}) == "InvalidDigest");
   CHECK(code({{"x-amz-checksum-crc32", "AAAAAA=="}}) == "BadDigest");
   CHECK(code({{"x-amz-checksum-crc32", "AAAA"}}) == "InvalidRequest");
-  CHECK(code({{"x-amz-checksum-crc32", "NhCmhg=="}, {"x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00="}}) == "InvalidRequest");
+  CHECK(code({{"x-amz-checksum-crc32", "NhCmhg=="},
+              {"x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00="}}) == "InvalidRequest");
   MemoryBody other("hallo");
-  CHECK(f.Send("PUT", "/bucket/k", f.Authorized("PUT", "/bucket/k", {}, HexEncode(Hash(HashKind::kSha256, "hello")), "hello"), other)
+  CHECK(f.Send("PUT", "/bucket/k",
+               f.Authorized("PUT", "/bucket/k", {}, HexEncode(Hash(HashKind::kSha256, "hello")),
+                            "hello"),
+               other)
             .element("Code") == "XAmzContentSHA256Mismatch");
-  for (auto [end, want] : {std::pair{Code::kUnavailable, "IncompleteBody"}, {Code::kDeadlineExceeded, "RequestTimeout"}, {Code::kOk, "IncompleteBody"}}) {
+  for (auto [end, want] : {std::pair{Code::kUnavailable, "IncompleteBody"},
+                           {Code::kDeadlineExceeded, "RequestTimeout"},
+                           {Code::kOk, "IncompleteBody"}}) {
     MemoryBody cut(large.substr(0, 40000), 1000, end);
-    CHECK(f.Send("PUT", "/bucket/k", f.Authorized("PUT", "/bucket/k", {}, "UNSIGNED-PAYLOAD", large), cut).element("Code") == want);
+    CHECK(f.Send("PUT", "/bucket/k",
+                 f.Authorized("PUT", "/bucket/k", {}, "UNSIGNED-PAYLOAD", large), cut)
+              .element("Code") == want);
   }
   CHECK(f.Do("HEAD", "/bucket/k").head.status == 404);
 }
 
 TEST_CASE("a checksum that was given is kept and returned when asked for") {
   Fixture f;
-  MemoryResponse put = f.Do("PUT", "/bucket/k", "hello", {{"x-amz-checksum-crc32", "NhCmhg=="}, {"x-amz-sdk-checksum-algorithm", "CRC32"}});
+  MemoryResponse put =
+      f.Do("PUT", "/bucket/k", "hello",
+           {{"x-amz-checksum-crc32", "NhCmhg=="}, {"x-amz-sdk-checksum-algorithm", "CRC32"}});
   CHECK(put.header("x-amz-checksum-crc32") == "NhCmhg==");
   CHECK_FALSE(f.Do("GET", "/bucket/k").head.headers.Has("x-amz-checksum-crc32"));
   MemoryResponse got = f.Do("HEAD", "/bucket/k", {}, {{"x-amz-checksum-mode", "ENABLED"}});
@@ -134,8 +156,12 @@ TEST_CASE("an unsigned stream with a trailer is stored without its chunks") {
     std::string sum = good ? Base64Encode(crc.Finish()) : "AAAAAA==";
     std::string wire = "7530\r\n" + data + "\r\n0\r\nx-amz-checksum-crc32:" + sum + "\r\n\r\n";
     MemoryBody body(wire, 999);
-    HeaderList extra{{"x-amz-decoded-content-length", "30000"}, {"x-amz-trailer", "x-amz-checksum-crc32"}, {"content-encoding", "aws-chunked"}};
-    MemoryResponse put = f.Send("PUT", "/bucket/s", f.Authorized("PUT", "/bucket/s", extra, "STREAMING-UNSIGNED-PAYLOAD-TRAILER", wire), body);
+    HeaderList extra{{"x-amz-decoded-content-length", "30000"},
+                     {"x-amz-trailer", "x-amz-checksum-crc32"},
+                     {"content-encoding", "aws-chunked"}};
+    MemoryResponse put = f.Send(
+        "PUT", "/bucket/s",
+        f.Authorized("PUT", "/bucket/s", extra, "STREAMING-UNSIGNED-PAYLOAD-TRAILER", wire), body);
     if (good) {
       CHECK(put.head.status == 200);
       CHECK((f.Do("GET", "/bucket/s").body == data));
@@ -161,13 +187,18 @@ TEST_CASE("RDMA requests are declined by name and store nothing") {
 
 TEST_CASE("what would silently not happen is refused") {
   Fixture f;
-  for (auto [name, value] : {std::pair{"x-amz-server-side-encryption", "AES256"}, {"x-amz-tagging", "a=b"}, {"x-amz-acl", "public-read"},
-                             {"x-amz-storage-class", "GLACIER"}, {"x-amz-object-lock-mode", "COMPLIANCE"}}) {
+  for (auto [name, value] : {std::pair{"x-amz-server-side-encryption", "AES256"},
+                             {"x-amz-tagging", "a=b"},
+                             {"x-amz-acl", "public-read"},
+                             {"x-amz-storage-class", "GLACIER"},
+                             {"x-amz-object-lock-mode", "COMPLIANCE"}}) {
     CAPTURE(name);
     MemoryResponse put = f.Do("PUT", "/bucket/k", "x", {{name, value}});
     CHECK(put.head.status == 501);
   }
-  CHECK(f.Do("PUT", "/bucket/k", "x", {{"x-amz-acl", "private"}, {"x-amz-storage-class", "STANDARD"}}).head.status == 200);
+  CHECK(
+      f.Do("PUT", "/bucket/k", "x", {{"x-amz-acl", "private"}, {"x-amz-storage-class", "STANDARD"}})
+          .head.status == 200);
   for (const char* sub : {"?acl", "?tagging", "?policy", "/k?acl", "/k?tagging", "/k?attributes"}) {
     CAPTURE(sub);
     MemoryResponse r = f.Do("PUT", std::string("/bucket") + sub, "<x/>");
@@ -181,8 +212,10 @@ TEST_CASE("names and metadata have their limits") {
   Fixture f;
   CHECK(f.Do("PUT", "/bucket/" + std::string(1024, 'k'), "x").head.status == 200);
   CHECK(f.Do("PUT", "/bucket/" + std::string(1025, 'k'), "x").element("Code") == "KeyTooLongError");
-  CHECK(f.Do("PUT", "/bucket/k", "x", {{"x-amz-meta-a", std::string(2047, 'v')}}).head.status == 200);
-  CHECK(f.Do("PUT", "/bucket/k", "x", {{"x-amz-meta-a", std::string(2048, 'v')}}).element("Code") == "MetadataTooLarge");
+  CHECK(f.Do("PUT", "/bucket/k", "x", {{"x-amz-meta-a", std::string(2047, 'v')}}).head.status ==
+        200);
+  CHECK(f.Do("PUT", "/bucket/k", "x", {{"x-amz-meta-a", std::string(2048, 'v')}}).element("Code") ==
+        "MetadataTooLarge");
   MemoryBody none("");
   CHECK(f.Send("PUT", "/bucket/%ff", {{"host", "h"}}, none).element("Code") == "InvalidURI");
   HeaderList big = f.Authorized("PUT", "/bucket/k", {}, "UNSIGNED-PAYLOAD", "");

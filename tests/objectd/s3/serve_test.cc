@@ -17,7 +17,8 @@ TEST_CASE("serve until standard input ends" * doctest::skip()) {
   options.listen = "127.0.0.1:0";
   options.access_key = f.credentials.access_key;
   options.secret_key = f.credentials.secret_key;
-  auto server = S3Server::Start(options, {f.ns.get(), f.blob_deps(), &f.peers, pool.get(), &RealClock::Get(), f.registry.get()});
+  auto server = S3Server::Start(options, {f.ns.get(), f.blob_deps(), &f.peers, pool.get(),
+                                          &RealClock::Get(), f.registry.get()});
   REQUIRE(server.ok());
   std::printf("%s\n", (*server)->address().c_str());
   std::fflush(stdout);

@@ -82,7 +82,8 @@ class RawClient {
 };
 
 struct ServerFixture : Fixture {
-  explicit ServerFixture(S3Options options = {}) : pool(CreateThreadPool({.name = "s3", .threads = 4})) {
+  explicit ServerFixture(S3Options options = {})
+      : pool(CreateThreadPool({.name = "s3", .threads = 4})) {
     options.listen = "127.0.0.1:0";
     options.access_key = credentials.access_key;
     options.secret_key = credentials.secret_key;
@@ -92,10 +93,14 @@ struct ServerFixture : Fixture {
     server->Stop();
     pool->Stop();
   }
-  S3Deps deps(Scheduler& on) { return {ns.get(), blob_deps(), &peers, &on, &clock, registry.get()}; }
-  std::string Wire(const std::string& method, const std::string& target, const std::string& body = {}, const HeaderList& extra = {}) {
+  S3Deps deps(Scheduler& on) {
+    return {ns.get(), blob_deps(), &peers, &on, &clock, registry.get()};
+  }
+  std::string Wire(const std::string& method, const std::string& target,
+                   const std::string& body = {}, const HeaderList& extra = {}) {
     std::string out = method + " " + target + " HTTP/1.1\r\n";
-    for (const auto& [name, value] : Authorized(method, target, extra, HexEncode(Hash(HashKind::kSha256, body)), body)) {
+    for (const auto& [name, value] :
+         Authorized(method, target, extra, HexEncode(Hash(HashKind::kSha256, body)), body)) {
       out += name + ": " + value + "\r\n";
     }
     return out + "\r\n" + body;
@@ -110,7 +115,8 @@ TEST_CASE("one connection carries many requests, pipelined or not") {
   std::string large = RandomText(3 << 20, 1);
   client.Write(f.Wire("PUT", "/bucket/large", large));
   CHECK(client.Read().status == 200);
-  client.Write(f.Wire("PUT", "/bucket/a", "one") + f.Wire("GET", "/bucket/a") + f.Wire("HEAD", "/bucket/a"));
+  client.Write(f.Wire("PUT", "/bucket/a", "one") + f.Wire("GET", "/bucket/a") +
+               f.Wire("HEAD", "/bucket/a"));
   CHECK(client.Read().status == 200);
   CHECK(client.Read().body == "one");
   RawReply head = client.Read(true);
@@ -135,8 +141,11 @@ TEST_CASE("a body sent byte by byte, and one in chunks, arrive whole") {
   CHECK(client.Read().status == 200);
   // As boto3 sends streams over HTTPS: aws-chunked inside chunked.
   std::string inner = "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n";
-  HeaderList extra{{"x-amz-decoded-content-length", "5"}, {"x-amz-trailer", "x-amz-checksum-crc32"}, {"content-encoding", "aws-chunked"}};
-  HeaderList headers = f.Authorized("PUT", "/bucket/chunked", extra, "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "");
+  HeaderList extra{{"x-amz-decoded-content-length", "5"},
+                   {"x-amz-trailer", "x-amz-checksum-crc32"},
+                   {"content-encoding", "aws-chunked"}};
+  HeaderList headers =
+      f.Authorized("PUT", "/bucket/chunked", extra, "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "");
   headers.back() = {"transfer-encoding", "chunked"};
   std::string wire = "PUT /bucket/chunked HTTP/1.1\r\n";
   for (const auto& [name, value] : headers) wire += name + ": " + value + "\r\n";
@@ -147,7 +156,8 @@ TEST_CASE("a body sent byte by byte, and one in chunks, arrive whole") {
     std::snprintf(size, sizeof size, "%zx", piece.size());
     wire += std::string(size) + "\r\n" + piece + "\r\n";
   }
-  client.Write(wire + "0\r\n\r\n" + f.Wire("GET", "/bucket/chunked") + f.Wire("GET", "/bucket/slow"));
+  client.Write(wire + "0\r\n\r\n" + f.Wire("GET", "/bucket/chunked") +
+               f.Wire("GET", "/bucket/slow"));
   CHECK(client.Read().status == 200);
   CHECK(client.Read().body == "hello");
   CHECK(client.Read().body == "hello");
@@ -184,8 +194,10 @@ TEST_CASE("a refusal reaches a client that is still sending a large body") {
 
 TEST_CASE("what is no HTTP is refused and the connection ends") {
   ServerFixture f;
-  for (const char* bad : {"nonsense\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-                          "GET / HTTP/9.9\r\nHost: h\r\n\r\n"}) {
+  for (const char* bad :
+       {"nonsense\r\n\r\n", "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: h\r\n\r\n"}) {
     CAPTURE(bad);
     RawClient client(f.server->address());
     client.Write(bad);
@@ -201,12 +213,14 @@ TEST_CASE("heads of eight kilobytes are served") {
   ServerFixture f;
   RawClient client(f.server->address());
   HeaderList extra;
-  for (int i = 0; i < 16; ++i) extra.push_back({"x-filler-" + std::to_string(i), std::string(500, 'v')});
+  for (int i = 0; i < 16; ++i)
+    extra.push_back({"x-filler-" + std::to_string(i), std::string(500, 'v')});
   client.Write(f.Wire("PUT", "/bucket/k", "x", extra));
   CHECK(client.Read().status == 200);
 }
 
-TEST_CASE("random bytes on a socket end in an answer or a closed connection, and the server lives on") {
+TEST_CASE(
+    "random bytes on a socket end in an answer or a closed connection, and the server lives on") {
   ServerFixture f;
   const uint64_t seed = SecretU64();
   CAPTURE(seed);
@@ -214,7 +228,8 @@ TEST_CASE("random bytes on a socket end in an answer or a closed connection, and
   for (int round = 0; round < 60; ++round) {
     RawClient client(f.server->address());
     std::string wire = f.Wire("PUT", "/bucket/fuzz", "hello");
-    for (uint64_t i = 0, n = 1 + random.Below(8); i < n; ++i) wire[random.Below(wire.size())] = static_cast<char>(random.Next());
+    for (uint64_t i = 0, n = 1 + random.Below(8); i < n; ++i)
+      wire[random.Below(wire.size())] = static_cast<char>(random.Next());
     client.Write(wire);
   }
   RawClient client(f.server->address());
@@ -266,13 +281,14 @@ TEST_CASE("a full pool refuses requests instead of queueing them without end") {
   Event entered, release;
   HttpServerOptions options;
   options.listen = "127.0.0.1:0";
-  auto server = std::move(HttpServer::Start(options,
-                                            [&](Request&, ResponseWriter& response) {
-                                              entered.Set();
-                                              release.Wait();
-                                              response.Send({}, "done");
-                                            },
-                                            *pool, *f.registry))
+  auto server = std::move(HttpServer::Start(
+                              options,
+                              [&](Request&, ResponseWriter& response) {
+                                entered.Set();
+                                release.Wait();
+                                response.Send({}, "done");
+                              },
+                              *pool, *f.registry))
                     .value();
   std::vector<std::unique_ptr<RawClient>> clients;
   clients.push_back(std::make_unique<RawClient>(server->address()));
@@ -290,7 +306,9 @@ TEST_CASE("a full pool refuses requests instead of queueing them without end") {
   pool->Stop();
 }
 
-TEST_CASE("the server stops with connections open, and starts only with credentials and an address of its own") {
+TEST_CASE(
+    "the server stops with connections open, and starts only with credentials and an address of "
+    "its own") {
   ServerFixture f;
   RawClient idle(f.server->address());
   RawClient used(f.server->address());

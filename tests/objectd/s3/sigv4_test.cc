@@ -1,5 +1,6 @@
-// The vectors are those of the AWS documentation: "Signature Calculations for the Authorization Header", "Authenticating
-// Requests: Using Query Parameters", "Transferring Payload in Multiple Chunks" and its trailing-headers sibling.
+// The vectors are those of the AWS documentation: "Signature Calculations for the Authorization
+// Header", "Authenticating Requests: Using Query Parameters", "Transferring Payload in Multiple
+// Chunks" and its trailing-headers sibling.
 #include "objectd/s3/sigv4.h"
 
 #include <doctest/doctest.h>
@@ -13,13 +14,16 @@ namespace {
 
 using namespace test;
 
-constexpr const char* kEmptySha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-const Credentials kExample{"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1"};
+constexpr const char* kEmptySha =
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const Credentials kExample{"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+                           "us-east-1"};
 const Nanos kExampleTime = *ParseAmzDate("20130524T000000Z");
 
 std::string Authorization(const std::string& headers, const std::string& signature) {
-  return "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=" + headers +
-         ",Signature=" + signature;
+  return "AWS4-HMAC-SHA256 "
+         "Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=" +
+         headers + ",Signature=" + signature;
 }
 
 struct Verdict {
@@ -27,44 +31,59 @@ struct Verdict {
   Authentication auth;
 };
 
-Verdict Check(const std::string& method, const std::string& target, const HeaderList& headers, Nanos now = kExampleTime,
-              Credentials who = kExample) {
+Verdict Check(const std::string& method, const std::string& target, const HeaderList& headers,
+              Nanos now = kExampleTime, Credentials who = kExample) {
   ManualClock clock(now);
   SigV4 sigv4(who, clock);
   Verdict v;
-  Outcome outcome = sigv4.Authenticate(MakeHead(method, target, headers), *ParseTarget(target), &v.auth);
+  Outcome outcome =
+      sigv4.Authenticate(MakeHead(method, target, headers), *ParseTarget(target), &v.auth);
   if (!outcome.ok()) v.code = InfoOf(outcome.error().code).name;
   return v;
 }
 
 HeaderList GetObjectExample() {
-  return {{"Host", "examplebucket.s3.amazonaws.com"}, {"Range", "bytes=0-9"}, {"x-amz-content-sha256", kEmptySha},
+  return {{"Host", "examplebucket.s3.amazonaws.com"},
+          {"Range", "bytes=0-9"},
+          {"x-amz-content-sha256", kEmptySha},
           {"x-amz-date", "20130524T000000Z"},
-          {"Authorization", Authorization("host;range;x-amz-content-sha256;x-amz-date",
-                                          "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41")}};
+          {"Authorization",
+           Authorization("host;range;x-amz-content-sha256;x-amz-date",
+                         "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41")}};
 }
 
 const char* kPresigned =
-    "/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
+    "/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%"
+    "2Fus-east-1%2Fs3%2Faws4_request"
     "&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host"
     "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
 
 TEST_CASE("the documentation's signed requests are accepted") {
   CHECK(Check("GET", "/test.txt", GetObjectExample()).code == "ok");
   CHECK(Check("PUT", "/test$file.text",
-              {{"Date", "Fri, 24 May 2013 00:00:00 GMT"}, {"Host", "examplebucket.s3.amazonaws.com"},
-               {"x-amz-date", "20130524T000000Z"}, {"x-amz-storage-class", "REDUCED_REDUNDANCY"},
-               {"x-amz-content-sha256", "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"},
-               {"Authorization", Authorization("date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class",
-                                               "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd")}})
+              {{"Date", "Fri, 24 May 2013 00:00:00 GMT"},
+               {"Host", "examplebucket.s3.amazonaws.com"},
+               {"x-amz-date", "20130524T000000Z"},
+               {"x-amz-storage-class", "REDUCED_REDUNDANCY"},
+               {"x-amz-content-sha256",
+                "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"},
+               {"Authorization",
+                Authorization("date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class",
+                              "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd")}})
             .code == "ok");
-  HeaderList list{{"Host", "examplebucket.s3.amazonaws.com"}, {"x-amz-content-sha256", kEmptySha}, {"x-amz-date", "20130524T000000Z"}};
+  HeaderList list{{"Host", "examplebucket.s3.amazonaws.com"},
+                  {"x-amz-content-sha256", kEmptySha},
+                  {"x-amz-date", "20130524T000000Z"}};
   HeaderList lifecycle = list, pages = list;
-  lifecycle.push_back({"Authorization", Authorization("host;x-amz-content-sha256;x-amz-date",
-                                                      "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543")});
+  lifecycle.push_back(
+      {"Authorization",
+       Authorization("host;x-amz-content-sha256;x-amz-date",
+                     "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543")});
   CHECK(Check("GET", "/?lifecycle", lifecycle).code == "ok");
-  pages.push_back({"Authorization", Authorization("host;x-amz-content-sha256;x-amz-date",
-                                                  "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7")});
+  pages.push_back(
+      {"Authorization",
+       Authorization("host;x-amz-content-sha256;x-amz-date",
+                     "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7")});
   CHECK(Check("GET", "/?max-keys=2&prefix=J", pages).code == "ok");
   CHECK(Check("GET", "/?prefix=J&max-keys=2", pages).code == "ok");  // parameters in any order
 }
@@ -78,7 +97,8 @@ TEST_CASE("what the signature covers cannot be changed") {
   CHECK(Check("GET", "/test.txt?x=1", GetObjectExample()).code == "SignatureDoesNotMatch");
   Credentials wrong = kExample;
   wrong.secret_key[0] = 'W';
-  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime, wrong).code == "SignatureDoesNotMatch");
+  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime, wrong).code ==
+        "SignatureDoesNotMatch");
   HeaderList added = GetObjectExample();
   added.push_back({"x-amz-meta-a", "1"});
   CHECK(Check("GET", "/test.txt", added).code == "AccessDenied");
@@ -88,15 +108,23 @@ TEST_CASE("requests of strangers, of other regions and of other times are refuse
   CHECK(Check("GET", "/test.txt", {{"Host", "h"}}).code == "AccessDenied");
   Credentials other = kExample;
   other.access_key = "SOMEBODY";
-  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime, other).code == "InvalidAccessKeyId");
+  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime, other).code ==
+        "InvalidAccessKeyId");
   other = kExample;
   other.region = "eu-west-1";
-  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime, other).code == "AuthorizationHeaderMalformed");
+  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime, other).code ==
+        "AuthorizationHeaderMalformed");
   CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime + kClockSkewMax).code == "ok");
-  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime + kClockSkewMax + kSecond).code == "RequestTimeTooSkewed");
-  CHECK(Check("GET", "/test.txt", GetObjectExample(), kExampleTime - kClockSkewMax - kSecond).code == "RequestTimeTooSkewed");
-  CHECK(Check("GET", "/", {{"Host", "h"}, {"Authorization", "AWS AKID:c2ln"}}).code == "InvalidRequest");
-  CHECK(Check("GET", "/", {{"Host", "h"}, {"Authorization", "AWS4-HMAC-SHA256 nonsense"}}).code == "AuthorizationHeaderMalformed");
+  CHECK(
+      Check("GET", "/test.txt", GetObjectExample(), kExampleTime + kClockSkewMax + kSecond).code ==
+      "RequestTimeTooSkewed");
+  CHECK(
+      Check("GET", "/test.txt", GetObjectExample(), kExampleTime - kClockSkewMax - kSecond).code ==
+      "RequestTimeTooSkewed");
+  CHECK(Check("GET", "/", {{"Host", "h"}, {"Authorization", "AWS AKID:c2ln"}}).code ==
+        "InvalidRequest");
+  CHECK(Check("GET", "/", {{"Host", "h"}, {"Authorization", "AWS4-HMAC-SHA256 nonsense"}}).code ==
+        "AuthorizationHeaderMalformed");
   HeaderList no_sha = GetObjectExample();
   no_sha.erase(no_sha.begin() + 2);
   CHECK(Check("GET", "/test.txt", no_sha).code == "InvalidRequest");
@@ -131,25 +159,30 @@ const ChunkExample kPlain{PayloadKind::kStreamSigned,
                           "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9",
                           "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
                           "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
-                          "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9", "\r\n"};
-const ChunkExample kTrailing{PayloadKind::kStreamSignedTrailer,
-                             "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e",
-                             "b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2",
-                             "1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7",
-                             "2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992",
-                             "x-amz-checksum-crc32c:sOO8/Q==\r\n"
-                             "x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n"};
+                          "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
+                          "\r\n"};
+const ChunkExample kTrailing{
+    PayloadKind::kStreamSignedTrailer,
+    "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e",
+    "b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2",
+    "1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7",
+    "2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992",
+    "x-amz-checksum-crc32c:sOO8/Q==\r\n"
+    "x-amz-trailer-signature:"
+    "d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n"};
 
 std::string Encoded(const ChunkExample& e, std::string data = std::string(66560, 'a')) {
-  return "10000;chunk-signature=" + e.first + "\r\n" + data.substr(0, 65536) + "\r\n400;chunk-signature=" + e.second + "\r\n" +
-         data.substr(65536) + "\r\n0;chunk-signature=" + e.last + "\r\n" + e.trailer;
+  return "10000;chunk-signature=" + e.first + "\r\n" + data.substr(0, 65536) +
+         "\r\n400;chunk-signature=" + e.second + "\r\n" + data.substr(65536) +
+         "\r\n0;chunk-signature=" + e.last + "\r\n" + e.trailer;
 }
 
-Code Decode(const ChunkExample& e, const std::string& wire, std::string* out, uint64_t length = 66560, std::string* trailer = nullptr) {
+Code Decode(const ChunkExample& e, const std::string& wire, std::string* out,
+            uint64_t length = 66560, std::string* trailer = nullptr) {
   MemoryBody raw(wire, 1000);
   BodySource source(raw);
-  ChunkSigning signing{DeriveSigningKey(kExample.secret_key, "20130524", "us-east-1"), "20130524T000000Z",
-                       "20130524/us-east-1/s3/aws4_request", e.seed};
+  ChunkSigning signing{DeriveSigningKey(kExample.secret_key, "20130524", "us-east-1"),
+                       "20130524T000000Z", "20130524/us-east-1/s3/aws4_request", e.seed};
   AwsChunkedBody body(source, e.kind, signing, length);
   Code code;
   *out = ReadAll(body, &code);
@@ -158,12 +191,18 @@ Code Decode(const ChunkExample& e, const std::string& wire, std::string* out, ui
 }
 
 TEST_CASE("the documentation's seed signature of a stream is accepted") {
-  HeaderList headers{{"Host", "s3.amazonaws.com"}, {"x-amz-date", "20130524T000000Z"}, {"x-amz-storage-class", "REDUCED_REDUNDANCY"},
-                     {"x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, {"Content-Encoding", "aws-chunked"},
-                     {"x-amz-decoded-content-length", "66560"}, {"Content-Length", "66824"},
-                     {"Authorization", Authorization("content-encoding;content-length;host;x-amz-content-sha256;x-amz-date;"
-                                                     "x-amz-decoded-content-length;x-amz-storage-class",
-                                                     kPlain.seed)}};
+  HeaderList headers{
+      {"Host", "s3.amazonaws.com"},
+      {"x-amz-date", "20130524T000000Z"},
+      {"x-amz-storage-class", "REDUCED_REDUNDANCY"},
+      {"x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"},
+      {"Content-Encoding", "aws-chunked"},
+      {"x-amz-decoded-content-length", "66560"},
+      {"Content-Length", "66824"},
+      {"Authorization",
+       Authorization("content-encoding;content-length;host;x-amz-content-sha256;x-amz-date;"
+                     "x-amz-decoded-content-length;x-amz-storage-class",
+                     kPlain.seed)}};
   Verdict v = Check("PUT", "/examplebucket/chunkObject.txt", headers);
   CHECK(v.code == "ok");
   CHECK(v.auth.payload == PayloadKind::kStreamSigned);

@@ -1,6 +1,6 @@
 #pragma once
-// A Cluster whose shards are in memory (tests/client/fake_cluster.h) and whose leases and extent lists are in the store, where the
-// namespace looks for them.
+// A Cluster whose shards are in memory (tests/client/fake_cluster.h) and whose leases and extent
+// lists are in the store, where the namespace looks for them.
 
 #include "objectd/kv/store.h"
 #include "objectd/volume/reference.h"
@@ -11,12 +11,15 @@ namespace perigee::objectd::s3::test {
 
 class StoreCluster final : public client::Cluster {
  public:
-  StoreCluster(kv::Store& store, std::shared_ptr<rdma::SlabPool> slabs) : store_(store), shards_(std::move(slabs)) {
+  StoreCluster(kv::Store& store, std::shared_ptr<rdma::SlabPool> slabs)
+      : store_(store), shards_(std::move(slabs)) {
     shards_.AddVolume(2, 1);
   }
   client::FakeCluster& shards() { return shards_; }
 
-  Result<std::shared_ptr<const client::VolumeMap>> Map(uint64_t not_older_than) override { return shards_.Map(not_older_than); }
+  Result<std::shared_ptr<const client::VolumeMap>> Map(uint64_t not_older_than) override {
+    return shards_.Map(not_older_than);
+  }
   Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override {
     PERIGEE_ASSIGN(wire::LeaseReply reply, shards_.Lease(request));
     reply.expires = INT64_MAX;
@@ -40,7 +43,8 @@ class StoreCluster final : public client::Cluster {
   Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) override {
     wire::GetExtentsReply reply;
     PERIGEE_TRY(store_.RunDurable([&](kv::Transaction& txn) -> Status {
-      PERIGEE_ASSIGN(reply.extents, ReadListExtents(txn, request.list_id, request.offset, request.limit));
+      PERIGEE_ASSIGN(reply.extents,
+                     ReadListExtents(txn, request.list_id, request.offset, request.limit));
       return Status::Ok();
     }));
     reply.end = reply.extents.size() < request.limit;
@@ -49,7 +53,9 @@ class StoreCluster final : public client::Cluster {
   Status WriteShard(uint64_t drive, const wire::ShardHeader& header, ConstBytes bytes) override {
     return shards_.WriteShard(drive, header, bytes);
   }
-  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override { return shards_.ReadShard(request); }
+  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override {
+    return shards_.ReadShard(request);
+  }
   void Report(const wire::VolumeReportRequest& request) override { shards_.Report(request); }
 
  private:

@@ -24,7 +24,8 @@ TEST_CASE("a target is a bucket, a key and parameters") {
   CHECK(ParseTarget("http://host:1/b/k")->key == "k");
   CHECK(ParseTarget("/")->bucket.empty());
   CHECK(ParseTarget("/b")->key.empty());
-  for (const char* bad : {"", "b/k", "/b/%", "/b/%4", "/b/%zz", "/b/%ff", "/b/%c0%80", "/b/%ed%a0%80", "/b?x=%g0"}) {
+  for (const char* bad :
+       {"", "b/k", "/b/%", "/b/%4", "/b/%zz", "/b/%ff", "/b/%c0%80", "/b/%ed%a0%80", "/b?x=%g0"}) {
     CAPTURE(bad);
     CHECK_FALSE(ParseTarget(bad).ok());
   }
@@ -70,7 +71,8 @@ TEST_CASE("ranges select bytes, are ignored when malformed, and fail outside") {
   CHECK(select("bytes=10-", 10) == "InvalidRange");
   CHECK(select("bytes=-0", 10) == "InvalidRange");
   CHECK(select("bytes=0-", 0) == "InvalidRange");
-  for (const char* ignored : {"bytes=5-2", "bytes=-", "bytes=a-b", "bytes=1-2,4-5", "lines=1-2", "bytes 1-2", "bytes=1"}) {
+  for (const char* ignored : {"bytes=5-2", "bytes=-", "bytes=a-b", "bytes=1-2,4-5", "lines=1-2",
+                              "bytes 1-2", "bytes=1"}) {
     CAPTURE(ignored);
     CHECK(select(ignored, 10) == "whole");
   }
@@ -97,14 +99,17 @@ TEST_CASE("conditions follow their precedence") {
   CHECK(check(With("if-modified-since", "Fri, 24 May 2013 00:00:00 GMT")) == "NotModified");
   CHECK(check(With("if-modified-since", "Thu, 23 May 2013 23:59:59 GMT")) == "ok");
   CHECK(check(With("if-unmodified-since", "Fri, 24 May 2013 00:00:00 GMT")) == "ok");
-  CHECK(check(With("if-unmodified-since", "Thu, 23 May 2013 23:59:59 GMT")) == "PreconditionFailed");
+  CHECK(check(With("if-unmodified-since", "Thu, 23 May 2013 23:59:59 GMT")) ==
+        "PreconditionFailed");
   Headers both = With("if-match", "\"abc\"");
   both.Add("if-unmodified-since", "Thu, 23 May 2013 23:59:59 GMT");
   CHECK(check(both) == "ok");
   Headers none = With("if-none-match", "\"x\"");
   none.Add("if-modified-since", "Fri, 24 May 2013 00:00:00 GMT");
   CHECK(check(none) == "ok");
-  CHECK(CheckConditions(With("x-amz-copy-source-if-none-match", "abc"), ConditionSet::kCopySource, "abc", 0).Is(ErrorCode::kPreconditionFailed));
+  CHECK(CheckConditions(With("x-amz-copy-source-if-none-match", "abc"), ConditionSet::kCopySource,
+                        "abc", 0)
+            .Is(ErrorCode::kPreconditionFailed));
 }
 
 TEST_CASE("XML is escaped going out and read coming in") {
@@ -112,17 +117,23 @@ TEST_CASE("XML is escaped going out and read coming in") {
   xml.Open("A");
   xml.Text("K", "a<&>\"\x01\r\n");
   xml.Close("A");
-  CHECK(xml.Take() == "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<A><K>a&lt;&amp;&gt;&quot;&#1;&#13;\n</K></A>");
+  CHECK(
+      xml.Take() ==
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<A><K>a&lt;&amp;&gt;&quot;&#1;&#13;\n</K></A>");
 
-  auto del = ParseDelete("<?xml version=\"1.0\"?><Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>"
-                         "<Object><Key>a&amp;b &#252;</Key></Object><Object><Key> </Key><ETag>\"e\"</ETag></Object></Delete>");
+  auto del = ParseDelete(
+      "<?xml version=\"1.0\"?><Delete "
+      "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>"
+      "<Object><Key>a&amp;b &#252;</Key></Object><Object><Key> "
+      "</Key><ETag>\"e\"</ETag></Object></Delete>");
   REQUIRE(del.ok());
   CHECK(del->quiet);
   REQUIRE(del->items.size() == 2);
   CHECK(del->items[0].key == "a&b ü");
   CHECK(del->items[1].key == " ");
   CHECK(del->items[1].etag == "e");
-  for (const char* bad : {"", "<Delete/>", "<Delete><Object/></Delete>", "<Delete><Object><Key>a</Key></Delete>", "<Other/>", "junk", "<Delete"}) {
+  for (const char* bad : {"", "<Delete/>", "<Delete><Object/></Delete>",
+                          "<Delete><Object><Key>a</Key></Delete>", "<Other/>", "junk", "<Delete"}) {
     CAPTURE(bad);
     CHECK_FALSE(ParseDelete(bad).ok());
   }
@@ -130,14 +141,19 @@ TEST_CASE("XML is escaped going out and read coming in") {
   for (int i = 0; i < 1001; ++i) many += "<Object><Key>k</Key></Object>";
   CHECK_FALSE(ParseDelete(many + "</Delete>").ok());
 
-  auto complete = ParseComplete("<s3:CompleteMultipartUpload xmlns:s3=\"x\"><s3:Part><s3:PartNumber>7</s3:PartNumber>"
-                                "<s3:ETag>&quot;e&quot;</s3:ETag><s3:ChecksumCRC32>AAAA</s3:ChecksumCRC32></s3:Part></s3:CompleteMultipartUpload>");
+  auto complete = ParseComplete(
+      "<s3:CompleteMultipartUpload xmlns:s3=\"x\"><s3:Part><s3:PartNumber>7</s3:PartNumber>"
+      "<s3:ETag>&quot;e&quot;</s3:ETag><s3:ChecksumCRC32>AAAA</s3:ChecksumCRC32></s3:Part></"
+      "s3:CompleteMultipartUpload>");
   REQUIRE(complete.ok());
   CHECK(complete->parts[0].number == 7);
   CHECK(complete->parts[0].etag == "e");
   CHECK(complete->parts[0].checksums[0].first == "ChecksumCRC32");
-  CHECK_FALSE(ParseComplete("<CompleteMultipartUpload><Part><PartNumber>0</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>").ok());
-  CHECK(*ParseCreateBucket("<CreateBucketConfiguration><LocationConstraint>eu-1</LocationConstraint></CreateBucketConfiguration>") == "eu-1");
+  CHECK_FALSE(ParseComplete("<CompleteMultipartUpload><Part><PartNumber>0</PartNumber><ETag>e</"
+                            "ETag></Part></CompleteMultipartUpload>")
+                  .ok());
+  CHECK(*ParseCreateBucket("<CreateBucketConfiguration><LocationConstraint>eu-1</"
+                           "LocationConstraint></CreateBucketConfiguration>") == "eu-1");
 }
 
 TEST_CASE("deeply nested and random XML is refused without harm") {
@@ -149,10 +165,13 @@ TEST_CASE("deeply nested and random XML is refused without harm") {
   const uint64_t seed = SecretU64();
   CAPTURE(seed);
   Random random(seed);
-  const std::string good = "<Delete><Quiet>1</Quiet><Object><Key>a&amp;b</Key><VersionId>v</VersionId></Object></Delete>";
+  const std::string good =
+      "<Delete><Quiet>1</Quiet><Object><Key>a&amp;b</Key><VersionId>v</VersionId></Object></"
+      "Delete>";
   for (int round = 0; round < 2000; ++round) {
     std::string wire = good;
-    for (uint64_t i = 0, n = 1 + random.Below(5); i < n; ++i) wire[random.Below(wire.size())] = static_cast<char>(random.Next());
+    for (uint64_t i = 0, n = 1 + random.Below(5); i < n; ++i)
+      wire[random.Below(wire.size())] = static_cast<char>(random.Next());
     ParseDelete(wire).status().Ignore();  // any verdict will do
     ParseComplete(wire).status().Ignore();
   }
@@ -207,7 +226,8 @@ TEST_CASE("a continuation token has these bytes and no others") {
   CHECK(EncodeContinuationToken("a/b") == "AaNAC/thL2I=");
   CHECK(DecodeContinuationToken("AaNAC/thL2I=") == "a/b");
   CHECK(DecodeContinuationToken(EncodeContinuationToken("")) == "");
-  for (const char* bad : {"", "a/b", "AaNAC/thL2M=", "AqNAC/thL2I=", "AQ=="}) CHECK_FALSE(DecodeContinuationToken(bad));
+  for (const char* bad : {"", "a/b", "AaNAC/thL2M=", "AqNAC/thL2I=", "AQ=="})
+    CHECK_FALSE(DecodeContinuationToken(bad));
 }
 
 }  // namespace
