@@ -10,13 +10,14 @@
 namespace perigee {
 
 struct PreflightCheck {
-  enum class State { kOk, kDegraded };
   std::string name;
-  State state = State::kOk;
-  std::string detail;  // what is lost, and the remedy
+  bool ok = true;
+  std::string detail;  // when not ok: what is lost, and the remedy
 };
 
-// io_uring, open files, locked memory, /dev/shm, and free space of `dirs`.
+// io_uring, open files, and free space of `dirs`.
 std::vector<PreflightCheck> RunPreflight(Disk& disk, const std::vector<std::string>& dirs);
+// One log event for each that is not ok.
+void WarnOfDegraded(const std::vector<PreflightCheck>& checks);
 
 }  // namespace perigee

@@ -214,7 +214,7 @@ void Engine::FillStatus(wire::BufferdStatusReply* status) const {
     auto& row = rows[std::min<size_t>(static_cast<size_t>(file->rec.durability), 2)];
     row.files += 1;
     row.bytes += file->rec.size;
-    oldest = std::max(oldest, now - file->rec.mtime);
+    oldest = std::max(oldest, now - (file->rec.ctime > 0 ? file->rec.ctime : file->rec.mtime));
   }
   for (size_t i = 0; i < 3; ++i) {
     if (rows[i].files == 0) continue;

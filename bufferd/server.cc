@@ -1,7 +1,6 @@
 #include "bufferd/server.h"
 
 #include <grp.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -66,10 +65,7 @@ Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
   PERIGEE_TRY(server->Connect());
   PERIGEE_TRY(server->BuildEngine());
   server->preflight_ = server->Preflight();
-  for (const auto& item : server->preflight_) {
-    if (item.state == "degraded")
-      log::Warn("preflight_degraded", {{"check", item.name}, {"detail", item.detail}});
-  }
+  WarnOfDegraded(server->preflight_);
   PERIGEE_TRY(server->Listen());
   PERIGEE_TRY(server->StartAdmin());
   log::Info("bufferd_ready", {{"address", server->listener_->address()},
@@ -263,34 +259,27 @@ void Server::KeepRegistered() {
   (void)pools_.work->PostAfter(registered_ ? kRegisterEvery : kSecond, again);
 }
 
-std::vector<wire::PreflightItem> Server::Preflight() const {
-  std::vector<wire::PreflightItem> items;
-  auto add = [&](const char* name, bool ok, std::string good, std::string bad) {
-    items.push_back({name, ok ? "ok" : "degraded", ok ? std::move(good) : std::move(bad)});
+std::vector<PreflightCheck> Server::Preflight() const {
+  std::vector<PreflightCheck> checks = RunPreflight(*disk_, {options_.store});
+  auto add = [&](const char* name, bool ok, const char* good, const std::string& bad) {
+    checks.push_back({name, ok, ok ? good : bad});
   };
   add("leases", engine_->store().leases(), "the kernel tells when a file is no longer written",
       "no file leases on " + options_.store +
           ": files are sealed after 10 s without a change; use a local file system");
   add("timestamps", engine_->store().fine_timestamps(), "every change moves a file's times",
       "coarse file times: each close publishes again; kernel 6.13 or newer has fine ones");
-  add("disk", true, "file I/O by " + disk_->engine(), "");
-  rlimit files{};
-  bool enough = ::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur >= 16384;
-  add("open_files", enough, std::to_string(files.rlim_cur),
-      "limit of open files is " + std::to_string(files.rlim_cur) + ": raise LimitNOFILE to 65536");
-  bool room = !engine_->budget().Low();
-  add("free_space", room, "enough",
-      "the store is below its reserve: writers are slowed until files were flushed and evicted");
   add("secret", !options_.secret_file.empty(), "given",
       "no --secret-file: only clients of this machine are served");
-  return items;
+  return checks;
 }
 
 void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   if (admin_) status->admin_address = admin_->address();
   status->objectd_transport =
       objectd_->Describe() + (objectd_->Healthy() && registered_ ? ", connected" : ", away");
-  status->preflight = preflight_;
+  for (const PreflightCheck& check : preflight_)
+    status->preflight.push_back({check.name, check.ok ? "ok" : "degraded", check.detail, {}});
 }
 
 void Server::Stop() {

@@ -10,6 +10,7 @@
 
 #include "base/admin_server.h"
 #include "base/daemon.h"
+#include "base/preflight.h"
 #include "bufferd/burst_service.h"
 #include "bufferd/engine.h"
 #include "bufferd/forward.h"
@@ -39,7 +40,7 @@ class Server {
   Status StartAdmin();
   void KeepRegistered();
   bool RegisterNode();
-  std::vector<wire::PreflightItem> Preflight() const;
+  std::vector<PreflightCheck> Preflight() const;
   void CompleteStatus(wire::BufferdStatusReply* status) const;
 
   const BufferdOptions options_;
@@ -63,7 +64,7 @@ class Server {
   std::unique_ptr<Forward> forward_;
   std::unique_ptr<rdma::Listener> listener_;
   std::unique_ptr<AdminServer> admin_;
-  std::vector<wire::PreflightItem> preflight_;
+  std::vector<PreflightCheck> preflight_;
   std::atomic<bool> registered_{false};
 };
 

@@ -86,19 +86,7 @@ std::string Word(wire::BurstState s) {
   return "unknown";
 }
 
-std::string Word(wire::DriveState s) {
-  switch (s) {
-    case wire::DriveState::kOnline:
-      return "online";
-    case wire::DriveState::kOffline:
-      return "offline";
-    case wire::DriveState::kLost:
-      return "lost";
-    case wire::DriveState::kRepairing:
-      return "repairing";
-  }
-  return "unknown";
-}
+std::string Word(wire::DriveState s) { return std::string(NameOf(s)); }
 
 std::string FormatTime(int64_t ns) {
   time_t s = ns / kSecond;

@@ -26,6 +26,7 @@ static json ToJson(const StackState& s) {
           {"endpoint", s.endpoint},
           {"credentials", s.config.credentials_path()},
           {"mount", s.config.mount},
+          {"mount_withheld", s.config.mount_withheld},
           {"burst", s.config.burst},
           {"drives", s.config.drives},
           {"profile", s.config.profile},
@@ -59,6 +60,7 @@ Result<StackState> LoadState(const std::string& data) {
     s.pid = j.at("pid");
     s.endpoint = j.at("endpoint");
     s.config.mount = j.at("mount");
+    s.config.mount_withheld = j.value("mount_withheld", "");
     s.config.burst = j.at("burst");
     s.config.drives = j.at("drives");
     s.config.profile = j.at("profile");

@@ -26,7 +26,8 @@ struct StackConfig {
   std::vector<std::string> drives;
   std::string profile;  // "4+2", "" for the default by drive count
   std::string burst;
-  std::string mount;  // "" for none
+  std::string mount;           // "" for none
+  std::string mount_withheld;  // where it goes again once there is a /dev/fuse
   std::string s3_listen = "127.0.0.1:9000";
   std::string admin_listen = "127.0.0.1:9001";
   std::string bufferd_admin_listen = "127.0.0.1:9011";

@@ -59,6 +59,7 @@ json ToJson(const wire::ObjectdStatusReply& r) {
           {"repairing", r.repairing},
           {"mirrors", r.mirrors},
           {"drives_share_file_system", r.drives_share_file_system},
+          {"unhealthy", r.unhealthy},
           {"preflight", ToJson(r.preflight)},
           {"counters", ToJson(r.counters)}};
 }
@@ -98,6 +99,7 @@ void PrintObjectd(const wire::ObjectdStatusReply& r) {
   for (const auto& d : r.drives) online += d.state == wire::DriveState::kOnline;
   std::cout << "\nobject tier   profile " << r.k << "+" << r.m << ", " << online << " of "
             << r.drives.size() << " drives online; metadata mirrors: " << r.mirrors << "\n";
+  if (!r.unhealthy.empty()) std::cout << "              NOT SERVING: " << r.unhealthy << "\n";
   if (r.drives_share_file_system) {
     std::cout << "              drives share a file system: fine for trying out, one disk failure "
                  "loses all\n";
@@ -147,7 +149,8 @@ int RunStatus(int argc, char** argv) {
     fuse = rdma::Call<wire::FuseStatusReply>(
         *v.connections->fuse(), wire::Method::kControlFuseStatus, wire::Empty{}, {}, kSoon);
   }
-  bool well = supervisor.has_value() && objectd.ok() && bufferd.ok() &&
+  bool serving = objectd.ok() && objectd->unhealthy.empty();
+  bool well = supervisor.has_value() && serving && bufferd.ok() &&
               (v.state.config.mount.empty() || fuse.ok());
 
   if (v.json) {

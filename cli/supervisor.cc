@@ -13,6 +13,8 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <string_view>
+#include <vector>
 
 #include "base/log.h"
 #include "rdma/rpc.h"
@@ -111,7 +113,14 @@ Status Supervisor::Spawn(Child& child) {
   sigset_t none;
   sigemptyset(&none);
   posix_spawnattr_setsigmask(&attributes, &none);
-  int err = posix_spawn(&child.pid, argv[0], &actions, &attributes, argv.data(), environ);
+  // PERIGEE_CONFIG names this command's options, not the daemon's.
+  std::vector<char*> environment;
+  for (char** e = environ; *e != nullptr; ++e) {
+    if (!std::string_view(*e).starts_with("PERIGEE_CONFIG=")) environment.push_back(*e);
+  }
+  environment.push_back(nullptr);
+  int err =
+      posix_spawn(&child.pid, argv[0], &actions, &attributes, argv.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (err != 0) {

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/daemon.h"
 #include "base/disk.h"
@@ -70,18 +71,20 @@ Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
   if (!flags.profile.empty()) c.profile = flags.profile;
   if (!flags.burst.empty()) c.burst = Absolute(flags.burst);
   if (c.burst.empty()) c.burst = data + "/burst";
+  if (c.mount.empty()) c.mount = std::exchange(c.mount_withheld, "");
   if (!flags.mount.empty()) c.mount = Absolute(flags.mount);
   if (c.mount.empty() && !known) c.mount = data + "/mnt";
   if (flags.no_mount) c.mount.clear();
   if (!c.mount.empty() && access("/dev/fuse", R_OK | W_OK) != 0) {
     std::cerr << "perigee up: no /dev/fuse here: no mount; use S3 or the Python client\n";
-    c.mount.clear();
+    c.mount_withheld = std::exchange(c.mount, "");
   }
   if (!flags.s3_listen.empty()) c.s3_listen = flags.s3_listen;
   if (!flags.admin_listen.empty()) c.admin_listen = flags.admin_listen;
   if (!flags.bufferd_admin_listen.empty()) c.bufferd_admin_listen = flags.bufferd_admin_listen;
   if (flags.burst_budget != 0) c.burst_budget = flags.burst_budget;
   if (!flags.extra.empty()) c.extra = flags.extra;
+  if (c.extra == std::vector<std::string>{"none"}) c.extra.clear();
   for (const auto& listen : {c.s3_listen, c.admin_listen, c.bufferd_admin_listen}) {
     PERIGEE_TRY(ParseHostPort(listen).status());
   }
@@ -228,8 +231,8 @@ int RunUp(int argc, char** argv) {
   o.AddString("admin-listen", &f.admin_listen, "address of objectd's metrics", "ADDR");
   o.AddString("bufferd-admin-listen", &f.bufferd_admin_listen, "address of bufferd's metrics",
               "ADDR");
-  o.AddStrings("daemon-option", &f.extra, "an option for one daemon, as objectd:--memory-limit=1G",
-               "TEXT");
+  o.AddStrings("daemon-option", &f.extra,
+               "an option for one daemon, as objectd:--memory-limit=1G; none: no more", "TEXT");
   o.AddFlag("detach", &f.detach, "return when every door answers");
   o.AddFlag("json", &f.json, "print the stack as JSON");
   o.SetExamples(

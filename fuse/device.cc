@@ -66,8 +66,12 @@ struct DeviceIo {
 };
 
 bool DetachDeadMount(const std::string& mount_point) {
-  struct stat st;
-  if (stat(mount_point.c_str(), &st) == 0 || errno != ENOTCONN) return false;
+  // Forced: the kernel may still have the root's attributes.
+  struct statx st;
+  if (statx(AT_FDCWD, mount_point.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st) == 0 ||
+      errno != ENOTCONN) {
+    return false;
+  }
   return umount2(mount_point.c_str(), MNT_DETACH) == 0;
 }
 

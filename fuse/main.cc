@@ -88,6 +88,7 @@ Status Serve(const Settings& s) {
   fuse_args args = FUSE_ARGS_INIT(1, args_v);
   fuse_session* session = fuse_session_new(
       &args, &FileSystem::Operations(), sizeof(fuse_lowlevel_ops), static_cast<SessionData*>(&fs));
+  fuse_opt_free_args(&args);
   if (!session) return Status(Code::kInternal, "fuse_session_new failed");
 
   DeviceOptions device_options;

@@ -36,7 +36,7 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
             "Keeps erasure-coded objects on drives, the namespace over them, and the S3 endpoint.");
   o.AddStrings("drive", &s->drives, "a drive's directory; several times, or d{1...6}", "DIR");
   o.AddString("profile", &profile,
-              "data + parity shards (default by drive count: 1+0, 1+1, 2+2, 3+2, 4+2)", "K+M");
+              "data + parity shards (default: 1 drive 1+0, 2 and 3 1+1, 4 2+2, 5 3+2, more 4+2)", "K+M");
   o.AddString("state", &s->state_dir,
               "directory for what is known of the cluster beside its drives", "DIR");
   o.AddString("run-dir", &s->run_dir, "directory of the sockets", "DIR");

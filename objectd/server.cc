@@ -54,11 +54,7 @@ Status Server::OpenDrives() {
   deps.metrics = registry_.get();
   PERIGEE_ASSIGN(drives_, DriveSet::Open(std::move(o), deps));
   preflight_ = RunPreflight(*disk_, options_.drives);
-  for (const auto& check : preflight_) {
-    if (check.state == PreflightCheck::State::kDegraded) {
-      log::Warn("preflight_degraded", {{"check", check.name}, {"detail", check.detail}});
-    }
-  }
+  WarnOfDegraded(preflight_);
   return Status::Ok();
 }
 
@@ -195,12 +191,8 @@ wire::ObjectdStatusReply Server::Describe() {
   volumes_->FillStatus(&reply);
   reply.s3_address = s3_->address();
   reply.admin_address = admin_->address();
-  for (const auto& check : preflight_) {
-    reply.preflight.push_back({check.name,
-                               check.state == PreflightCheck::State::kOk ? "ok" : "degraded",
-                               check.detail,
-                               {}});
-  }
+  for (const PreflightCheck& check : preflight_)
+    reply.preflight.push_back({check.name, check.ok ? "ok" : "degraded", check.detail, {}});
   auto count = [&](const char* name, const char* metric) {
     reply.counters.push_back(
         {name, static_cast<uint64_t>(registry_->GetCounter(metric, "")->Value()), {}});
@@ -209,11 +201,13 @@ wire::ObjectdStatusReply Server::Describe() {
   count("blob_bytes_read", "perigee_blob_bytes_read_total");
   count("chunks_reconstructed", "perigee_blob_chunks_reconstructed_total");
   count("bad_chunks", "perigee_blob_bad_chunks_total");
+  reply.unhealthy = Health().message();
   return reply;
 }
 
 Status Server::Health() {
-  if (store_->InSync().empty()) return Status(Code::kUnavailable, "no metadata mirror is left");
+  if (store_->InSync().empty())
+    return Status(Code::kUnavailable, "the metadata store is down: no mirror is left");
   return Status::Ok();
 }
 
@@ -221,6 +215,7 @@ void Server::Stop() {
   if (stopped_) return;
   stopped_ = true;
   if (s3_) s3_->Stop();
+  if (store_) store_->EndFeedWaits();  // else the listener waits for long polls
   if (listener_) listener_->Stop();
   if (admin_) admin_->Stop();
   if (volumes_) volumes_->Stop();

@@ -41,7 +41,9 @@ BurstSession::BurstSession(std::unique_ptr<rdma::Transport> transport,
     : transport_(std::move(transport)),
       channel_(std::move(channel)),
       options_(options),
-      meta_(channel_, {.timeout = options.timeout, .durable_timeout = options.timeout}) {}
+      meta_(channel_, {.timeout = options.timeout,
+                       .durable_timeout = options.timeout,
+                       .reconnect_timeout = options.reconnect_timeout}) {}
 
 BurstSession::~BurstSession() {
   if (transport_) channel_->Close();

@@ -16,15 +16,15 @@ wire::Caller StampCaller(const rdma::Peer& peer, const wire::Caller& claimed) {
 }
 
 Result<wire::RecordReply> MetaClient::Lookup(const wire::LookupRequest& q) {
-  return AskRecord(Method::kMetaLookup, q);
+  return Read<wire::RecordReply>(Method::kMetaLookup, q);
 }
 
 Result<wire::RecordReply> MetaClient::GetAttr(const wire::GetAttrRequest& q) {
-  return AskRecord(Method::kMetaGetAttr, q);
+  return Read<wire::RecordReply>(Method::kMetaGetAttr, q);
 }
 
 Result<wire::ReadDirReply> MetaClient::ReadDir(const wire::ReadDirRequest& q) {
-  return Ask<wire::ReadDirReply>(Method::kMetaReadDir, q, options_.timeout);
+  return Read<wire::ReadDirReply>(Method::kMetaReadDir, q);
 }
 
 Result<wire::RecordReply> MetaClient::Mkdir(const wire::MakeRequest& q) {
@@ -97,7 +97,7 @@ Result<std::string> MetaClient::ReadInline(const wire::ReadInlineRequest& q) {
 }
 
 Result<wire::StatFsReply> MetaClient::StatFs() {
-  return Ask<wire::StatFsReply>(Method::kMetaStatFs, wire::Empty{}, options_.timeout);
+  return Read<wire::StatFsReply>(Method::kMetaStatFs, wire::Empty{});
 }
 
 Result<wire::ReserveIdsReply> MetaClient::ReserveIds(const wire::ReserveIdsRequest& q) {
@@ -113,7 +113,7 @@ Result<wire::RegisterNodeReply> MetaClient::RegisterNode(const wire::RegisterNod
 }
 
 Result<wire::GetExtentsReply> MetaClient::GetExtents(const wire::GetExtentsRequest& q) {
-  return Ask<wire::GetExtentsReply>(Method::kMetaGetExtents, q, options_.timeout);
+  return Read<wire::GetExtentsReply>(Method::kMetaGetExtents, q);
 }
 
 Result<wire::RecordReply> MetaClient::Mknod(const wire::MakeRequest& q) {

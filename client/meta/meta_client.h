@@ -3,12 +3,14 @@
 // channel: to objectd from bufferd, and to bufferd, which forwards, from the mount, the CLI and
 // Python.
 //
-// Every call has a deadline. Nothing is retried: after kUnavailable or kDeadlineExceeded a call
-// that changes something may have happened. Thread-safe; blocks (base/event.h).
+// Every call has a deadline. Calls that change something are never repeated: after kUnavailable or
+// kDeadlineExceeded they may have happened. Thread-safe; blocks (base/event.h).
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
+#include "base/event.h"
 #include "rdma/rpc.h"
 #include "rdma/transport.h"
 #include "rdma/wire/meta.h"
@@ -25,6 +27,8 @@ class MetaClient {
   struct Options {
     Nanos timeout = 30 * kSecond;
     Nanos durable_timeout = 60 * kSecond;  // of calls that wait for stable storage
+    // How long calls that change nothing are repeated while the other side is away (a restart).
+    Nanos reconnect_timeout = 0;
   };
   explicit MetaClient(std::shared_ptr<rdma::Channel> channel)
       : MetaClient(std::move(channel), Options()) {}
@@ -71,10 +75,24 @@ class MetaClient {
   rdma::Channel& channel() { return *channel_; }
 
  private:
+  static constexpr Nanos kPauseMin = 20 * kMillisecond, kPauseMax = 500 * kMillisecond;
+
   template <class Reply, class Request>
   Result<Reply> Ask(wire::Method method, const Request& request, Nanos timeout,
                     ConstBytes bulk = {}) {
     return rdma::Call<Reply>(*channel_, method, request, bulk, {.timeout = timeout});
+  }
+  // For calls that change nothing.
+  template <class Reply, class Request>
+  Result<Reply> Read(wire::Method method, const Request& request) {
+    for (Nanos waited = 0, pause = kPauseMin;;
+         waited += pause, pause = std::min(2 * pause, kPauseMax)) {
+      Result<Reply> reply = Ask<Reply>(method, request, options_.timeout);
+      if (!reply.status().Is(Code::kUnavailable) || waited >= options_.reconnect_timeout)
+        return reply;
+      Event never;
+      never.WaitFor(pause);
+    }
   }
   template <class Request>
   Result<wire::RecordReply> AskRecord(wire::Method method, const Request& request) {

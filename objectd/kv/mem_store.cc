@@ -29,7 +29,8 @@ class MemStoreImpl final : public MemStore {
   Position VisiblePosition() override;
   Position DurablePosition() override;
   Result<FeedPage> ReadFeed(Position after, size_t limit) override;
-  void WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) override;
+  bool WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) override;
+  void EndFeedWaits() override;
 
   void Crash() override;
   void FailConflicts(uint32_t one_in, uint64_t seed) override;
@@ -51,7 +52,7 @@ class MemStoreImpl final : public MemStore {
   FeedIndex feed_;
   std::deque<FeedEvent> events_;
   Position visible_ = 0, durable_ = 0;
-  bool hold_ = false;
+  bool hold_ = false, feed_ended_ = false;
   uint32_t fail_one_in_ = 0;
   Random conflicts_{0};
 };
@@ -205,9 +206,17 @@ Result<FeedPage> MemStoreImpl::ReadFeed(Position after, size_t limit) {
   return std::move(page).Finish(visible_, durable_);
 }
 
-void MemStoreImpl::WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) {
+bool MemStoreImpl::WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) {
   std::unique_lock lock(mu_);
-  moved_.WaitFor(lock, timeout, [&] { return visible_ > seen_visible || durable_ > seen_durable; });
+  moved_.WaitFor(lock, timeout,
+                 [&] { return visible_ > seen_visible || durable_ > seen_durable || feed_ended_; });
+  return !feed_ended_;
+}
+
+void MemStoreImpl::EndFeedWaits() {
+  std::lock_guard lock(mu_);
+  feed_ended_ = true;
+  moved_.NotifyAll();
 }
 
 void MemStoreImpl::Crash() {

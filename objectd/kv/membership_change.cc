@@ -1,5 +1,6 @@
 #include "objectd/kv/membership_change.h"
 
+#include "base/bytes.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 
@@ -29,18 +30,19 @@ Status EjectDurably(MirrorMembership* membership, const MirrorPlace& place,
   Status st = Eject(membership, place.drive_id, reason);
   if (st.ok()) {
     log::Warn("metadata_mirror_ejected",
-              {{"drive", place.drive_id}, {"dir", place.dir}, {"reason", reason}});
+              {{"drive", HexEncode64(place.drive_id)}, {"dir", place.dir}, {"reason", reason}});
     return st;
   }
   log::Error("metadata_mirror_eject_failed",
-             {{"drive", place.drive_id}, {"reason", reason}, {"error", st}});
+             {{"drive", HexEncode64(place.drive_id)}, {"reason", reason}, {"error", st}});
   return st.With("eject the metadata mirror in " + place.dir);
 }
 
 Status AdmitDurably(MirrorMembership* membership, const MirrorPlace& place) {
   Status st = Admit(membership, place.drive_id);
   if (!st.ok()) return st.With("admit the metadata mirror in " + place.dir);
-  log::Info("metadata_mirror_admitted", {{"drive", place.drive_id}, {"dir", place.dir}});
+  log::Info("metadata_mirror_admitted",
+            {{"drive", HexEncode64(place.drive_id)}, {"dir", place.dir}});
   return st;
 }
 

@@ -62,7 +62,7 @@ bool MirrorSet::DrainLocked(Lock& lock, const MemberRef& m, size_t batches_max) 
     BatchRef batch = std::move(m->queue.front());
     m->queue.pop_front();
     m->queue_bytes -= batch->bytes.size();
-    m->write_since = options_.clock->Monotonic();
+    m->write_for = 0;
     lock.unlock();
     Status st = m->mirror->Write(batch->bytes);
     lock.lock();
@@ -142,11 +142,19 @@ void MirrorSet::UpdateDurableLocked() {
   feed_cv_.NotifyAll();
 }
 
-void MirrorSet::WaitMoved(Position seen_visible, Position seen_durable, Nanos timeout) {
+bool MirrorSet::WaitMoved(Position seen_visible, Position seen_durable, Nanos timeout) {
   Lock lock(mu_);
   feed_cv_.WaitFor(lock, timeout, [&] {
-    return visible_ > seen_visible || durable_ > seen_durable || dead_ || interrupted_;
+    return visible_ > seen_visible || durable_ > seen_durable || dead_ || interrupted_ ||
+           feed_ended_;
   });
+  return !feed_ended_;
+}
+
+void MirrorSet::EndFeedWaits() {
+  std::lock_guard lock(mu_);
+  feed_ended_ = true;
+  feed_cv_.NotifyAll();
 }
 
 Position MirrorSet::visible() {
@@ -252,6 +260,8 @@ void MirrorSet::RetireLocked(const MemberRef& m) {
   m->queue_bytes = 0;
   m->work.NotifyAll();
   retired_.push_back(m);
+  std::erase_if(closing_, [](const auto& closing) { return closing.second->IsSet(); });
+  closing_.emplace_back(m->mirror->place().drive_id, m->mirror->closed());
   std::erase(members_, m);
   KvMetrics::Show(options_.metrics.in_sync, static_cast<double>(HealthyLocked()));
   UpdateDurableLocked();
@@ -272,6 +282,7 @@ void MirrorSet::WakeKeeperLocked() {
 std::vector<uint64_t> MirrorSet::InSync() {
   std::lock_guard lock(mu_);
   std::vector<uint64_t> out;
+  if (dead_) return out;
   for (const MemberRef& m : members_) {
     if (m->state == Member::State::kInSync && !m->failed)
       out.push_back(m->mirror->place().drive_id);
@@ -283,6 +294,21 @@ bool MirrorSet::Has(uint64_t drive_id) {
   std::lock_guard lock(mu_);
   return std::any_of(members_.begin(), members_.end(),
                      [&](const MemberRef& m) { return m->mirror->place().drive_id == drive_id; });
+}
+
+Status MirrorSet::WaitClosed(uint64_t drive_id) {
+  std::vector<std::shared_ptr<Event>> closing;
+  {
+    std::lock_guard lock(mu_);
+    for (const auto& [drive, closed] : closing_) {
+      if (drive == drive_id) closing.push_back(closed);
+    }
+  }
+  for (const std::shared_ptr<Event>& closed : closing) {
+    if (!closed->WaitFor(options_.late_after))
+      return Status(Code::kBusy, "the mirror that was on this drive is not closed yet");
+  }
+  return Status::Ok();
 }
 
 Status MirrorSet::Eject(uint64_t drive_id, const std::string& reason) {

@@ -9,8 +9,10 @@
 // a thread of their own.
 // Each mirror has a thread that syncs when someone waits, one sync for all that wait; nobody
 // waiting, the keeper asks for one within about a second.
-// A mirror whose write, sync or read fails, or takes longer than `late_after`, is failed: it serves
-// nothing from then on, and holds `durable` back until the keeper thread has ejected it durably.
+// A mirror whose write, sync or read fails, or takes longer than `late_after` while another in sync
+// does not, is failed: it serves nothing from then on, and holds `durable` back until the keeper
+// thread has ejected it durably. When all are late it is the machine that is slow: they are waited
+// for. Time in which the keeper itself did not run (a stopped process) makes nobody late.
 // The last mirror in sync is never ejected, since no start would find one: the set is dead then,
 // and so it is when an ejection cannot be made durable.
 //
@@ -66,7 +68,9 @@ class MirrorSet {
   Status WaitDurable(Position position);
   // Until no mirror is further behind than its queue may hold.
   Status WaitRoom();
-  void WaitMoved(Position seen_visible, Position seen_durable, Nanos timeout);
+  // False: waits have ended.
+  bool WaitMoved(Position seen_visible, Position seen_durable, Nanos timeout);
+  void EndFeedWaits();
   Position visible();
   Position durable();
 
@@ -78,6 +82,8 @@ class MirrorSet {
 
   std::vector<uint64_t> InSync();
   bool Has(uint64_t drive_id);
+  // Until a mirror of this drive that left is closed. kBusy: its drive still hangs.
+  Status WaitClosed(uint64_t drive_id);
   Status Eject(uint64_t drive_id, const std::string& reason);
 
   // The caller keeps the sequencer from enqueueing meanwhile.
@@ -112,6 +118,7 @@ class MirrorSet {
   void KeeperLoop();
   bool EjectFailedLocked(Lock& lock);
   bool ReapLocked(Lock& lock);
+  Nanos KeeperPoll() const;
   void FailLateLocked();
   bool BusyLocked();
 
@@ -122,13 +129,15 @@ class MirrorSet {
   CondVar feed_cv_;     // either watermark moved
   CondVar keeper_cv_;
   std::vector<MemberRef> members_;
-  std::vector<MemberRef> retired_;            // threads may still run
+  std::vector<MemberRef> retired_;                                    // threads may still run
+  std::vector<std::pair<uint64_t, std::shared_ptr<Event>>> closing_;  // by drive, those that left
   std::vector<std::shared_ptr<void>> trash_;  // freed by the keeper: closing a mirror is I/O
   MemberRef primary_;
   std::shared_ptr<RocksView> view_;  // of the primary; reused while nothing moved
   Position assigned_, visible_, durable_;
+  Nanos late_checked_ = 0;
   Nanos undurable_since_ = 0;  // 0: all that is visible is durable, or was asked for
-  bool interrupted_ = false, stop_ = false, keeper_idle_ = false;
+  bool interrupted_ = false, feed_ended_ = false, stop_ = false, keeper_idle_ = false;
   bool dead_ = false;
   std::string dead_reason_;
   std::thread keeper_;
@@ -147,7 +156,7 @@ struct MirrorSet::Member {
   Position sync_first = 0,
            sync_wanted = 0;  // the next sync waits for the first, and is made for the second
   bool writing = false, syncing = false;
-  Nanos write_since = 0, sync_since = 0;
+  Nanos write_for = 0, sync_for = 0;  // how long the keeper has watched the operation under way
   bool failed = false, retired = false;
   std::string failure;
   CondVar work;  // for its threads

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "objectd/kv/membership_change.h"
@@ -94,7 +95,7 @@ void MirrorSet::SyncerLoop(MemberRef m) {
     }
     Position target = m->applied;
     m->syncing = true;
-    m->sync_since = options_.clock->Monotonic();
+    m->sync_for = 0;
     lock.unlock();
     Status st = m->mirror->Sync();
     KvMetrics::Count(options_.metrics.syncs);
@@ -132,8 +133,7 @@ void MirrorSet::KeeperLoop() {
       continue;
     }
     if (BusyLocked()) {
-      keeper_cv_.WaitFor(lock,
-                         std::clamp<Nanos>(options_.late_after / 4, kMillisecond, kKeeperPollMax));
+      keeper_cv_.WaitFor(lock, KeeperPoll());
     } else {
       keeper_idle_ = true;
       keeper_cv_.Wait(lock);
@@ -185,16 +185,31 @@ bool MirrorSet::ReapLocked(Lock& lock) {
   return true;
 }
 
+Nanos MirrorSet::KeeperPoll() const {
+  return std::clamp<Nanos>(options_.late_after / 4, kMillisecond, kKeeperPollMax);
+}
+
 void MirrorSet::FailLateLocked() {
   Nanos now = options_.clock->Monotonic();
-  std::vector<MemberRef> all = members_;
-  for (const MemberRef& m : all) {
-    bool write_late = m->writing && now - m->write_since > options_.late_after;
-    bool sync_late = m->syncing && now - m->sync_since > options_.late_after;
-    if (write_late || sync_late) {
-      FailLocked(m, std::string(write_late ? "a write" : "a sync") + " took longer than " +
-                        std::to_string(options_.late_after / kMillisecond) + " ms");
+  Nanos passed = std::min(now - std::exchange(late_checked_, now), 2 * KeeperPoll());
+  std::vector<MemberRef> late;
+  bool one_on_time = false;
+  for (const MemberRef& m : members_) {
+    if (m->failed) continue;
+    if (m->writing) m->write_for += passed;
+    if (m->syncing) m->sync_for += passed;
+    if ((m->writing && m->write_for > options_.late_after) ||
+        (m->syncing && m->sync_for > options_.late_after)) {
+      late.push_back(m);
+    } else if (m->state == Member::State::kInSync) {
+      one_on_time = true;
     }
+  }
+  for (const MemberRef& m : late) {
+    if (!one_on_time && m->state == Member::State::kInSync) continue;
+    bool in_write = m->writing && m->write_for > options_.late_after;
+    FailLocked(m, std::string(in_write ? "a write" : "a sync") + " took longer than " +
+                      std::to_string(options_.late_after / kMillisecond) + " ms");
   }
 }
 

@@ -15,6 +15,7 @@ RocksMirror::RocksMirror(std::shared_ptr<RocksEngine> engine, MirrorPlace place,
 RocksMirror::~RocksMirror() {
   Status st = engine_->Close(handles_);
   if (!st.ok()) log::Warn("metadata_mirror_close_failed", {{"dir", place_.dir}, {"error", st}});
+  closed_->Set();
 }
 
 Result<std::shared_ptr<RocksMirror>> RocksMirror::Open(std::shared_ptr<RocksEngine> engine,

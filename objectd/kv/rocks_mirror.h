@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/event.h"
 #include "objectd/kv/feed_index.h"
 #include "objectd/kv/rocks_engine.h"
 #include "objectd/kv/rocks_store.h"
@@ -27,6 +28,8 @@ class RocksMirror {
   RocksMirror& operator=(const RocksMirror&) = delete;
 
   const MirrorPlace& place() const { return place_; }
+  // Set when the mirror has been destroyed and its directory may be used again.
+  std::shared_ptr<Event> closed() const { return closed_; }
   Status Write(const std::string& batch);
   Status Sync();
   // The newest state; kCorrupt when the record is absent.
@@ -47,6 +50,7 @@ class RocksMirror {
   const std::shared_ptr<RocksEngine> engine_;
   const MirrorPlace place_;
   const RocksHandles handles_;
+  const std::shared_ptr<Event> closed_ = std::make_shared<Event>();
 };
 
 }  // namespace perigee::objectd::kv

@@ -41,7 +41,8 @@ class RocksStoreImpl final : public RocksStore {
   Position VisiblePosition() override { return mirrors_.visible(); }
   Position DurablePosition() override { return mirrors_.durable(); }
   Result<FeedPage> ReadFeed(Position after, size_t limit) override;
-  void WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) override;
+  bool WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) override;
+  void EndFeedWaits() override { mirrors_.EndFeedWaits(); }
   Status AddMirror(MirrorPlace place) override;
   Status EjectMirror(uint64_t drive_id, const std::string& reason) override;
   std::vector<uint64_t> InSync() override { return mirrors_.InSync(); }
@@ -122,9 +123,9 @@ Result<FeedPage> RocksStoreImpl::ReadFeed(Position after, size_t limit) {
   }
 }
 
-void RocksStoreImpl::WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) {
+bool RocksStoreImpl::WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) {
   OpGate::Pass pass(gate_);
-  if (pass.entered().ok()) mirrors_.WaitMoved(seen_visible, seen_durable, timeout);
+  return pass.entered().ok() && mirrors_.WaitMoved(seen_visible, seen_durable, timeout);
 }
 
 Status RocksStoreImpl::EjectMirror(uint64_t drive_id, const std::string& reason) {
@@ -147,6 +148,7 @@ Status RocksStoreImpl::AddMirror(MirrorPlace place) {
 }
 
 Status RocksStoreImpl::JoinMirror(const MirrorPlace& place) {
+  PERIGEE_TRY(mirrors_.WaitClosed(place.drive_id));
   PERIGEE_TRY(ClearMirrorDir(place.dir));
   PERIGEE_ASSIGN(std::shared_ptr<RocksMirror> target,
                  RocksMirror::Open(engine_, place, RocksEngine::Mode::kFresh));

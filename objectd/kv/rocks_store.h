@@ -59,7 +59,7 @@ class RocksStore : public Store {
   virtual Status AddMirror(MirrorPlace place) = 0;
   // As after a failure of that drive; ok when it is no mirror.
   virtual Status EjectMirror(uint64_t drive_id, const std::string& reason) = 0;
-  virtual std::vector<uint64_t> InSync() = 0;
+  virtual std::vector<uint64_t> InSync() = 0;  // none: the store is down
   virtual void Stop() = 0;  // syncs what is visible, closes
 };
 

@@ -105,7 +105,10 @@ class Store {
   // watermarks, next = visible.
   virtual Result<FeedPage> ReadFeed(Position after, size_t limit) = 0;
   // Returns at once when visible or durable moved past what the caller saw, else after `timeout`.
-  virtual void WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) = 0;
+  // False: waits have ended for good.
+  virtual bool WaitFeed(Position seen_visible, Position seen_durable, Nanos timeout) = 0;
+  // Before a stop: who waits in WaitFeed, now or later, returns at once.
+  virtual void EndFeedWaits() = 0;
   static constexpr Position kFeedEnd = ~Position{0};
 };
 

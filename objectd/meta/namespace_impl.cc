@@ -196,7 +196,7 @@ Result<wire::FeedReply> NamespaceImpl::Feed(const wire::FeedRequest& q) {
     if (!reply.changes.empty() || (*awaits_durable && page.durable >= q.after)) return reply;
     const Nanos left = deadline - clock_.Monotonic();
     if (left <= 0) return reply;
-    store_.WaitFeed(page.visible, page.durable, left);
+    if (!store_.WaitFeed(page.visible, page.durable, left)) return reply;
   }
 }
 

@@ -77,16 +77,11 @@ ClusterFile DriveSet::FileLocked() const {
   return file;
 }
 
-Status DriveSet::Eject(uint64_t drive_id, const std::string& reason) {
-  log::Warn("mirror_ejected", {{"drive", HexEncode64(drive_id)}, {"reason", reason}});
+Status DriveSet::Eject(uint64_t drive_id, const std::string&) {
   return ChangeMirrors(drive_id, false);
 }
 
-Status DriveSet::Admit(uint64_t drive_id) {
-  PERIGEE_TRY(ChangeMirrors(drive_id, true));
-  log::Info("mirror_admitted", {{"drive", HexEncode64(drive_id)}});
-  return Status::Ok();
-}
+Status DriveSet::Admit(uint64_t drive_id) { return ChangeMirrors(drive_id, true); }
 
 Status DriveSet::ChangeMirrors(uint64_t drive_id, bool in_sync) {
   std::lock_guard change(change_mu_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -146,6 +147,11 @@ void VolumeTable::PublishLocked() {
     }
     map->drives.push_back(std::move(info));
   }
+  // Ids are random; people know drives by their directories.
+  std::sort(map->drives.begin(), map->drives.end(),
+            [](const wire::DriveInfo& a, const wire::DriveInfo& b) {
+              return std::tie(a.dir, a.drive_id) < std::tie(b.dir, b.drive_id);
+            });
   for (const auto& [id, record] : volumes_) {
     wire::VolumeInfo info;
     info.volume = id;
@@ -291,9 +297,8 @@ Status VolumeTable::SyncWithDrives() {
   }
   for (const DriveRecord& record : changes.drives) {
     if (record.state == DriveState::kOnline) continue;
-    log::Warn("drive_state", {{"dir", record.dir},
-                              {"state", static_cast<int>(record.state)},
-                              {"reason", record.reason}});
+    log::Warn("drive_state",
+              {{"dir", record.dir}, {"state", NameOf(record.state)}, {"reason", record.reason}});
   }
   return Commit(std::move(changes));
 }

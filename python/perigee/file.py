@@ -17,16 +17,12 @@ class PerigeeRaw(io.FileIO):
 
     def __init__(self, client, url, handle, fd, mode, cached, low_space):
         super().__init__(fd, mode, closefd=True)
-        self.url = url
+        self.name = self.url = url
         self._client = client
         self._handle = handle
         self._pid = os.getpid()
         self._cached = cached
         self._slow = low_space
-
-    @property
-    def name(self):
-        return self.url
 
     def readinto(self, buffer):
         if self._cached:

@@ -43,6 +43,7 @@ struct ObjectdStatusReply {  // request: Empty
   std::vector<NamedCount>
       counters;  // blob_bytes_written, blob_bytes_read, chunks_reconstructed, repairs, ...
   bool drives_share_file_system = false;
+  std::string unhealthy;  // why nothing can be served; "" when well
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.cluster_id);
@@ -60,6 +61,7 @@ struct ObjectdStatusReply {  // request: Empty
     v(13, s.preflight);
     v(14, s.counters);
     v(15, s.drives_share_file_system);
+    v(16, s.unhealthy);
     v.Rest(s.unknown);
   }
 };

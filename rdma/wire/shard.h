@@ -2,11 +2,27 @@
 // Volumes and shards, between blob writers and readers (client/blob, in bufferd and in objectd) and
 // the drives.
 
+#include <string_view>
+
 #include "rdma/wire/record.h"
 
 namespace perigee::wire {
 
 enum class DriveState : uint8_t { kOnline = 0, kOffline = 1, kLost = 2, kRepairing = 3 };
+
+constexpr std::string_view NameOf(DriveState state) {
+  switch (state) {
+    case DriveState::kOnline:
+      return "online";
+    case DriveState::kOffline:
+      return "offline";
+    case DriveState::kLost:
+      return "lost";
+    case DriveState::kRepairing:
+      return "repairing";
+  }
+  return "unknown";  // of a newer peer
+}
 
 struct DriveInfo {
   uint64_t drive_id = 0;

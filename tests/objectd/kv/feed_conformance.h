@@ -128,6 +128,11 @@ TEST_CASE_TEMPLATE_DEFINE("waiting for the feed ends when a watermark moves", F,
     store.WaitFeed(now, store.DurablePosition(), 3600 * kSecond);
   syncer.join();
   CHECK(store.DurablePosition() == now);
+  std::thread waiter([&] { CHECK_FALSE(store.WaitFeed(now, now, 3600 * kSecond)); });
+  store.EndFeedWaits();
+  waiter.join();
+  CHECK_FALSE(store.WaitFeed(0, 0, 3600 * kSecond));  // for good
+  PutNow(store, "b", "commits go on");
 }
 
 TEST_CASE_TEMPLATE_DEFINE("the feed goes on behind a restart, what was lost is reported", F,

@@ -167,8 +167,10 @@ TEST_CASE("a mirror that is late is ejected, and its answer no longer waited for
       });
       hanging.Wait();
       CHECK(f.membership.ejected().empty());
-      f.clock.Advance(kSecond);
-      CHECK(Eventually([&] { return f.membership.ejected().size() == 1; }));
+      CHECK(Eventually([&] {
+        f.clock.Advance(25 * kMillisecond);
+        return f.membership.ejected().size() == 1;
+      }));
       CHECK(f.membership.in_sync() == std::vector<uint64_t>{3 - drive});
       REQUIRE(store.WaitDurable(PutNow(store, "b", "2")).ok());
       CHECK(GetNow(store, "a") == "1");

@@ -35,9 +35,10 @@ class HookStore final : public kv::Store {
   Result<kv::FeedPage> ReadFeed(kv::Position after, size_t limit) override {
     return inner_.ReadFeed(after, limit);
   }
-  void WaitFeed(kv::Position visible, kv::Position durable, Nanos timeout) override {
-    inner_.WaitFeed(visible, durable, timeout);
+  bool WaitFeed(kv::Position visible, kv::Position durable, Nanos timeout) override {
+    return inner_.WaitFeed(visible, durable, timeout);
   }
+  void EndFeedWaits() override { inner_.EndFeedWaits(); }
 
  private:
   kv::Store& inner_;
