@@ -47,11 +47,13 @@ class WireBody final : public BodyReader {
   }
 
   Result<size_t> Read(MutableBytes out) override {
-    if (done_) return size_t{0};
+    // For an empty body too: botocore, answered without it, misreads the next response on the
+    // connection.
     if (expects_continue_) {
       expects_continue_ = false;
       PERIGEE_TRY(connection_.Send("HTTP/1.1 100 Continue\r\n\r\n", {}));
     }
+    if (done_) return size_t{0};
     if (chunked_) {
       PERIGEE_ASSIGN(size_t n, chunked_->Read(out));
       done_ = n == 0;
@@ -81,7 +83,7 @@ class WireBody final : public BodyReader {
   // Whether Finish has a chance; said before the response, so that it can announce the end of the
   // connection. A client that was not told to continue may or may not send its body.
   bool CanFinish() const {
-    return done_ || (!expects_continue_ && !chunked_ && left_ <= kDrainBytesMax);
+    return !expects_continue_ && (done_ || (!chunked_ && left_ <= kDrainBytesMax));
   }
 
  private:

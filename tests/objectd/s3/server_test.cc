@@ -173,6 +173,12 @@ TEST_CASE("100-continue is sent when the body is wanted and withheld when it is 
     CHECK(client.Read().status == 100);
     client.Write(body);
     CHECK(client.Read().status == 200);
+    // A body without a byte gets it too, and the connection goes on.
+    client.Write(f.Wire("PUT", "/bucket/empty", "", {{"expect", "100-continue"}}));
+    CHECK(client.Read().status == 100);
+    CHECK(client.Read().status == 200);
+    client.Write(f.Wire("GET", "/bucket/k"));
+    CHECK(client.Read().status == 200);
   }
   std::string refused = f.Wire("PUT", "/absent/k", body, {{"expect", "100-continue"}});
   RawClient client(f.server->address());
