@@ -84,6 +84,15 @@ class Stack:
                 values[name.strip()] = value.strip()
         return values["aws_access_key_id"], values["aws_secret_access_key"]
 
+    def used(self):
+        """Bytes in the burst buffer."""
+        return self.status()["bufferd"]["used_bytes"]
+
+    def wait_released(self, used):
+        """Until the burst buffer holds no more than `used` bytes. A removed file's pages are freed a moment after unlink
+        returned, the local file system's before: without this wait the next file would be written to other memory."""
+        self.wait("release of removed files", lambda info: info["bufferd"]["used_bytes"] <= used, timeout=60)
+
     def wait(self, what, condition, timeout=300):
         deadline = time.monotonic() + timeout
         while True:

@@ -26,6 +26,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from stack import Stack
+
+BINARIES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "bin")
 WARM_STEPS = 2
 NEXT_STEPS = 3
 REPEATS = 3
@@ -165,9 +168,10 @@ def dcp_async(state, directory, sync):
     return dcp.async_save(state, storage_writer=writer(directory, sync))
 
 
-def timed(save, state, directory, sync):
+def timed(save, state, directory, sync, released):
     if dist.get_rank() == 0:
         remove_tree(directory)
+        released()
         make_dir(directory)
     dist.barrier()
     begin = time.perf_counter()
@@ -187,12 +191,16 @@ def timed(save, state, directory, sync):
 def compare(save, state, ours, local):
     """Blocked seconds, ours and local, without and with fsync; sides alternate, medians."""
     row = {}
+    stack = Stack(os.environ["PERIGEE_DATA"], BINARIES)
+    remove_tree(ours)
+    used = stack.used()
+    released = {"ours": lambda: stack.wait_released(used), "local": lambda: None}
     for word, sync in (("save", False), ("save+fsync", True)):
         blocked, whole = {"ours": [], "local": []}, {"ours": [], "local": []}
         for turn in range(REPEATS):
             sides = [("ours", ours), ("local", local)]
             for side, directory in sides if turn % 2 == 0 else reversed(sides):
-                b, w = timed(save, state, directory, sync)
+                b, w = timed(save, state, directory, sync, released[side])
                 blocked[side].append(b)
                 whole[side].append(w)
         ours_s, local_s = statistics.median(blocked["ours"]), statistics.median(blocked["local"])
