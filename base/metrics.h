@@ -53,4 +53,7 @@ class Registry {
   virtual std::string ExposeText() = 0;
 };
 
+// Raises `counter` to a count that is kept elsewhere.
+inline void Follow(Counter* counter, double count) { counter->Add(count - counter->Value()); }
+
 }  // namespace perigee::metrics

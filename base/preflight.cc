@@ -49,4 +49,15 @@ void WarnOfDegraded(const std::vector<PreflightCheck>& checks) {
   }
 }
 
+void ExposePreflight(metrics::Registry* registry, const std::vector<PreflightCheck>& checks) {
+  for (const PreflightCheck& check : checks) {
+    auto* degraded =
+        registry->GetGauge("perigee_preflight_degraded",
+                           "1: this machine gave less than the daemon wants, as of its start",
+                           {{"check", check.name}});
+    // "free space" may be there once a directory.
+    if (!check.ok) degraded->Set(1);
+  }
+}
+
 }  // namespace perigee

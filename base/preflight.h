@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/disk.h"
+#include "base/metrics.h"
 
 namespace perigee {
 
@@ -19,5 +20,7 @@ struct PreflightCheck {
 std::vector<PreflightCheck> RunPreflight(Disk& disk, const std::vector<std::string>& dirs);
 // One log event for each that is not ok.
 void WarnOfDegraded(const std::vector<PreflightCheck>& checks);
+// perigee_preflight_degraded{check}: 1 where a check was not ok.
+void ExposePreflight(metrics::Registry* registry, const std::vector<PreflightCheck>& checks);
 
 }  // namespace perigee

@@ -51,7 +51,8 @@ std::string EncodeCrcs(const BurstCrcs& crcs) { return Frame(kCrcsMagic, wire::E
 Result<BurstCrcs> DecodeCrcs(std::string_view stored) {
   PERIGEE_ASSIGN(std::string_view body, Unframe(kCrcsMagic, stored));
   PERIGEE_ASSIGN(BurstCrcs crcs, wire::Decode<BurstCrcs>(body));
-  if (crcs.crcs.size() != (crcs.size + kCrcBlockBytes - 1) / kCrcBlockBytes) {
+  // Rounding up by a sum would wrap for sizes near 2^64, which no checksum would then cover.
+  if (crcs.crcs.size() != crcs.size / kCrcBlockBytes + (crcs.size % kCrcBlockBytes != 0)) {
     return Status(Code::kCorrupt, "burst checksums do not cover their file");
   }
   return crcs;

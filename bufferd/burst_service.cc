@@ -117,6 +117,8 @@ Result<wire::BurstOpenReply> BurstService::Hand(Ctx& ctx, Opened opened, bool wr
 
 Result<wire::BurstOpenReply> BurstService::Open(Ctx& ctx, wire::BurstOpenRequest q) {
   if ((q.id == 0) == q.path.empty()) return Status(Code::kInvalidArgument, "give an id or a path");
+  if (q.access != wire::Access::kRead && q.access != wire::Access::kWrite)
+    return Status(Code::kInvalidArgument, "access is for reading or for writing");
   OpenAsk ask{.caller = client::StampCaller(ctx.peer, q.caller),
               .id = q.id,
               .path = q.path,

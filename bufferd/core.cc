@@ -18,7 +18,10 @@ Stats::Stats(metrics::Registry& r) {
   creates = Make(r, "creates", "files created");
   publishes = Make(r, "publishes", "contents committed");
   publishes_inline = Make(r, "publishes_inline", "contents committed inline");
+  publish_failures =
+      Make(r, "publish_failures", "publishes that the namespace refused or did not answer");
   syncs = Make(r, "syncs", "burst files synced");
+  sync_failures = Make(r, "sync_failures", "burst files whose sync failed: they stay unsynced");
   seals = Make(r, "seals", "burst files sealed");
   seal_refusals =
       Make(r, "seal_refusals", "seal tests refused: a writable descriptor or mapping was left");

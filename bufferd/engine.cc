@@ -108,6 +108,8 @@ void Engine::OnSealed(const FilePtr& file) {
 
 Status Engine::Fsync(const FilePtr& file, Durability durability, Nanos deadline) {
   if (durability == Durability::kUnsynced) return publisher_->Publish(file, false);
+  if (durability > Durability::kObject)
+    return Status(Code::kInvalidArgument, "no such durability class");
   if (durability == Durability::kPartner)
     return Status(Code::kUnimplemented, "partner copies are not there yet");
   PERIGEE_TRY(publisher_->Publish(file, true));

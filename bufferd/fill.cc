@@ -1,5 +1,7 @@
 #include "bufferd/fill.h"
 
+#include <sys/mman.h>
+
 #include "base/failpoint.h"
 #include "base/log.h"
 
@@ -127,6 +129,24 @@ void Filler::Measure(uint64_t bytes, Nanos took) {
   rate_ = static_cast<uint64_t>(0.8 * static_cast<double>(rate_.load()) + 0.2 * now);
 }
 
+AlignedBuffer Filler::TakeBuffer() {
+  std::lock_guard lock(buffers_mu_);
+  if (buffers_.empty()) {
+    AlignedBuffer buffer(kRangeBytes);
+    (void)::madvise(buffer.data(), buffer.size(), MADV_HUGEPAGE);  // advice only
+    return buffer;
+  }
+  AlignedBuffer buffer = std::move(buffers_.back());
+  buffers_.pop_back();
+  return buffer;
+}
+
+void Filler::GiveBuffer(AlignedBuffer buffer) {
+  std::lock_guard lock(buffers_mu_);
+  if (running_ > 1) return buffers_.push_back(std::move(buffer));
+  buffers_.clear();  // the last one
+}
+
 void Filler::FillOne(const FilePtr& file, ByteRange range) {
   ++running_;
   wire::Version source;
@@ -143,12 +163,14 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
   Nanos began = core_.clock->Monotonic();
   if (s.ok() && budget_ != nullptr) s = budget_->Admit(range.bytes(), began + 10 * kSecond);
   if (s.ok()) {
-    AlignedBuffer buffer(range.bytes());
-    s = Fetch(file, source, id, range, buffer.span());
+    AlignedBuffer buffer = TakeBuffer();
+    MutableBytes bytes = buffer.span().first(range.bytes());
+    s = Fetch(file, source, id, range, bytes);
     if (s.ok()) {
       auto open = core_.store->Open(file->dir, file->burst, OpenMode::kReadWrite);
-      s = open.ok() ? (*open)->WriteAt(range.begin, buffer.span()) : open.status();
+      s = open.ok() ? (*open)->WriteAt(range.begin, bytes) : open.status();
     }
+    GiveBuffer(std::move(buffer));
   }
   PERIGEE_FAILPOINT(burst_fill_after_write);
   bool whole = false;

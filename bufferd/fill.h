@@ -5,6 +5,8 @@
 // another version is another burst file. Thread-safe.
 
 #include <atomic>
+#include <mutex>
+#include <vector>
 
 #include "bufferd/budget.h"
 #include "bufferd/core.h"
@@ -39,12 +41,18 @@ class Filler {
                MutableBytes out);
   Status Finish(const FilePtr& file);
   void Measure(uint64_t bytes, Nanos took);
+  // Memory for one range. Kept while fills run: the first touch of fresh pages costs as much as a
+  // copy.
+  AlignedBuffer TakeBuffer();
+  void GiveBuffer(AlignedBuffer buffer);
 
   Core& core_;
   const std::function<void(const FilePtr&)> on_whole_;
   Budget* budget_ = nullptr;
   std::atomic<uint64_t> rate_{500 << 20};
   std::atomic<uint32_t> running_{0};
+  std::mutex buffers_mu_;  // guards what follows
+  std::vector<AlignedBuffer> buffers_;
 };
 
 }  // namespace perigee::bufferd

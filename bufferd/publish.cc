@@ -60,6 +60,7 @@ Status Publisher::SyncBytes(const FilePtr& file, File& open) {
   if (!s.ok()) {
     std::lock_guard lock(file->mu);
     file->sync_failed = true;
+    core_.stats->sync_failures->Add();
     core_.Report(Core::NameOf(*file) + ": sync failed, stays unsynced: " + s.ToString());
     return s;
   }
@@ -207,14 +208,17 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
     }
     if (IsGone(s)) {
       Status exists = core_.meta->GetAttr({.id = q.id}).status();
-      if (exists.ok())
+      if (exists.ok()) {
+        core_.stats->publish_failures->Add();
         return Status(Code::kIo, "the namespace refused the content: another writer took over: " +
                                      s.message());
+      }
       if (!IsGone(exists)) return exists;
       Orphan(file);
       return Status::Ok();
     }
     if (!s.ok()) {
+      core_.stats->publish_failures->Add();
       std::lock_guard lock(file->mu);
       if (IsAway(s)) file->maybe_committed = true;
       return s.With("publish");

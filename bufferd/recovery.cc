@@ -1,6 +1,9 @@
 #include "bufferd/recovery.h"
 
+#include <algorithm>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "base/checksum.h"
 #include "base/failpoint.h"
@@ -52,19 +55,19 @@ Status Recovery::Load() {
     log::Info("burst_file_without_record", {{"burst", HexEncode64(burst)}});
     PERIGEE_TRY(core_.store->Unlink(dir, burst));
   }
-  std::map<wire::FileId, FilePtr> current;
+  std::map<wire::FileId, std::vector<FilePtr>> of_id;
   for (const FilePtr& file : kept) {
     core_.table->Add(file);
-    if (file->rec.id == 0) continue;
-    FilePtr& slot = current[file->rec.id];
-    if (!slot || Before(slot, file)) {
-      if (slot) slot->superseded = true;
-      slot = file;
-    } else {
-      file->superseded = true;
-    }
+    if (file->rec.id != 0) of_id[file->rec.id].push_back(file);
   }
-  for (const auto& [id, file] : current) core_.table->SetCurrent(id, file);
+  for (auto& [id, files] : of_id) {
+    std::sort(files.begin(), files.end(), Before);
+    for (size_t i = 0; i + 1 < files.size(); ++i) files[i]->superseded = true;
+    const FilePtr& current = files.back();
+    if (files.size() > 1 && current->rec.generation == 0)
+      current->predecessor = files[files.size() - 2];
+    core_.table->SetCurrent(id, current);
+  }
   return Status::Ok();
 }
 
@@ -105,6 +108,7 @@ void Recovery::Drop(const FilePtr& file) {
 
 Status Recovery::Reconcile(const FilePtr& file) {
   Verdict verdict;
+  FilePtr before;
   {
     BusyHold hold(file);
     if (!hold.held()) return Status::Ok();
@@ -120,12 +124,14 @@ Status Recovery::Reconcile(const FilePtr& file) {
     PERIGEE_ASSIGN(verdict, ReconcileHeld(file));
     std::lock_guard lock(file->mu);
     file->needs_reconcile = false;
+    if (verdict == Verdict::kDrop) before = std::exchange(file->predecessor, nullptr);
     if (verdict == Verdict::kDrop && file->readers > 0) {
       // Those who have it open keep it; it goes with the last of them.
       file->released = file->superseded = true;
       verdict = Verdict::kKeep;
     }
   }
+  if (before) parts_.sealer->Reinstate(before);
   if (verdict == Verdict::kDrop) {
     Drop(file);
     return Status::Ok();

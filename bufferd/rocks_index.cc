@@ -3,6 +3,7 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include "base/failpoint.h"
 #include "bufferd/burst_index.h"
 
 namespace perigee::bufferd {
@@ -67,7 +68,12 @@ class RocksIndex final : public BurstIndex {
     PERIGEE_TRY(FromRocks(s, "read " + name));
     return std::optional<std::string>(std::move(value));
   }
-  Status Sync() override { return FromRocks(db_->SyncWAL(), "sync the burst index"); }
+  Status Sync() override {
+    PERIGEE_FAILPOINT_STATUS(burst_index_before_sync);
+    PERIGEE_TRY(FromRocks(db_->SyncWAL(), "sync the burst index"));
+    PERIGEE_FAILPOINT_STATUS(burst_index_after_sync);
+    return Status::Ok();
+  }
 
   Status ForEach(const std::function<void(BurstRecord)>& fn) override {
     std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
@@ -82,13 +88,16 @@ class RocksIndex final : public BurstIndex {
   Status Write(rocksdb::WriteBatch* batch, Durable durable) {
     rocksdb::WriteOptions how;
     how.sync = durable == Durable::kYes;
+    PERIGEE_FAILPOINT_STATUS(burst_index_before_write);
     rocksdb::Status s = db_->Write(how, batch);
     if (s.IsNoSpace() && options_.on_no_space && options_.on_no_space()) {
       if (rocksdb::Status resumed = db_->Resume(); !resumed.ok())
         return FromRocks(resumed, "resume the burst index");
       s = db_->Write(how, batch);
     }
-    return FromRocks(s, "write the burst index");
+    PERIGEE_TRY(FromRocks(s, "write the burst index"));
+    PERIGEE_FAILPOINT_STATUS(burst_index_after_write);
+    return Status::Ok();
   }
 
   std::unique_ptr<rocksdb::DB> db_;

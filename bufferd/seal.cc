@@ -146,13 +146,19 @@ Status Sealer::Discard(const FilePtr& file) {
     file->gone = true;
   }
   core_.Forget(file);
-  if (!before) return Status::Ok();
+  if (before) Reinstate(before);
+  return Status::Ok();
+}
+
+void Sealer::Reinstate(const FilePtr& before) {
+  wire::FileId id;
   {
     std::lock_guard lock(before->mu);
-    if (before->gone || before->orphan) return Status::Ok();
+    if (before->gone || before->orphan) return;
     before->superseded = false;
+    id = before->rec.id;
   }
-  core_.table->SetCurrent(q.id, before);
+  core_.table->SetCurrent(id, before);
   bool unsealed, flushable;
   {
     std::lock_guard lock(before->mu);
@@ -163,7 +169,6 @@ Status Sealer::Discard(const FilePtr& file) {
     Queue(before);
   else if (flushable)
     on_sealed_(before);
-  return Status::Ok();
 }
 
 Status Sealer::FinishHeld(const FilePtr& file) {

@@ -26,6 +26,8 @@ class Sealer {
   // Computes and stores the checksums of a sealed file, if it has none. kCorrupt never; kConflict:
   // it changed.
   Status Checksum(const FilePtr& file);
+  // What was superseded by a file that was never published serves its id again.
+  void Reinstate(const FilePtr& before);
 
   static constexpr Nanos kFirstTest = 2 * kMillisecond;
 

@@ -6,7 +6,9 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "base/process_metrics.h"
 #include "base/random.h"
+#include "bufferd/state_metrics.h"
 
 namespace perigee::bufferd {
 namespace {
@@ -67,7 +69,6 @@ Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
   server->preflight_ = server->Preflight();
   WarnOfDegraded(server->preflight_);
   PERIGEE_TRY(server->Listen());
-  PERIGEE_TRY(server->StartAdmin());
   log::Info("bufferd_ready", {{"address", server->listener_->address()},
                               {"store", options.store},
                               {"node", HexEncode64(server->node_)},
@@ -87,6 +88,7 @@ Status Server::OpenStore() {
   PERIGEE_ASSIGN(boot_, ReadWholeFile(*disk_, "/proc/sys/kernel/random/boot_id", 256));
   while (!boot_.empty() && boot_.back() == '\n') boot_.pop_back();
   registry_ = metrics::Registry::Create();
+  metrics::ExposeProcess(registry_.get());
   RocksIndexOptions index{.dir = options_.store + "/index"};
   // What the index needs to say "this is safe" must fit on a disk that burst files have filled.
   index.on_no_space = [this] {
@@ -187,6 +189,7 @@ Status Server::Listen() {
   // Before serving, when objectd is there: the inline limit is its to tell.
   RegisterNode();
   PERIGEE_TRY(engine_->Start());
+  PERIGEE_TRY(StartAdmin());  // first: the socket's clients ask for its address
   PERIGEE_ASSIGN(listener_,
                  transport_->Listen("local:" + options_.run_dir + "/bufferd.sock", router));
   KeepRegistered();
@@ -195,28 +198,19 @@ Status Server::Listen() {
 
 Status Server::StartAdmin() {
   if (options_.admin_listen.empty()) return Status::Ok();
-  auto* used = registry_->GetGauge("perigee_bufferd_used_bytes", "bytes of burst files");
-  auto* budget =
-      registry_->GetGauge("perigee_bufferd_budget_bytes", "bytes of burst files to keep");
-  auto* oldest = registry_->GetGauge("perigee_bufferd_oldest_unflushed_seconds",
-                                     "age of the oldest content not in the object tier");
-  auto* risk =
-      registry_->GetGauge("perigee_bufferd_at_risk_bytes", "bytes that only this node holds");
-  auto* handles = registry_->GetGauge("perigee_bufferd_open_handles", "opens of local clients");
-  registry_->OnCollect([=, this] {
-    wire::BufferdStatusReply s;
-    engine_->FillStatus(&s);
-    used->Set(static_cast<double>(s.used_bytes));
-    budget->Set(static_cast<double>(s.budget_bytes));
-    oldest->Set(static_cast<double>(s.oldest_unflushed_s));
-    uint64_t bytes = 0;
-    for (const auto& row : s.at_risk) bytes += row.bytes;
-    risk->Set(static_cast<double>(bytes));
-    handles->Set(static_cast<double>(service_->open_handles()));
-  });
+  ExposePreflight(registry_.get(), preflight_);
+  ExposeState(registry_.get(), {.status =
+                                    [this] {
+                                      wire::BufferdStatusReply status;
+                                      engine_->FillStatus(&status);
+                                      return status;
+                                    },
+                                .objectd_connected = [this] { return Connected(); },
+                                .low_space = [this] { return engine_->budget().Low(); },
+                                .open_handles = [this] { return service_->open_handles(); }});
   PERIGEE_ASSIGN(admin_,
                  AdminServer::Start(options_.admin_listen, registry_.get(), [this]() -> Status {
-                   if (!registered_) return Status(Code::kUnavailable, "objectd is away");
+                   if (!Connected()) return Status(Code::kUnavailable, "objectd is away");
                    return Status::Ok();
                  }));
   return Status::Ok();
@@ -276,8 +270,7 @@ std::vector<PreflightCheck> Server::Preflight() const {
 
 void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   if (admin_) status->admin_address = admin_->address();
-  status->objectd_transport =
-      objectd_->Describe() + (objectd_->Healthy() && registered_ ? ", connected" : ", away");
+  status->objectd_transport = objectd_->Describe() + (Connected() ? ", connected" : ", away");
   for (const PreflightCheck& check : preflight_)
     status->preflight.push_back({check.name, check.ok ? "ok" : "degraded", check.detail, {}});
 }

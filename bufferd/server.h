@@ -40,6 +40,7 @@ class Server {
   Status StartAdmin();
   void KeepRegistered();
   bool RegisterNode();
+  bool Connected() const { return objectd_->Healthy() && registered_; }
   std::vector<PreflightCheck> Preflight() const;
   void CompleteStatus(wire::BufferdStatusReply* status) const;
 

@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 
 namespace perigee::bufferd {
@@ -51,8 +52,10 @@ Result<std::unique_ptr<StoreDir>> StoreDir::Open(Disk& disk, Clock& clock, std::
       return s;
   }
   if (made) {
+    PERIGEE_FAILPOINT_STATUS(burst_store_before_sync);
     PERIGEE_TRY(disk.SyncDir(files));
     PERIGEE_TRY(disk.SyncDir(store->root_));
+    PERIGEE_FAILPOINT_STATUS(burst_store_after_sync);
   }
   PERIGEE_TRY(store->Probe());
   // Not the directory of the last run: it is the one with the freshest unlinks.
@@ -146,7 +149,9 @@ Status StoreDir::SyncName(uint32_t dir) {
     created = dirs_[dir].created;
     if (dirs_[dir].synced >= created) return Status::Ok();
   }
+  PERIGEE_FAILPOINT_STATUS(burst_name_before_sync);
   PERIGEE_TRY(disk_.SyncDir(DirPath(dir)));
+  PERIGEE_FAILPOINT_STATUS(burst_name_after_sync);
   std::lock_guard lock(mu_);
   dirs_[dir].synced = std::max(dirs_[dir].synced, created);
   return Status::Ok();

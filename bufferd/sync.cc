@@ -34,6 +34,7 @@ void Syncer::Arm(Nanos delay) {
 }
 
 void Syncer::SyncData(Item* item) {
+  PERIGEE_FAILPOINT(burst_sync_before_data);
   auto open = core_.store->Open(item->file->dir, item->file->burst, OpenMode::kRead);
   Status s = open.ok() ? (*open)->SyncData() : open.status();
   if (s.ok()) s = core_.store->SyncName(item->file->dir);
@@ -45,6 +46,7 @@ void Syncer::SyncData(Item* item) {
   std::lock_guard lock(item->file->mu);
   if (item->file->gone) return;
   item->file->sync_failed = true;
+  core_.stats->sync_failures->Add();
   core_.Report(Core::NameOf(*item->file) +
                ": background sync failed, stays unsynced: " + s.ToString());
 }

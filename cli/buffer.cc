@@ -1,11 +1,14 @@
 // perigee flush, evict, warm, pin: what is in this node's burst buffer.
 
+#include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "client/buffer/burst_session.h"
+#include "rdma/rpc.h"
+#include "rdma/wire/control.h"
 
 namespace perigee::cli {
 
@@ -24,10 +27,13 @@ struct BufferVerb : Verb {
   }
 
   // One call per target (none: everything), added up; prints the sum.
+  // With `moved_counters`, also what bufferd has moved meanwhile, by those of its counters.
   template <class CallFn>
   int RunAll(wire::BurstTarget target, const std::string& done_word, CallFn call,
-             Leftovers leftovers = Leftovers::kFailure) {
+             Leftovers leftovers = Leftovers::kFailure,
+             const std::vector<std::string>& moved_counters = {}) {
     auto session = client::BurstSession::Over(connections->bufferd());
+    uint64_t moved_before = Sum(moved_counters);
     if (targets.empty()) targets.push_back("");
     uint64_t files = 0, bytes = 0, left = 0;
     std::vector<std::string> reasons;
@@ -42,17 +48,19 @@ struct BufferVerb : Verb {
       reasons.insert(reasons.end(), reply->reasons.begin(), reply->reasons.end());
     }
     double seconds = static_cast<double>(RealClock::Get().Monotonic() - begin) / kSecond;
+    uint64_t moved = Sum(moved_counters) - moved_before;
     if (json) {
       PrintJson({{"files", files},
                  {"bytes", bytes},
+                 {"moved_bytes", moved},
                  {"left", left},
                  {"reasons", reasons},
                  {"seconds", seconds}});
     } else {
       std::cout << done_word << " " << files << " files, " << FormatBytes(bytes);
-      if (bytes > 0 && seconds > 0)
-        std::cout << " (" << static_cast<uint64_t>(static_cast<double>(bytes) / seconds / 1e6)
-                  << " MB/s)";
+      if (moved > 0)
+        std::cout << " (" << FormatBytes(moved) << " moved, "
+                  << static_cast<uint64_t>(static_cast<double>(moved) / seconds / 1e6) << " MB/s)";
       if (left > 0) std::cout << "; " << left << " left";
       std::cout << "\n";
       for (const auto& r : reasons) std::cout << "  " << r << "\n";
@@ -61,6 +69,18 @@ struct BufferVerb : Verb {
   }
 
   std::vector<std::string> targets;
+
+ private:
+  uint64_t Sum(const std::vector<std::string>& counters) {
+    if (counters.empty()) return 0;
+    auto status = rdma::Call<wire::BufferdStatusReply>(
+        *connections->bufferd(), wire::Method::kControlBufferdStatus, wire::Empty{}, {}, {});
+    uint64_t sum = 0;
+    if (!status.ok()) return sum;  // the figure is a courtesy
+    for (const wire::NamedCount& c : status->counters)
+      if (std::find(counters.begin(), counters.end(), c.name) != counters.end()) sum += c.value;
+    return sum;
+  }
 };
 
 }  // namespace
@@ -88,10 +108,9 @@ int RunFlush(int argc, char** argv) {
   wire::BurstTarget target;
   target.wait = wait;
   target.timeout_ms = static_cast<uint32_t>(kWait / kMillisecond);
-  return v.RunAll(
-      target, wait ? "flushed" : "queued",
-      [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Flush(t); },
-      wait ? Leftovers::kFailure : Leftovers::kExpected);
+  return v.RunAll(target, wait ? "flushed" : "queued",
+                  [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Flush(t); },
+                  wait ? Leftovers::kFailure : Leftovers::kExpected, {"bytes_flushed"});
 }
 
 int RunEvict(int argc, char** argv) {
@@ -118,10 +137,10 @@ int RunWarm(int argc, char** argv) {
   wire::BurstTarget target;
   target.wait = wait;
   target.timeout_ms = static_cast<uint32_t>(kWait / kMillisecond);
-  return v.RunAll(
-      target, wait ? "warmed" : "queued",
-      [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Warm(t); },
-      wait ? Leftovers::kFailure : Leftovers::kExpected);
+  return v.RunAll(target, wait ? "warmed" : "queued",
+                  [](client::BurstSession& s, const wire::BurstTarget& t) { return s.Warm(t); },
+                  wait ? Leftovers::kFailure : Leftovers::kExpected,
+                  {"bytes_filled_blobs", "bytes_filled_inline", "bytes_filled_peer"});
 }
 
 int RunPin(int argc, char** argv) {

@@ -33,7 +33,9 @@ static json ToJson(const StackState& s) {
           {"s3_listen", s.config.s3_listen},
           {"admin_listen", s.config.admin_listen},
           {"bufferd_admin_listen", s.config.bufferd_admin_listen},
+          {"fuse_admin_listen", s.config.fuse_admin_listen},
           {"burst_budget", s.config.burst_budget},
+          {"first_bucket_made", s.config.first_bucket_made},
           {"extra", s.config.extra},
           {"daemons", daemons}};
 }
@@ -67,7 +69,9 @@ Result<StackState> LoadState(const std::string& data) {
     s.config.s3_listen = j.at("s3_listen");
     s.config.admin_listen = j.at("admin_listen");
     s.config.bufferd_admin_listen = j.at("bufferd_admin_listen");
+    s.config.fuse_admin_listen = j.value("fuse_admin_listen", "");
     s.config.burst_budget = j.at("burst_budget");
+    s.config.first_bucket_made = j.value("first_bucket_made", true);
     s.config.extra = j.at("extra");
     for (const auto& d : j.at("daemons")) {
       s.daemons.push_back({d.at("name"), d.at("pid"), d.at("restarts"), d.at("state")});

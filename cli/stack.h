@@ -31,7 +31,9 @@ struct StackConfig {
   std::string s3_listen = "127.0.0.1:9000";
   std::string admin_listen = "127.0.0.1:9001";
   std::string bufferd_admin_listen = "127.0.0.1:9011";
+  std::string fuse_admin_listen;  // "": `up` chooses one
   uint64_t burst_budget = 0;
+  bool first_bucket_made = false;
   std::vector<std::string> extra;  // "objectd:--flag=value": options passed on to one daemon
 
   std::string lock_path() const { return data + "/lock"; }

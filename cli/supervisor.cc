@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "cli/service_manager.h"
 #include "rdma/rpc.h"
 #include "rdma/wire/control.h"
 
@@ -31,6 +32,13 @@ constexpr Nanos kRestartMost = 5 * kSecond;
 constexpr Nanos kStopGrace = 20 * kSecond;
 
 void Pause(Nanos ns) { poll(nullptr, 0, static_cast<int>(ns / kMillisecond)); }
+
+// Blocked since PrepareDaemon, so it waits to be seen.
+bool StopPending() {
+  sigset_t pending;
+  sigpending(&pending);
+  return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+}
 }  // namespace
 
 struct Supervisor::Child {
@@ -83,6 +91,7 @@ std::vector<std::string> Supervisor::Arguments(const std::string& name) const {
     if (c.burst_budget != 0) add("budget", std::to_string(c.burst_budget));
   } else {
     add("mount", c.mount);
+    add("admin-listen", c.fuse_admin_listen);
   }
   for (const auto& extra : c.extra) {
     if (extra.starts_with(name + ":")) args.push_back(extra.substr(name.size() + 1));
@@ -155,6 +164,7 @@ Status Supervisor::Probe(Child& child) {
   PERIGEE_ASSIGN(auto reply, (rdma::Call<wire::FuseStatusReply>(*connections_->fuse(),
                                                                 wire::Method::kControlFuseStatus,
                                                                 wire::Empty{}, {}, soon)));
+  if (!reply.admin_address.empty()) state_.config.fuse_admin_listen = reply.admin_address;
   struct stat st;
   if (stat(state_.config.mount.c_str(), &st) != 0)
     return Status::FromErrno(errno, state_.config.mount);
@@ -174,6 +184,7 @@ Status Supervisor::WaitReady(Child& child, Nanos deadline) {
     }
     ::perigee::Status ready = Probe(child);
     if (ready.ok()) break;
+    if (StopPending()) return Status(Code::kCancelled, "stopped before every door answered");
     if (clock.Monotonic() > deadline)
       return ready.With("perigee-" + child.name + " does not answer");
     Pause(kProbeEvery);
@@ -193,6 +204,11 @@ Status Supervisor::StartAll(Nanos timeout) {
   return Status::Ok();
 }
 
+void Supervisor::NoteFirstBucket() {
+  state_.config.first_bucket_made = true;
+  Publish();
+}
+
 std::string Supervisor::LastWords(const Child& child) const {
   std::ifstream in(child.log_path);
   in.seekg(child.log_start);
@@ -209,6 +225,13 @@ void Supervisor::Publish() {
     state_.daemons.push_back({c->name, c->pid, c->restarts, c->state});
   auto saved = SaveState(state_);
   if (!saved.ok()) log::Warn("state_not_saved", {{"error", saved}});
+  TellServiceManager(ServiceEvent::kStatus, Summary());
+}
+
+std::string Supervisor::Summary() const {
+  std::string text;
+  for (const auto& c : children_) text += (text.empty() ? "" : ", ") + c->name + " " + c->state;
+  return text;
 }
 
 void Supervisor::Reap() {

@@ -21,10 +21,12 @@ class Supervisor {
   // Starts the children and returns when every door answers, or the first failure with the child's
   // last words.
   Status StartAll(Nanos timeout);
+  void NoteFirstBucket();  // the next start does not make it again
   // Reaps and restarts, until a stop signal. Returns the signal.
   int Run();
   void StopAll();
   const StackState& state() const { return state_; }
+  std::string Summary() const;  // "objectd up, bufferd down: signal 9", for people
 
  private:
   struct Child;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +19,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/service_manager.h"
 #include "cli/supervisor.h"
 #include "client/meta/meta_client.h"
 
@@ -31,7 +33,8 @@ constexpr Nanos kStartTimeout = 120 * kSecond;
 constexpr const char* kFirstBucket = "data";
 
 struct UpFlags {
-  std::string data, profile, burst, mount, s3_listen, admin_listen, bufferd_admin_listen;
+  std::string data, profile, burst, mount, s3_listen, admin_listen, bufferd_admin_listen,
+      fuse_admin_listen;
   std::vector<std::string> drives, extra;
   uint64_t drive_count = 0;
   uint64_t burst_budget = 0;
@@ -40,6 +43,15 @@ struct UpFlags {
 
 std::string Absolute(const std::string& path) {
   return fs::absolute(path).lexically_normal().string();
+}
+
+// The mount's door where nobody said: its usual port beside bufferd's usual one, else a free one,
+// so that a second stack on a machine needs no more flags.
+Result<std::string> FuseAdminListen(const std::string& bufferd_admin_listen) {
+  PERIGEE_TRY(ParseHostPort(bufferd_admin_listen).status());
+  size_t colon = bufferd_admin_listen.rfind(':');
+  bool usual = bufferd_admin_listen.substr(colon) == ":9011";
+  return bufferd_admin_listen.substr(0, colon) + (usual ? ":9021" : ":0");
 }
 
 // What the stack had before, changed by what the flags say.
@@ -82,10 +94,15 @@ Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
   if (!flags.s3_listen.empty()) c.s3_listen = flags.s3_listen;
   if (!flags.admin_listen.empty()) c.admin_listen = flags.admin_listen;
   if (!flags.bufferd_admin_listen.empty()) c.bufferd_admin_listen = flags.bufferd_admin_listen;
+  if (!flags.fuse_admin_listen.empty()) c.fuse_admin_listen = flags.fuse_admin_listen;
+  if (c.fuse_admin_listen.empty()) {
+    PERIGEE_ASSIGN(c.fuse_admin_listen, FuseAdminListen(c.bufferd_admin_listen));
+  }
   if (flags.burst_budget != 0) c.burst_budget = flags.burst_budget;
   if (!flags.extra.empty()) c.extra = flags.extra;
   if (c.extra == std::vector<std::string>{"none"}) c.extra.clear();
-  for (const auto& listen : {c.s3_listen, c.admin_listen, c.bufferd_admin_listen}) {
+  for (const auto& listen :
+       {c.s3_listen, c.admin_listen, c.bufferd_admin_listen, c.fuse_admin_listen}) {
     PERIGEE_TRY(ParseHostPort(listen).status());
   }
   return c;
@@ -147,7 +164,7 @@ void Announce(const StackState& s, bool json) {
 }
 
 // In the process that supervises. `ready`: told once how the start went; "" is well.
-int Supervise(const StackConfig& config, bool new_stack,
+int Supervise(const StackConfig& config,
               const std::function<void(const Status&, const StackState&)>& ready) {
   auto lock = PidLock::Take(config.lock_path());
   if (!lock.ok()) {
@@ -157,20 +174,26 @@ int Supervise(const StackConfig& config, bool new_stack,
   Status made = MakeDirs(config);
   Supervisor supervisor(config, BinariesDir());
   Status started = made.ok() ? supervisor.StartAll(kStartTimeout) : made;
-  if (started.ok() && new_stack) started = MakeFirstBucket(config.data);
+  if (started.ok() && !config.first_bucket_made) {
+    started = MakeFirstBucket(config.data);
+    if (started.ok()) supervisor.NoteFirstBucket();
+  }
+  if (!started.ok()) supervisor.StopAll();  // first, so that another `up` may follow at once
   ready(started, supervisor.state());
   if (!started.ok()) {
-    supervisor.StopAll();
+    TellServiceManager(ServiceEvent::kStatus, started.message());
     return kExitFailed;
   }
+  TellServiceManager(ServiceEvent::kReady, supervisor.Summary());
   int signal = supervisor.Run();
   log::Info("stopping", {{"signal", signal}});
+  TellServiceManager(ServiceEvent::kStopping, "stopping");
   supervisor.StopAll();
   return kExitDone;
 }
 
 // The supervisor in a process of its own; this one returns when every door answers.
-int Detach(const StackConfig& config, bool new_stack, bool json) {
+int Detach(const StackConfig& config, bool json) {
   int pipe_fds[2];
   if (pipe2(pipe_fds, O_CLOEXEC) != 0) return Complain("up", Status::FromErrno(errno, "pipe"));
   pid_t pid = fork();
@@ -185,7 +208,7 @@ int Detach(const StackConfig& config, bool new_stack, bool json) {
     if (out >= 0) dup2(out, 1), dup2(out, 2);
     PrepareDaemon();
     log::Configure("up", log::Level::kInfo, log::Format::kText);
-    int code = Supervise(config, new_stack, [&](const Status& status, const StackState&) {
+    int code = Supervise(config, [&](const Status& status, const StackState&) {
       std::string word = status.ok() ? "ok" : status.message();
       if (write(pipe_fds[1], word.data(), word.size()) < 0) _exit(kExitFailed);
       close(pipe_fds[1]);
@@ -199,6 +222,7 @@ int Detach(const StackConfig& config, bool new_stack, bool json) {
   while ((n = read(pipe_fds[0], buf, sizeof buf)) > 0) word.append(buf, static_cast<size_t>(n));
   close(pipe_fds[0]);
   if (word != "ok") {
+    waitpid(pid, nullptr, 0);
     std::cerr << "perigee up: "
               << (word.empty() ? "the supervisor died; see " + config.log_dir() + "/perigee.log"
                                : word)
@@ -231,6 +255,8 @@ int RunUp(int argc, char** argv) {
   o.AddString("admin-listen", &f.admin_listen, "address of objectd's metrics", "ADDR");
   o.AddString("bufferd-admin-listen", &f.bufferd_admin_listen, "address of bufferd's metrics",
               "ADDR");
+  o.AddString("fuse-admin-listen", &f.fuse_admin_listen,
+              "address of the mount's metrics (default: port 9021 beside bufferd's 9011)", "ADDR");
   o.AddStrings("daemon-option", &f.extra,
                "an option for one daemon, as objectd:--memory-limit=1G; none: no more", "TEXT");
   o.AddFlag("detach", &f.detach, "return when every door answers");
@@ -247,16 +273,15 @@ int RunUp(int argc, char** argv) {
     return Complain(
         "up", Status(Code::kAlreadyExists, *data + " is in use by pid " + std::to_string(*pid)));
   }
-  bool new_stack = !fs::exists(*data + "/stack.json");
   auto config = Configure(f, *data);
   if (!config.ok()) return Complain("up", config.status());
   auto disk = CreatePosixDisk();
   Status dirs = disk->CreateDirs(config->log_dir());
   if (!dirs.ok()) return Complain("up", dirs);
-  if (f.detach) return Detach(*config, new_stack, f.json);
+  if (f.detach) return Detach(*config, f.json);
   PrepareDaemon();
   log::Configure("up", log::Level::kInfo, log::Format::kText);
-  return Supervise(*config, new_stack, [&](const Status& status, const StackState& state) {
+  return Supervise(*config, [&](const Status& status, const StackState& state) {
     if (status.ok())
       Announce(state, f.json);
     else

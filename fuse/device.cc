@@ -4,12 +4,13 @@
 #include <fuse_lowlevel.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <vector>
@@ -18,6 +19,10 @@
 #include "fuse/kernel_abi.h"
 
 namespace perigee::fuse {
+
+namespace {
+constexpr Nanos kInitWait = 10 * kSecond;
+}  // namespace
 
 struct DeviceIo {
   static ssize_t Read(int fd, void* buf, size_t len, void* userdata) {
@@ -58,7 +63,9 @@ struct DeviceIo {
           device->passthrough_ = true;
         }
         iovec patched[2] = {iov[0], {&out, sizeof out}};
-        return writev(fd, patched, 2);
+        ssize_t n = writev(fd, patched, 2);
+        device->init_answered_.Set();
+        return n;
       }
     }
     return writev(fd, iov, count);
@@ -75,19 +82,14 @@ bool DetachDeadMount(const std::string& mount_point) {
   return umount2(mount_point.c_str(), MNT_DETACH) == 0;
 }
 
-static bool IsMountPoint(const std::string& path) {
+// "major:minor" of what is mounted at `path`; "" when nothing is.
+static std::string MountedAt(const std::string& path) {
   std::ifstream in("/proc/self/mountinfo");
-  std::string line;
-  char resolved[4096];
-  const char* real = realpath(path.c_str(), resolved);
-  if (!real) return false;
-  while (std::getline(in, line)) {
-    // Fields: id parent major:minor root mount-point ...
-    size_t at = 0;
-    for (int i = 0; i < 4; ++i) at = line.find(' ', at) + 1;
-    if (line.substr(at, line.find(' ', at) - at) == real) return true;
+  std::string found, id, parent, device, root, mount_point, rest;
+  while (in >> id >> parent >> device >> root >> mount_point && std::getline(in, rest)) {
+    if (mount_point == path) found = device;
   }
-  return false;
+  return found;
 }
 
 Status Device::MountAsRoot() {
@@ -119,7 +121,11 @@ Result<std::unique_ptr<Device>> Device::Mount(fuse_session* session, SessionData
   if (!S_ISDIR(st.st_mode)) {
     return Status(Code::kNotDirectory, "mount point " + options.mount_point + ": not a directory");
   }
-  if (IsMountPoint(options.mount_point)) {
+  char resolved[PATH_MAX];
+  if (realpath(options.mount_point.c_str(), resolved) == nullptr) {
+    return Status::FromErrno(errno, "mount point " + options.mount_point);
+  }
+  if (!MountedAt(resolved).empty()) {
     return Status(Code::kAlreadyExists, options.mount_point + ": something is mounted there");
   }
   std::unique_ptr<Device> device(new Device(session, std::move(options)));
@@ -134,6 +140,7 @@ Result<std::unique_ptr<Device>> Device::Mount(fuse_session* session, SessionData
     return device;
   }
   PERIGEE_TRY(device->MountAsRoot());
+  device->bdi_ = MountedAt(resolved);
   data->device = device.get();
   static const fuse_custom_io kIo = {DeviceIo::Writev, DeviceIo::Read, nullptr, nullptr};
   int err = fuse_session_custom_io(session, &kIo, device->fd_);
@@ -180,10 +187,11 @@ void Device::BackingClose(int32_t id) {
 }
 
 void Device::SetReadAhead(uint32_t kib) {
-  struct stat st;
-  if (stat(options_.mount_point.c_str(), &st) != 0) return;
-  std::ofstream out("/sys/class/bdi/" + std::to_string(major(st.st_dev)) + ":" +
-                    std::to_string(minor(st.st_dev)) + "/read_ahead_kb");
+  // Only root may, and the INIT reply sets it to something else.
+  if (bdi_.empty() || !init_answered_.WaitFor(kInitWait)) return;
+  // Found without a call on the mount itself: killed while it waits for its own answer, a process
+  // cannot end, and with it everyone who uses the mount.
+  std::ofstream out("/sys/class/bdi/" + bdi_ + "/read_ahead_kb");
   out << kib;
 }
 

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "base/event.h"
 #include "base/status.h"
 
 struct fuse_session;
@@ -47,7 +48,7 @@ class Device {
   // Registers a read-only descriptor; > 0 is the id.
   Result<int32_t> BackingOpen(int fd);
   void BackingClose(int32_t id);
-  // Bytes the kernel reads ahead in cached mode. Best effort.
+  // KiB that the kernel reads ahead in cached mode; once the mount is ready. Best effort.
   void SetReadAhead(uint32_t kib);
   void Unmount();
 
@@ -63,6 +64,8 @@ class Device {
   bool mounted_ = false;
   bool by_fusermount_ = false;
   std::atomic<bool> passthrough_ = false;
+  std::string bdi_;  // the mount's device, as "0:39"
+  Event init_answered_;
   std::atomic<bool> init_seen_ = false;
   std::atomic<uint64_t> init_unique_ = 0;
   std::atomic<uint32_t> offered_flags_ = 0, offered_flags2_ = 0;

@@ -126,6 +126,7 @@ Result<std::shared_ptr<Handle>> FileSystem::Admit(const std::shared_ptr<Node>& n
             node->backing_id = *id;
             node->mode = OpenMode::kPassthrough;
           } else {
+            ++passthrough_refused_;
             std::lock_guard why(why_mu_);
             degraded_ = id.status().message();
           }
@@ -222,6 +223,7 @@ wire::FuseStatusReply FileSystem::Describe() const {
   add("read_bytes", read_bytes_);
   add("write_requests", writes_);
   add("write_bytes", write_bytes_);
+  add("passthrough_refused", passthrough_refused_);
   add("publishes", publishes_);
   add("stale_opens", stale_opens_);
   add("nodes", nodes_.size());

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/metrics.h"
 #include "client/buffer/burst_session.h"
 #include "client/meta/meta_client.h"
 #include "fuse/device.h"
@@ -62,6 +63,8 @@ class FileSystem : public SessionData {
 
   static const fuse_lowlevel_ops& Operations();
   wire::FuseStatusReply Describe() const;
+  // Once, when mounted. The registry is not exposed after this has gone.
+  void ExposeMetrics(metrics::Registry* registry) const;
 
  private:
   friend struct Ops;
@@ -86,7 +89,7 @@ class FileSystem : public SessionData {
 
   std::atomic<uint64_t> opens_passthrough_ = 0, opens_cached_ = 0, opens_direct_ = 0;
   std::atomic<uint64_t> reads_ = 0, read_bytes_ = 0, writes_ = 0, write_bytes_ = 0;
-  std::atomic<uint64_t> publishes_ = 0, stale_opens_ = 0;
+  std::atomic<uint64_t> publishes_ = 0, stale_opens_ = 0, passthrough_refused_ = 0;
 };
 
 }  // namespace perigee::fuse

@@ -9,12 +9,14 @@
 #include <cstdlib>
 #include <thread>
 
+#include "base/admin_server.h"
 #include "base/daemon.h"
 #include "base/event.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/options.h"
+#include "base/process_metrics.h"
 #include "client/buffer/burst_session.h"
 #include "fuse/device.h"
 #include "fuse/file_system.h"
@@ -25,6 +27,7 @@ namespace {
 
 struct Settings {
   std::string mount, run_dir, bufferd, secret_file;
+  std::string admin_listen = "127.0.0.1:9021";
   std::string log_format = "text";
   uint64_t threads = 8;
   uint64_t stack_depth = 1;
@@ -51,6 +54,8 @@ Result<Options::Outcome> Parse(int argc, char** argv, Settings* s) {
   o.AddDuration("wait-fill", &s->wait_fill, "how long open(2) waits for a file to become resident");
   o.AddFlag("no-passthrough", &s->no_passthrough,
             "serve all reads and writes through this process");
+  o.AddString("admin-listen", &s->admin_listen,
+              "address of metrics and health; \"none\" for no such door", "ADDR");
   o.AddString("log-format", &s->log_format, "text or json", "FORMAT");
   o.SetExamples("  perigee-fuse --mount /mnt/perigee --run-dir /var/lib/perigee/run\n");
   PERIGEE_ASSIGN(auto outcome, o.Parse(argc, argv));
@@ -60,6 +65,7 @@ Result<Options::Outcome> Parse(int argc, char** argv, Settings* s) {
   if (s->log_format != "text" && s->log_format != "json") {
     return Status(Code::kInvalidArgument, "--log-format " + s->log_format + ": text or json");
   }
+  if (s->admin_listen == "none") s->admin_listen.clear();
   if (s->bufferd.empty()) s->bufferd = "local:" + s->run_dir + "/bufferd.sock";
   return outcome;
 }
@@ -70,6 +76,7 @@ Status Serve(const Settings& s) {
     PERIGEE_ASSIGN(transport_options.cluster_secret, LoadSecret(s.secret_file, false));
   }
   auto registry = metrics::Registry::Create();
+  metrics::ExposeProcess(registry.get());
   transport_options.metrics = registry.get();
   PERIGEE_ASSIGN(transport_options.pool, rdma::SlabPool::Create({.bytes_max = 64 << 20}));
   PERIGEE_ASSIGN(auto transport, rdma::CreateLocalTransport(transport_options));
@@ -97,11 +104,18 @@ Status Serve(const Settings& s) {
   device_options.stack_depth = static_cast<uint32_t>(s.stack_depth);
   PERIGEE_ASSIGN(auto device, Device::Mount(session, &fs, device_options));
 
+  std::unique_ptr<AdminServer> admin;
+  if (!s.admin_listen.empty()) {
+    fs.ExposeMetrics(registry.get());
+    // Well as long as it answers: a mount that ends takes this process along.
+    PERIGEE_ASSIGN(admin, AdminServer::Start(s.admin_listen, registry.get(), nullptr));
+  }
   auto router = std::make_shared<rdma::Router>();
   router->Add<wire::Empty>(wire::Method::kControlFuseStatus, rdma::Access::kNodesOnly, nullptr,
                            [&](rdma::Context&, wire::Empty) -> Result<wire::FuseStatusReply> {
                              auto reply = fs.Describe();
                              reply.mount = s.mount;
+                             if (admin) reply.admin_address = admin->address();
                              return reply;
                            });
   PERIGEE_ASSIGN(auto listener, transport->Listen("local:" + s.run_dir + "/fuse.sock", router));
@@ -119,7 +133,6 @@ Status Serve(const Settings& s) {
     kill(getpid(),
          SIGTERM);  // also when someone else unmounted: the process has nothing left to do
   });
-  // The kernel answers this only after INIT, so the mount is ready for use afterwards.
   device->SetReadAhead(fs_options.read_ahead_kib);
   log::Info("mounted", {{"mount", s.mount}, {"mode", device->why()}});
 
@@ -128,6 +141,7 @@ Status Serve(const Settings& s) {
   fuse_session_exit(session);
   device->Unmount();
   listener->Stop();
+  if (admin) admin->Stop();
   if (!loop_ended.WaitFor(3 * kSecond)) {
     // Files are still open on the detached mount: closing the device, which exiting does, fails
     // them with ENOTCONN.

@@ -2,7 +2,9 @@
 
 #include "base/daemon.h"
 #include "base/log.h"
+#include "base/process_metrics.h"
 #include "objectd/credentials.h"
+#include "objectd/state_metrics.h"
 #include "objectd/volume/volume_service.h"
 
 namespace perigee::objectd {
@@ -15,6 +17,7 @@ constexpr uint64_t kStoreMemory = 48 << 20;
 Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   std::unique_ptr<Server> s(new Server(options));
   s->registry_ = metrics::Registry::Create();
+  metrics::ExposeProcess(s->registry_.get());
   s->disk_ = CreatePosixDisk();
   PERIGEE_ASSIGN(s->slabs_, rdma::SlabPool::Create({.bytes_max = options.memory_limit / 2}));
   s->s3_pool_ = CreateThreadPool({.name = "s3", .threads = 32});
@@ -172,6 +175,8 @@ Status Server::StartDoors() {
   deps.clock = &RealClock::Get();
   deps.metrics = registry_.get();
   PERIGEE_ASSIGN(s3_, S3Server::Start(std::move(s3), deps));
+  ExposePreflight(registry_.get(), preflight_);
+  ExposeState(registry_.get(), drives_->mirrors_wanted(), [this] { return State(); });
   PERIGEE_ASSIGN(admin_, AdminServer::Start(options_.admin_listen, registry_.get(),
                                             [this] { return Health(); }));
   return Status::Ok();
@@ -186,11 +191,9 @@ void Server::Housekeep() {
   });
 }
 
-wire::ObjectdStatusReply Server::Describe() {
+wire::ObjectdStatusReply Server::State() {
   wire::ObjectdStatusReply reply;
   volumes_->FillStatus(&reply);
-  reply.s3_address = s3_->address();
-  reply.admin_address = admin_->address();
   for (const PreflightCheck& check : preflight_)
     reply.preflight.push_back({check.name, check.ok ? "ok" : "degraded", check.detail, {}});
   auto count = [&](const char* name, const char* metric) {
@@ -202,6 +205,13 @@ wire::ObjectdStatusReply Server::Describe() {
   count("chunks_reconstructed", "perigee_blob_chunks_reconstructed_total");
   count("bad_chunks", "perigee_blob_bad_chunks_total");
   reply.unhealthy = Health().message();
+  return reply;
+}
+
+wire::ObjectdStatusReply Server::Describe() {
+  wire::ObjectdStatusReply reply = State();
+  reply.s3_address = s3_->address();
+  reply.admin_address = admin_->address();
   return reply;
 }
 

@@ -35,7 +35,8 @@ class Server {
   Status StartDoors();
   void RegisterControl();
   void Housekeep();
-  wire::ObjectdStatusReply Describe();
+  wire::ObjectdStatusReply State();     // all but the doors' addresses
+  wire::ObjectdStatusReply Describe();  // once the doors are open
   Status Health();
 
   const ObjectdOptions options_;

@@ -79,6 +79,8 @@ class SlabMemory {
       munmap(base, bytes);
       return st;
     }
+    // Advice only: it takes shmem_enabled=advise in /sys/kernel/mm/transparent_hugepage.
+    (void)madvise(base, bytes, MADV_HUGEPAGE);
     // Peers get the descriptor to read from; without /proc they get one that could also write.
     std::string self = "/proc/self/fd/" + std::to_string(fd.get());
     int readable = open(self.c_str(), O_RDONLY | O_CLOEXEC);

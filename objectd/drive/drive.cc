@@ -33,7 +33,9 @@ Status CreateDirsDurably(Disk& disk, const std::string& dir) {
     at = parent;
   }
   PERIGEE_TRY(disk.CreateDirs(dir));
+  PERIGEE_FAILPOINT_STATUS(drive_dirs_before_sync);
   for (const std::string& made : fresh) PERIGEE_TRY(disk.SyncDir(ParentDir(made)));
+  PERIGEE_FAILPOINT_STATUS(drive_dirs_after_sync);
   return Status::Ok();
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/event.h"
+#include "base/failpoint.h"
 #include "objectd/kv/store.h"
 
 namespace perigee::objectd::kv {
@@ -28,6 +29,7 @@ struct IdAllocator::State {
 
 Result<IdAllocator::State::Ids> IdAllocator::State::Reserve(uint64_t count) {
   Ids ids{};
+  PERIGEE_FAILPOINT_STATUS(kv_ids_before_commit);
   PERIGEE_TRY(store.RunDurable([&](Transaction& txn) -> Status {
     PERIGEE_ASSIGN(std::optional<std::string> stored, txn.Get(counter_key, ReadMode::kConflict));
     uint64_t used = 0;
@@ -44,6 +46,7 @@ Result<IdAllocator::State::Ids> IdAllocator::State::Reserve(uint64_t count) {
     txn.Put(counter_key, value);
     return Status::Ok();
   }));
+  PERIGEE_FAILPOINT_STATUS(kv_ids_after_commit);
   return ids;
 }
 

@@ -49,7 +49,10 @@ Status ClearMirrorDir(const std::string& dir) {
   std::unique_ptr<Disk> disk = CreatePosixDisk();
   PERIGEE_TRY(RemoveTree(dir));
   PERIGEE_TRY(disk->CreateDirs(dir));
-  return disk->SyncDir(ParentDir(dir));
+  PERIGEE_FAILPOINT_STATUS(kv_clear_before_sync);
+  PERIGEE_TRY(disk->SyncDir(ParentDir(dir)));
+  PERIGEE_FAILPOINT_STATUS(kv_clear_after_sync);
+  return Status::Ok();
 }
 
 Status RecoverMirrorDir(const std::string& dir) {
@@ -58,7 +61,9 @@ Status RecoverMirrorDir(const std::string& dir) {
   PERIGEE_ASSIGN(bool have_dir, Exists(*disk, dir));
   if (have_old && !have_dir) {
     log::Info("metadata_mirror_swap_undone", {{"dir", dir}});
+    PERIGEE_FAILPOINT_STATUS(kv_recover_before_swap);
     PERIGEE_TRY(RenameDurably(*disk, OldDir(dir), dir));
+    PERIGEE_FAILPOINT_STATUS(kv_recover_after_swap);
   } else if (have_old) {
     PERIGEE_TRY(RemoveTree(OldDir(dir)));
   }

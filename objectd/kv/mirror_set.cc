@@ -247,6 +247,7 @@ void MirrorSet::DieLocked(const std::string& reason) {
   dead_ = true;
   dead_reason_ = reason;
   log::Error("metadata_store_down", {{"reason", reason}});
+  KvMetrics::Show(options_.metrics.in_sync, 0);
   for (const MemberRef& m : members_) {
     m->queue.clear();
     m->queue_bytes = 0;

@@ -78,6 +78,7 @@ class MetaService {
     router_.Add<wire::Empty>(Method::kMetaSync, Access::kNodesOnly, pool_,
                              [&ns = ns_](const Context&, wire::Empty) -> Result<wire::Empty> {
                                PERIGEE_TRY(ns.Sync());
+                               PERIGEE_FAILPOINT_STATUS(meta_before_reply);
                                return wire::Empty{};
                              });
   }

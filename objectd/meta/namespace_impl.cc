@@ -125,7 +125,9 @@ Status NamespaceImpl::ReadDurable(const Body& body) {
   });
   outcome.Ignore();  // when the store failed, its error is the answer
   if (!at.ok()) return std::move(at).TakeStatus();
+  PERIGEE_FAILPOINT_STATUS(meta_before_durable);
   PERIGEE_TRY(store_.WaitDurable(*at));
+  PERIGEE_FAILPOINT_STATUS(meta_after_durable);
   return outcome;
 }
 
@@ -216,6 +218,11 @@ uint64_t NamespaceImpl::FileCount() {
   return count;
 }
 
-Status NamespaceImpl::Sync() { return store_.WaitDurable(store_.VisiblePosition()); }
+Status NamespaceImpl::Sync() {
+  PERIGEE_FAILPOINT_STATUS(meta_before_durable);
+  PERIGEE_TRY(store_.WaitDurable(store_.VisiblePosition()));
+  PERIGEE_FAILPOINT_STATUS(meta_after_durable);
+  return Status::Ok();
+}
 
 }  // namespace perigee::objectd

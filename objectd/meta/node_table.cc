@@ -1,5 +1,6 @@
 #include "objectd/meta/node_table.h"
 
+#include "base/failpoint.h"
 #include "objectd/kv/key_space.h"
 #include "objectd/meta/keys.h"
 
@@ -16,12 +17,15 @@ Status NodeTable::Register(const wire::RegisterNodeRequest& node) {
       node.name.size() > kAddressBytesMax) {
     return Status(Code::kInvalidArgument, "a node registers with its id and address");
   }
-  return store_.RunDurable([&](kv::Transaction& txn) -> Status {
+  PERIGEE_FAILPOINT_STATUS(node_before_commit);
+  PERIGEE_TRY(store_.RunDurable([&](kv::Transaction& txn) -> Status {
     const std::string key = keys::Node(node.node), value = EncodeRow(node);
     PERIGEE_ASSIGN(auto known, txn.Get(key, kv::ReadMode::kConflict));
     if (known != value) txn.Put(key, value);
     return Status::Ok();
-  });
+  }));
+  PERIGEE_FAILPOINT_STATUS(node_after_commit);
+  return Status::Ok();
 }
 
 Result<std::string> NodeTable::Address(wire::NodeId node) {

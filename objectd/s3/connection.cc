@@ -110,9 +110,7 @@ class WireResponse final : public ResponseWriter {
     bool bodiless = head.status == 204 || head.status == 304;
     std::string text = Format(head, bodiless ? std::nullopt : std::optional<uint64_t>(body.size()));
     if (head_only_ || bodiless) body = {};
-    PERIGEE_FAILPOINT(s3_reply_before);
     Put(text, AsBytes(body));
-    PERIGEE_FAILPOINT(s3_reply_after);
     left_ = 0;
   }
   void Start(const ResponseHead& head, uint64_t content_length) override {
@@ -148,7 +146,9 @@ class WireResponse final : public ResponseWriter {
     return text;
   }
   void Put(std::string_view head, ConstBytes body) {
+    PERIGEE_FAILPOINT(s3_reply_before);
     if (ok_) ok_ = connection_.Send(head, body).ok();
+    PERIGEE_FAILPOINT(s3_reply_after);
   }
 
   Connection& connection_;

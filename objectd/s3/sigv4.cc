@@ -26,6 +26,13 @@ bool IsHex64(std::string_view s) {
   return s.size() == 64 && s.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
 }
 
+// A small head that signs one large field a thousand times would become a canonical request of many
+// megabytes, and be answered with it.
+bool HasRepeats(std::vector<std::string_view> names) {
+  std::sort(names.begin(), names.end());
+  return std::adjacent_find(names.begin(), names.end()) != names.end();
+}
+
 Outcome ParsePayloadKind(std::string_view text, PayloadKind* kind) {
   if (text == "UNSIGNED-PAYLOAD") {
     *kind = PayloadKind::kUnsigned;
@@ -74,6 +81,7 @@ Outcome SigV4::Authenticate(const RequestHead& head, const Target& target,
   ErrorCode malformed = claim.presigned ? ErrorCode::kAuthorizationQueryParametersError
                                         : ErrorCode::kAuthorizationHeaderMalformed;
   claim.signed_names = Split(claim.signed_headers, ';');
+  if (HasRepeats(claim.signed_names)) return {malformed, "SignedHeaders names a header twice."};
   PERIGEE_S3_TRY(CheckScope(target, malformed, &claim));
   if (head.headers.Has("x-amz-security-token") || target.query.Has("X-Amz-Security-Token"))
     return {ErrorCode::kInvalidToken};

@@ -1,5 +1,6 @@
 #include "objectd/s3/uri.h"
 
+#include <algorithm>
 #include <array>
 
 namespace perigee::objectd::s3 {
@@ -92,9 +93,10 @@ std::string Query::Get(std::string_view name) const {
 }
 
 Result<Target> ParseTarget(std::string_view target) {
+  std::string without_path;
   if (target.starts_with("http://") || target.starts_with("https://")) {
-    size_t slash = target.find('/', target.find("//") + 2);
-    target = slash == std::string_view::npos ? "/" : target.substr(slash);
+    target.remove_prefix(std::min(target.size(), target.find_first_of("/?", target.find("//") + 2)));
+    if (target.empty() || target[0] == '?') target = without_path.assign("/").append(target);
   }
   if (target.empty() || target[0] != '/')
     return Status(Code::kInvalidArgument, "the request target is not a path");

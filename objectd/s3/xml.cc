@@ -31,7 +31,14 @@ Status Load(std::string_view xml, std::string_view root_name, pugi::xml_document
   return Status::Ok();
 }
 
-std::string TextOf(const pugi::xml_node& node) { return node.text().get(); }
+// All of it: comments and CDATA sections may divide an element's text.
+std::string TextOf(const pugi::xml_node& node) {
+  std::string text;
+  for (pugi::xml_node part : node.children()) {
+    if (part.type() == pugi::node_pcdata || part.type() == pugi::node_cdata) text += part.value();
+  }
+  return text;
+}
 
 }  // namespace
 

@@ -25,7 +25,9 @@ Result<bool> Collector::RunOnce() {
   rows_waiting_ = rows.size();
   if (rows.empty()) return more_leases;
   // What a crash could still take back must not be acted on.
+  PERIGEE_FAILPOINT_STATUS(collect_before_durable);
   PERIGEE_TRY(store_->WaitDurable(seen));
+  PERIGEE_FAILPOINT_STATUS(collect_after_durable);
   for (const auto& [raw_key, value] : rows) {
     auto key = DecodeGarbageKey(raw_key);
     if (!key.ok()) {
@@ -106,6 +108,7 @@ Status Collector::TakeExtent(uint32_t volume, uint64_t first, uint64_t count,
 
 Status Collector::TakeList(uint64_t list_id) {
   bool take = false;
+  PERIGEE_FAILPOINT_STATUS(collect_before_commit);
   PERIGEE_TRY(store_->RunDurable([&](kv::Transaction& txn) -> Status {
     take = false;
     PERIGEE_ASSIGN(auto value, txn.Get(ListHeadKey(list_id), kv::ReadMode::kConflict));
@@ -117,6 +120,7 @@ Status Collector::TakeList(uint64_t list_id) {
     txn.Put(ListHeadKey(list_id), ListHeadValue(head));
     return Status::Ok();
   }));
+  PERIGEE_FAILPOINT(collect_after_commit);
   if (!take) return Status::Ok();
   while (true) {
     std::vector<kv::KeyValue> rows;

@@ -132,12 +132,14 @@ struct FuseStatusReply {  // request: Empty
   std::string why;  // the mode, in words
   std::vector<NamedCount>
       counters;  // opens_passthrough, opens_cached, reads, read_bytes, writes, write_bytes, ...
+  std::string admin_address;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.mount);
     v(2, s.passthrough);
     v(3, s.why);
     v(4, s.counters);
+    v(5, s.admin_address);
     v.Rest(s.unknown);
   }
 };

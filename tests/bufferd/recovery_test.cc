@@ -37,6 +37,23 @@ TEST_CASE("a file whose writer died unpublished is ended and its burst file free
   CHECK(w.Load(id) == "");
 }
 
+TEST_CASE("an overwrite that died unpublished gives the old content back, which is flushed") {
+  World w;
+  w.engine->flusher().Hold(true);
+  std::string bytes = Bytes(7, kBig);
+  wire::FileId id = w.Save("a", bytes);
+  w.Settle();
+  REQUIRE(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBurst);
+  w.Write(w.MustOpen(id, Access::kWrite, true), 0, "never");
+  w.Restart();
+  w.Settle();
+  CHECK(w.Load(id) == bytes);
+  wire::Record r = w.objectd->Get(id);
+  CHECK(!r.writer);
+  CHECK(r.committed->generation == 1);
+  CHECK(w.blobs.BytesOf(*r.committed) == bytes);
+}
+
 TEST_CASE("a writer that outlives the daemon goes on: its file is neither ended nor dropped") {
   World w;
   Opened o = w.Create("a");

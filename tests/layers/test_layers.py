@@ -27,7 +27,7 @@ VENDORS = {
     "objectd": {"boost", "rocksdb", "openssl", "pugixml.hpp", "nlohmann"},
     "bufferd": {"rocksdb"},
     "fuse": {"fuse_lowlevel.h"},
-    "cli": {"nlohmann"},
+    "cli": {"nlohmann", "systemd"},
     "python": {"pybind11"},
 }
 # Vendor types that headers may show: protozero is our codec's template code.

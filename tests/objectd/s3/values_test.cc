@@ -22,6 +22,9 @@ TEST_CASE("a target is a bucket, a key and parameters") {
   CHECK(t->query.Get("prefix") == "a b+");
   CHECK(t->query.Has("acl"));
   CHECK(ParseTarget("http://host:1/b/k")->key == "k");
+  CHECK(ParseTarget("http://host?a=/b")->path == "/");
+  CHECK(ParseTarget("http://host?a=/b")->query.Has("a"));
+  CHECK(ParseTarget("http://host")->path == "/");
   CHECK(ParseTarget("/")->bucket.empty());
   CHECK(ParseTarget("/b")->key.empty());
   for (const char* bad :
@@ -110,6 +113,12 @@ TEST_CASE("conditions follow their precedence") {
   CHECK(CheckConditions(With("x-amz-copy-source-if-none-match", "abc"), ConditionSet::kCopySource,
                         "abc", 0)
             .Is(ErrorCode::kPreconditionFailed));
+}
+
+TEST_CASE("text that comments and CDATA sections divide is read whole") {
+  auto del = ParseDelete("<Delete><Object><Key>a<!-- x -->b<![CDATA[c]]></Key></Object></Delete>");
+  REQUIRE(del.ok());
+  CHECK(del->items[0].key == "abc");
 }
 
 TEST_CASE("XML is escaped going out and read coming in") {

@@ -1,0 +1,114 @@
+"""What clients were told, so that a stack that was killed can be held to it.
+
+A key's state is a set of contents: one while every call on it was answered, more while one was not (the call may have happened
+or not). None stands for "no such key". A write through the mount that was cut off may leave any beginning of the new content, at
+least as much as fsync acknowledged.
+"""
+
+import dataclasses
+import threading
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """Some beginning of `content`, `least` bytes or more of it."""
+
+    content: bytes
+    least: int = 0
+
+    def allows(self, seen):
+        return seen is not None and len(seen) >= self.least and self.content.startswith(seen)
+
+
+def allows(state, seen):
+    return state.allows(seen) if isinstance(state, Beginning) else state == seen
+
+
+def words(state):
+    if state is None:
+        return "absent"
+    if isinstance(state, Beginning):
+        return f"a beginning (>= {state.least}) of {words(state.content)}"
+    return f"{len(state)} bytes {state[:6].hex()}"
+
+
+class Key:
+    """One name. Used by one worker at a time; `doubtful` keys are left alone until a look tells what they hold."""
+
+    def __init__(self, name, content=None):
+        self.name = name
+        self.states = [content]
+        self.mount_only = False  # made through the mount and never closed: the mount shows it empty, S3 does not list it
+        self.view = self.view_before = None  # what both doors showed at the last looks, as a 1-tuple
+        self.recent = []  # what S3 may still show after closes since the last look
+        self.history = []
+        self.fallbacks = []  # what a power cut may bring back: contents since the last durable one
+
+    @property
+    def doubtful(self):
+        return len(self.states) > 1 or isinstance(self.states[0], Beginning)
+
+    @property
+    def content(self):
+        assert not self.doubtful
+        return self.states[0]
+
+    def begin(self, what, *outcomes):
+        """A call starts that ends in one of `outcomes`, or did not happen."""
+        self.history = self.history[-12:] + [what]
+        self.states = self.states + list(outcomes)
+
+    def reached(self, *states):
+        """The call in progress is past a point: these are what is left to be possible."""
+        self.states = list(states)
+
+    def acknowledged(self, content):
+        self.history.append("acknowledged")
+        self.states = [content]
+        self.mount_only = False
+
+    def refused(self, before):
+        """The call was answered with an error that says nothing happened."""
+        self.history.append("refused")
+        self.states = [before]
+
+    def allows(self, seen, through_mount=False):
+        if through_mount and self.mount_only and seen == b"":
+            return True
+        return any(allows(state, seen) for state in self.states)
+
+    def steady(self):
+        """Both doors showed the same at the last two looks: what was still on its way has arrived."""
+        return not self.doubtful or (self.view is not None and self.view == self.view_before)
+
+    def settle(self, may_end):
+        """After a look. `may_end`: nothing else has to be settled together with it."""
+        if may_end and self.steady():
+            self.states, self.view_before, self.mount_only = [self.view[0]], None, False
+            self.history.append(f"settled as {words(self.view[0])}")
+        else:
+            self.view_before = self.view
+
+    def expected(self):
+        return " or ".join(words(s) for s in self.states) + f"; calls: {self.history}"
+
+
+class Model:
+    """All keys of a bucket, and what was seen that must not be."""
+
+    def __init__(self):
+        self.keys = {}
+        self.deviations = []
+        self.late = []  # reads that were right only after a while
+        self.contests = {}  # key: [[body, outcome]] of the puts that compete for it
+        self.renames = []  # (source, target, content) that were not answered
+        self.trees = set()  # prefixes with a directory that is moved
+        self._lock = threading.Lock()
+
+    def key(self, name):
+        return self.keys.setdefault(name, Key(name))
+
+    def deviation(self, text):
+        with self._lock:
+            if text not in self.deviations:
+                self.deviations.append(text)
