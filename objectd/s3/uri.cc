@@ -95,7 +95,8 @@ std::string Query::Get(std::string_view name) const {
 Result<Target> ParseTarget(std::string_view target) {
   std::string without_path;
   if (target.starts_with("http://") || target.starts_with("https://")) {
-    target.remove_prefix(std::min(target.size(), target.find_first_of("/?", target.find("//") + 2)));
+    target.remove_prefix(
+        std::min(target.size(), target.find_first_of("/?", target.find("//") + 2)));
     if (target.empty() || target[0] == '?') target = without_path.assign("/").append(target);
   }
   if (target.empty() || target[0] != '/')
