@@ -176,11 +176,12 @@ Status Supervisor::Probe(Child& child) {
 Status Supervisor::WaitReady(Child& child, Nanos deadline) {
   Clock& clock = RealClock::Get();
   while (true) {
-    int status = 0;
-    if (waitpid(child.pid, &status, WNOHANG) == child.pid) {
-      child.pid = 0;
-      return Status(Code::kUnavailable,
-                    "perigee-" + child.name + " did not start: " + LastWords(child));
+    for (const auto& c : children_) {
+      int status = 0;
+      if (c->pid == 0 || waitpid(c->pid, &status, WNOHANG) != c->pid) continue;
+      c->pid = 0;
+      // One that was up already counts as well: those after it wait for it.
+      return Status(Code::kUnavailable, "perigee-" + c->name + " did not start: " + LastWords(*c));
     }
     ::perigee::Status ready = Probe(child);
     if (ready.ok()) break;
