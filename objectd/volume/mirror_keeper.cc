@@ -15,10 +15,16 @@ Status MirrorKeeper::RunOnce() {
     PERIGEE_TRY(store_->EjectMirror(id, drive ? drive->offline_reason() : "its drive is lost"));
   }
   in_sync = store_->InSync();
-  if (in_sync.size() >= drives_->mirrors_wanted()) return Status::Ok();
+  std::shared_ptr<Drive> place = NextPlace(in_sync);
+  if (!place) return Status::Ok();
+  log::Info("mirror_adding", {{"dir", place->dir()}, {"in_sync", in_sync.size()}});
+  return store_->AddMirror(DriveSet::PlaceOf(*place));
+}
 
-  // The drive with the most room, healthy ones first: one that is being filled is as good a place,
-  // but busier.
+// The drive with the most room, healthy ones first: one that is being filled is as good a place,
+// but busier.
+std::shared_ptr<Drive> MirrorKeeper::NextPlace(const std::vector<uint64_t>& in_sync) const {
+  if (in_sync.size() >= drives_->mirrors_wanted()) return nullptr;
   std::shared_ptr<Drive> best;
   std::pair<bool, uint64_t> best_rank;
   for (const DriveSlot& slot : drives_->Slots()) {
@@ -31,9 +37,11 @@ Status MirrorKeeper::RunOnce() {
     best = slot.drive;
     best_rank = rank;
   }
-  if (!best) return Status::Ok();
-  log::Info("mirror_adding", {{"dir", best->dir()}, {"in_sync", in_sync.size()}});
-  return store_->AddMirror(DriveSet::PlaceOf(*best));
+  return best;
+}
+
+bool MirrorKeeper::Missing() const {
+  return store_ != nullptr && NextPlace(store_->InSync()) != nullptr;
 }
 
 std::string MirrorKeeper::Describe() const {

@@ -18,9 +18,15 @@ class MirrorKeeper {
 
   // One step; ok when nothing was to be done.
   Status RunOnce();
+  // Whether a mirror is missing that some drive could hold. Until it is there, the namespace does
+  // not survive what the volumes do.
+  bool Missing() const;
   std::string Describe() const;  // "3 of 3 in sync: /d1 /d2 /d3"
 
  private:
+  // Where the next mirror goes; none when there are enough, or no drive for it.
+  std::shared_ptr<Drive> NextPlace(const std::vector<uint64_t>& in_sync) const;
+
   kv::RocksStore* const store_;
   DriveSet* const drives_;
   VolumeTable* const table_;

@@ -122,7 +122,7 @@ void VolumeManager::FillStatus(wire::ObjectdStatusReply* reply) {
   reply->volumes = map->volumes;
   reply->volumes_to_repair = repair.volumes_to_repair;
   reply->blobs_to_repair = repair.blobs_to_repair;
-  reply->repairing = repair.running;
+  reply->repairing = repair.running || mirrors_.Missing();
   reply->garbage_blobs = collector_.rows_waiting();
   reply->mirrors = mirrors_.Describe();
   reply->drives_share_file_system = deps_.drives->SharesFileSystem();

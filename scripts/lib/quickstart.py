@@ -243,7 +243,7 @@ class Quickstart:
         for d in second:
             self.stack.run("drive", "replace", d)
         self.stack.wait("second repair", lambda s: all(d["state"] == "online" for d in s["objectd"]["drives"]) and
-                        s["objectd"]["volumes_to_repair"] == 0, timeout=900)
+                        s["objectd"]["volumes_to_repair"] == 0 and not s["objectd"]["repairing"], timeout=900)
 
     def run(self):
         self.say(f"seed {self.seed}, {self.size / 2**20:.0f} MiB of model and optimizer state, two ranks")
