@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,8 @@ class Quickstart:
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         if done.returncode != 0:
             lines = [l for l in done.stderr.splitlines() if l.strip()]
-            raise Failed(f"training ({mode}) failed: " + " | ".join(lines[-12:]))
+            errors = [l.strip() for l in lines if re.search(r"(Error|Exception|Failed|SystemExit)\b.*:", l)]
+            raise Failed(f"training ({mode}) failed: " + " | ".join(errors[:3] or lines[-12:]))
         suffix = "saved" if mode == "save" else "restored"
         results = []
         for rank in range(2):
