@@ -127,7 +127,7 @@ Status Server::Connect() {
   pools_.work = Pool("bd-work", 4);
   pools_.fill = Pool("bd-fill", 4);
   pools_.flush = Pool("bd-flush", static_cast<uint32_t>(options_.flush_parallel));
-  pools_.shards = Pool("bd-shards", 12);
+  pools_.shards = Pool("bd-shards", 24);
   return Status::Ok();
 }
 

@@ -32,7 +32,7 @@ void Router::AddRaw(wire::Method method, Access access, Scheduler* where, Raw ra
   auto index = static_cast<size_t>(method);
   PERIGEE_CHECK(index < entries_.size());
   PERIGEE_CHECK(!entries_[index].raw);
-  entries_[index] = Entry{access, where, std::move(raw)};
+  entries_[index] = Entry{access, where, std::move(raw), entries_[index].lent};
 }
 
 void Router::OnCall(std::unique_ptr<ServerCall> call) {

@@ -73,11 +73,17 @@ class Router final : public Handler {
              return wire::Encode(*reply);
            });
   }
+  // That method's handlers look at ctx.bulk.Stands() before they act on what they read.
+  void TakeLent(wire::Method method) { entries_[static_cast<size_t>(method)].lent = true; }
   void OnDisconnected(std::function<void(const Peer&)> fn) { on_disconnect_ = std::move(fn); }
 
   void OnCall(std::unique_ptr<ServerCall> call) override;
   void OnDisconnect(const Peer& peer) override {
     if (on_disconnect_) on_disconnect_(peer);
+  }
+  bool TakesLent(wire::Method method) const override {
+    auto index = static_cast<size_t>(method);
+    return index < entries_.size() && entries_[index].lent;
   }
 
  private:
@@ -85,6 +91,7 @@ class Router final : public Handler {
     Access access = Access::kNodesOnly;
     Scheduler* where = nullptr;
     Raw raw;
+    bool lent = false;
   };
   std::array<Entry, wire::kMethodCount> entries_;
   std::function<void(const Peer&)> on_disconnect_;

@@ -24,7 +24,7 @@ namespace perigee::rdma {
 Piece& Piece::operator=(Piece&& o) noexcept {
   if (this == &o) return *this;
   Release();
-  pool_ = std::move(o.pool_);
+  owner_ = std::move(o.owner_);
   data_ = std::exchange(o.data_, nullptr);
   size_ = std::exchange(o.size_, 0);
   slab_ = o.slab_;
@@ -39,8 +39,8 @@ void Piece::Trim(size_t bytes) {
 
 void Piece::Release() {
   if (data_ == nullptr) return;
-  std::shared_ptr<SlabPool> pool = std::move(pool_);
-  pool->Free(this);
+  std::shared_ptr<PieceOwner> owner = std::move(owner_);
+  owner->Free(this);
   data_ = nullptr;
   size_ = 0;
 }

@@ -23,7 +23,22 @@ inline constexpr size_t kPieceBytesMin = 64 << 10;
 inline constexpr size_t kPieceBytesMax = 4 << 20;  // also the largest bulk payload of one call
 inline constexpr size_t kSlabBytes = 16 << 20;
 
-class SlabPool;
+class Piece;
+
+// Whose memory a Piece is: a SlabPool's, or a peer's that was lent for one call.
+class PieceOwner {
+ public:
+  virtual ~PieceOwner() = default;
+
+ protected:
+  friend class Piece;
+  virtual void Free(Piece* piece) = 0;
+  virtual bool Stands() const { return true; }
+  static void Fill(Piece* p, std::shared_ptr<PieceOwner> owner, uint8_t* data, size_t size,
+                   uint32_t slab, uint32_t order);
+  static uint32_t SlabOf(const Piece& p);
+  static uint32_t OrderOf(const Piece& p);
+};
 
 class Piece {
  public:
@@ -40,24 +55,39 @@ class Piece {
   MutableBytes span() { return {data_, size_}; }
   ConstBytes span() const { return {data_, size_}; }
   void Release();
+  // Lent memory (CallOptions::lent_reply, Handler::TakesLent) is read-only, and its owner may take
+  // it back. True: everything read from it until now was the payload. Memory of a pool always
+  // stands.
+  bool Stands() const { return owner_ == nullptr || owner_->Stands(); }
 
  private:
-  friend class SlabPool;
-  std::shared_ptr<SlabPool> pool_;
+  friend class PieceOwner;
+  std::shared_ptr<PieceOwner> owner_;
   uint8_t* data_ = nullptr;
   size_t size_ = 0;
   uint32_t slab_ = 0;
   uint32_t order_ = 0;
 };
 
-class SlabPool : public std::enable_shared_from_this<SlabPool> {
+inline void PieceOwner::Fill(Piece* p, std::shared_ptr<PieceOwner> owner, uint8_t* data,
+                             size_t size, uint32_t slab, uint32_t order) {
+  p->owner_ = std::move(owner);
+  p->data_ = data;
+  p->size_ = size;
+  p->slab_ = slab;
+  p->order_ = order;
+}
+inline uint32_t PieceOwner::SlabOf(const Piece& p) { return p.slab_; }
+inline uint32_t PieceOwner::OrderOf(const Piece& p) { return p.order_; }
+
+class SlabPool : public PieceOwner, public std::enable_shared_from_this<SlabPool> {
  public:
   struct Options {
     uint64_t bytes_max = 256 << 20;
     Nanos idle_release = 10 * kSecond;
   };
   static Result<std::shared_ptr<SlabPool>> Create(Options options);
-  virtual ~SlabPool() = default;
+  ~SlabPool() override = default;
 
   // bytes <= kPieceBytesMax (else kTooLarge). kDeadlineExceeded when none came free in time.
   virtual Result<Piece> Allocate(size_t bytes, Nanos timeout) = 0;
@@ -85,20 +115,6 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
     uint64_t bytes;
   };
   virtual Result<Slab> GetSlab(uint32_t id) const = 0;
-
- protected:
-  friend class Piece;
-  virtual void Free(Piece* piece) = 0;
-  static void Fill(Piece* p, std::shared_ptr<SlabPool> pool, uint8_t* data, size_t size,
-                   uint32_t slab, uint32_t order) {
-    p->pool_ = std::move(pool);
-    p->data_ = data;
-    p->size_ = size;
-    p->slab_ = slab;
-    p->order_ = order;
-  }
-  static uint32_t SlabOf(const Piece& p) { return p.slab_; }
-  static uint32_t OrderOf(const Piece& p) { return p.order_; }
 };
 
 }  // namespace perigee::rdma

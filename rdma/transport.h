@@ -98,10 +98,19 @@ class Handler {
   virtual ~Handler() = default;
   virtual void OnCall(std::unique_ptr<ServerCall> call) = 0;   // provider's thread: do not block
   virtual void OnDisconnect(const Peer& peer) { (void)peer; }  // after its last OnCall
+  // Whether this method's bulk may be a node's own memory, where the provider can lend it, instead
+  // of a copy: see Piece::Stands. Only for bytes that are passed on, never for what is parsed.
+  virtual bool TakesLent(wire::Method method) const {
+    (void)method;
+    return false;
+  }
 };
 
 struct CallOptions {
   Nanos timeout = 30 * kSecond;
+  // CallAndWait: the reply's bulk may be the server's own memory, which it keeps until the Piece is
+  // gone (or, at the latest, a few seconds after the deadline). See Piece::Stands.
+  bool lent_reply = false;
 };
 
 class Channel {

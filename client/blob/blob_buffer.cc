@@ -61,26 +61,8 @@ MutableBytes BlobBuffer::Free(size_t want) {
 }
 
 void BlobBuffer::Commit(size_t filled) {
-  uint64_t in_stripe = bytes_ % stripe_bytes();
-  uint64_t stripe = bytes_ / stripe_bytes();
-  uint64_t chunk = in_stripe / kChunkBytes;
-  PERIGEE_CHECK(in_stripe % kChunkBytes + filled <= kChunkBytes && bytes_ + filled <= capacity_);
+  PERIGEE_CHECK(bytes_ % kChunkBytes + filled <= kChunkBytes && bytes_ + filled <= capacity_);
   bytes_ += filled;
-  if (bytes_ % kChunkBytes != 0 || filled == 0) return;
-  crcs_[chunk].push_back(Crc32c({pieces_[chunk].data() + stripe * kChunkBytes, kChunkBytes}));
-  if (bytes_ % stripe_bytes() == 0) EncodeStripe(stripe * kChunkBytes, kChunkBytes);
-}
-
-void BlobBuffer::EncodeStripe(uint64_t offset, uint32_t chunk_bytes) {
-  if (pieces_.size() == 1 || code_->m() == 0) return;
-  std::array<const uint8_t*, kDataShardsMax> data;
-  std::array<uint8_t*, kParityShardsMax> parity;
-  for (uint32_t i = 0; i < code_->k(); ++i) data[i] = pieces_[i].data() + offset;
-  for (uint32_t j = 0; j < code_->m(); ++j) parity[j] = pieces_[code_->k() + j].data() + offset;
-  code_->Encode(chunk_bytes, {data.data(), code_->k()}, {parity.data(), code_->m()});
-  for (uint32_t j = 0; j < code_->m(); ++j) {
-    crcs_[code_->k() + j].push_back(Crc32c({parity[j], chunk_bytes}));
-  }
 }
 
 // The last stripe was filled in chunks of kChunkBytes; its final chunks are shorter, so each one's
@@ -107,18 +89,35 @@ void BlobBuffer::ShapeLastStripe() {
   }
 }
 
-void BlobBuffer::Seal() {
+void BlobBuffer::Close() {
   PERIGEE_CHECK(bytes_ > 0 && geometry_.stripes == 0);
   geometry_ = Geometry::Of(bytes_, code_->k(), code_->m());
-  if (bytes_ % stripe_bytes() == 0 && geometry_.k == code_->k()) return;
-  ShapeLastStripe();
-  uint64_t at = geometry_.ChunkOffset(geometry_.stripes - 1);
-  uint32_t chunk_bytes = geometry_.last_chunk_bytes;
+}
+
+void BlobBuffer::Encode() {
+  PERIGEE_CHECK(geometry_.stripes > 0 && !encoded_);
+  bool whole = bytes_ % stripe_bytes() == 0 && geometry_.k == code_->k();
+  if (!whole) ShapeLastStripe();
+  for (uint32_t stripe = 0; stripe < geometry_.stripes; ++stripe) EncodeStripe(stripe);
+  encoded_ = true;
+}
+
+// Stripe by stripe, so that the chunks come out of the cache for the parity.
+void BlobBuffer::EncodeStripe(uint32_t stripe) {
+  const uint64_t at = geometry_.ChunkOffset(stripe);
+  const uint32_t bytes = geometry_.ChunkBytes(stripe);
+  std::array<const uint8_t*, kDataShardsMax> data;
   for (uint32_t i = 0; i < geometry_.k; ++i) {
-    crcs_[i].resize(geometry_.stripes - 1);  // of full chunks, which are no longer
-    crcs_[i].push_back(Crc32c({pieces_[i].data() + at, chunk_bytes}));
+    data[i] = pieces_[i].data() + at;
+    crcs_[i].push_back(Crc32c({data[i], bytes}));
   }
-  if (geometry_.k > 1) EncodeStripe(at, chunk_bytes);
+  if (geometry_.k == 1 || geometry_.m == 0) return;  // of copies, all are sent from the one piece
+  std::array<uint8_t*, kParityShardsMax> parity;
+  for (uint32_t j = 0; j < code_->m(); ++j) parity[j] = pieces_[code_->k() + j].data() + at;
+  code_->Encode(bytes, {data.data(), code_->k()}, {parity.data(), code_->m()});
+  for (uint32_t j = 0; j < code_->m(); ++j) {
+    crcs_[code_->k() + j].push_back(Crc32c({parity[j], bytes}));
+  }
 }
 
 ConstBytes BlobBuffer::Shard(uint32_t index) const {

@@ -33,20 +33,24 @@ class BlobBuffer {
   MutableBytes Free(size_t want);
   void Commit(size_t filled);  // at most what Free gave
 
-  // No more bytes: the last stripe takes its final shape, and all crcs and parity are there.
-  void Seal();
+  // No more bytes: the geometry is known.
+  void Close();
   const Geometry& geometry() const { return geometry_; }
+  // Once, after Close, on any one thread: the last stripe takes its final shape, crcs and parity
+  // are computed. What follows needs it.
+  void Encode();
+  bool encoded() const { return encoded_; }
   uint32_t shards() const { return geometry_.k + geometry_.m; }
   ConstBytes Shard(uint32_t index) const;
   const std::vector<uint32_t>& Crcs(uint32_t index) const;
-  // Copies [offset, offset + out.size()) of a sealed blob out.
+  // Copies [offset, offset + out.size()) of the blob out.
   void CopyOut(uint64_t offset, MutableBytes out) const;
   void Release();  // gives the memory back
 
  private:
   uint32_t PieceOf(uint32_t shard) const { return geometry_.k == 1 ? 0 : shard; }
   uint64_t PieceBytes(uint32_t index, uint64_t blob_bytes) const;
-  void EncodeStripe(uint64_t offset, uint32_t chunk_bytes);
+  void EncodeStripe(uint32_t stripe);
   void ShapeLastStripe();
 
   std::shared_ptr<const ErasureCode> code_;
@@ -54,7 +58,8 @@ class BlobBuffer {
   std::vector<std::vector<uint32_t>> crcs_;  // by piece
   uint64_t bytes_ = 0;
   uint64_t capacity_ = 0;
-  Geometry geometry_;  // once sealed
+  Geometry geometry_;  // once closed
+  bool encoded_ = false;
 };
 
 }  // namespace perigee::client

@@ -13,6 +13,10 @@ namespace {
 // Failures after which the shard may still be there.
 bool Away(Code code) { return code != Code::kNotFound && code != Code::kCorrupt; }
 
+Status TakenBack() {
+  return Status(Code::kUnavailable, "the server took a shard back while it was read");
+}
+
 // Online drives first, then those that may have come back, lost ones last.
 int Rank(const VolumeMap& map, uint64_t drive_id) {
   const wire::DriveInfo* drive = map.FindDrive(drive_id);
@@ -133,6 +137,14 @@ BlobFetch::Step BlobFetch::Advance(Where where) {
     status_ = Reconstruct(s);
     if (!status_.ok()) return Step::kFailed;
   }
+  for (const Shard& s : shards_) {
+    for (const rdma::Piece& piece : s.pieces) {
+      if (piece.Stands()) continue;
+      map_suspect_ = true;  // whoever asks again may get it
+      status_ = TakenBack();
+      return Step::kFailed;
+    }
+  }
   return Step::kDone;
 }
 
@@ -175,6 +187,7 @@ void BlobFetch::TakeChunks(uint32_t index, rdma::Piece piece, const std::vector<
   const uint64_t begin = geometry_.ChunkOffset(shard.first);
   bool keep = false;
   uint32_t bad = 0;
+  std::vector<Chunk*> taken;
   for (uint32_t s = shard.first; s <= shard.last; ++s) {
     Chunk& chunk = At(s, index);
     if (chunk.state != ChunkState::kReading) continue;  // had before, or not needed
@@ -187,12 +200,17 @@ void BlobFetch::TakeChunks(uint32_t index, rdma::Piece piece, const std::vector<
     }
     chunk.state = ChunkState::kGood;
     chunk.data = data;
+    taken.push_back(&chunk);
     if (chunk.wanted()) std::memcpy(chunk.to, data + chunk.begin, chunk.end - chunk.begin);
     // What went out whole can be used from there, so that the piece is free again at once.
     if (chunk.wanted() && chunk.begin == 0 && chunk.end == bytes)
       chunk.data = chunk.to;
     else
       keep = true;
+  }
+  if (!piece.Stands()) {
+    for (Chunk* chunk : taken) chunk->state = ChunkState::kBad;
+    return GiveUpShard(index, TakenBack());
   }
   if (bad > 0) {
     deps_.metrics->BadChunks(bad);

@@ -44,7 +44,7 @@ class BlobWriter {
  public:
   struct Options {
     uint64_t size_hint = 0;  // 0: unknown
-    uint32_t blobs_in_flight = 3;
+    uint32_t blobs_in_flight = 4;
     std::function<bool()> cancelled;  // asked between blobs; true: kCancelled
   };
   static std::unique_ptr<BlobWriter> Create(BlobIoDeps deps, Options options);

@@ -75,6 +75,20 @@ Status BlobSend::Plan() {
 
 void BlobSend::Start(Scheduler& pool, bool last_here, std::function<void()> finished) {
   finished_ = std::move(finished);
+  if (!buffer_->encoded()) {
+    // The caller goes on with its next blob meanwhile; a small one is not worth the way.
+    bool small = bytes_ < buffer_->stripe_bytes();
+    auto encode = [this, &pool] {
+      buffer_->Encode();
+      SendAll(pool, false);
+    };
+    if (!small && pool.Post(encode).ok()) return;
+    buffer_->Encode();
+  }
+  SendAll(pool, last_here);
+}
+
+void BlobSend::SendAll(Scheduler& pool, bool last_here) {
   for (Shard& s : shards_) s.status.Ignore();  // of the place before
   shards_.clear();
   shards_.resize(geometry_.k + geometry_.m);

@@ -1,6 +1,6 @@
 #pragma once
-// BlobSend: one sealed blob on its way to one place. All shards go out in parallel on the shard
-// pool; nobody waits there. Once `done`, Judge says whether the blob is safe.
+// BlobSend: one closed blob on its way to one place. It is encoded and all its shards go out in
+// parallel on the shard pool; nobody waits there. Once `done`, Judge says whether the blob is safe.
 //
 // Owned by one writer, whose lock guards `done`; the writer outlives the tasks.
 
@@ -21,9 +21,10 @@ class BlobSend {
 
   ~BlobSend();
 
-  // Sends the shards to drives that the map has not as gone. `finished` runs once, on the pool or
-  // in this call, after the last shard has its outcome; the memory is given back before when all
-  // are safe. `last_here` sends the last shard on the calling thread.
+  // Encodes, if need be, and sends the shards to drives that the map has not as gone. `finished`
+  // runs once, on the pool or in this call, after the last shard has its outcome; the memory is
+  // given back before when all are safe. `last_here` sends the last shard on the calling thread,
+  // unless the blob is large enough to be encoded on the pool.
   void Start(Scheduler& pool, bool last_here, std::function<void()> finished);
 
   // After `finished`: ok when the blob counts as written by the rule in blob_io.h, else why not.
@@ -48,6 +49,7 @@ class BlobSend {
   };
 
   Status Plan();
+  void SendAll(Scheduler& pool, bool last_here);
   void Send(uint32_t index);
   void ShardEnded();
   uint32_t Needed() const;

@@ -1,7 +1,6 @@
-// BlobWriter. The caller's thread fills a BlobBuffer, which computes crcs and parity on the way;
-// full ones become a BlobSend. Everything that may wait or has to decide (leases, the judgement of
-// a blob, its next attempt) happens on the caller's thread, between blobs: the pool only sends
-// shards.
+// BlobWriter. The caller's thread fills a BlobBuffer; full ones become a BlobSend. Everything that
+// may wait or has to decide (leases, the judgement of a blob, its next attempt) happens on the
+// caller's thread, between blobs: the pool only encodes and sends shards.
 
 #include <algorithm>
 #include <cstring>
@@ -201,7 +200,7 @@ Status Writer::Append(ConstBytes data) {
 }
 
 void Writer::Submit(Last last) {
-  current_->Seal();
+  current_->Close();
   Send(std::make_unique<BlobSend>(deps_.cluster, place_, std::move(current_), current_offset_),
        last);
 }
@@ -289,7 +288,7 @@ Status Writer::Relay(BlobSend& old, const BlobPlace& first,
       buffer->Commit(run.size());
       at += run.size();
     }
-    buffer->Seal();
+    buffer->Close();
     auto send =
         std::make_unique<BlobSend>(deps_.cluster, place, std::move(buffer), old.offset() + done);
     send->attempts = old.attempts;

@@ -108,9 +108,9 @@ Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& hea
 
 Result<ShardData> RemoteCluster::ReadShard(const wire::ShardReadRequest& request) {
   PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(request.drive_id));
-  PERIGEE_ASSIGN(auto reply,
-                 rdma::CallFull<wire::ShardReadReply>(*channel, wire::Method::kShardRead, request,
-                                                      {}, {.timeout = options_.shard_timeout}));
+  PERIGEE_ASSIGN(auto reply, rdma::CallFull<wire::ShardReadReply>(
+                                 *channel, wire::Method::kShardRead, request, {},
+                                 {.timeout = options_.shard_timeout, .lent_reply = true}));
   return ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
 }
 

@@ -23,7 +23,7 @@ struct VolumeMap {
 
 struct ShardData {
   wire::ShardHeader header;
-  rdma::Piece bytes;
+  rdma::Piece bytes;  // may be lent: ask Stands() after the last use
 };
 
 class Cluster {

@@ -79,7 +79,8 @@ class DriveImpl final : public Drive {
     return superblock_;
   }
   Status WriteSuperblock(const Superblock& superblock) override;
-  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes) override;
+  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
+                    const rdma::Piece* lent) override;
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
@@ -254,7 +255,8 @@ Status DriveImpl::WriteSuperblock(const Superblock& superblock) {
   return Status::Ok();
 }
 
-Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes) {
+Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
+                             const rdma::Piece* lent) {
   Call call(this);
   PERIGEE_TRY(call.status());
   if (bytes.size() > client::kShardBytesMax)
@@ -281,7 +283,13 @@ Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes) 
     // go on.
     if (outcome.Is(Code::kNoSpace)) outcome = Status(Code::kIo, "sync: " + outcome.message());
   }
-  if (outcome.ok()) outcome = Index(*slot, record, &dead, &outdated);
+  // What its owner took back may have changed under the write: the record is not the shard.
+  const bool withdrawn = outcome.ok() && lent != nullptr && !lent->Stands();
+  if (outcome.ok() && !withdrawn) outcome = Index(*slot, record, &dead, &outdated);
+  if (withdrawn) {
+    PERIGEE_TRY(FailWrite(segments_->Finish(*slot, SegmentSet::Outcome::kDead), "give back"));
+    return Status(Code::kUnavailable, "the sender took the shard back while it was written");
+  }
   if (!outcome.ok()) {
     outcome = FailWrite(std::move(outcome), "write");
     if (online())

@@ -61,8 +61,10 @@ class Drive {
   // Durable on return. The epoch may only grow.
   virtual Status WriteSuperblock(const Superblock& superblock) = 0;
 
-  // Replaces an older copy of the same shard. Durable on return.
-  virtual Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes) = 0;
+  // Replaces an older copy of the same shard. Durable on return. `lent`: the piece that `bytes` lie
+  // in, when it may be a peer's memory; kUnavailable when that was taken back meanwhile.
+  virtual Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
+                            const rdma::Piece* lent = nullptr) = 0;
   // kNotFound; kCorrupt when the record's header fails its check. Bytes are not checked here (the
   // reader does).
   virtual Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) = 0;

@@ -7,11 +7,11 @@ Result<std::shared_ptr<const client::VolumeMap>> LocalCluster::Map(uint64_t) {
   return table_->Map();
 }
 
-Status LocalCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
-                                ConstBytes bytes) {
+Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
+                             const rdma::Piece* lent) {
   std::shared_ptr<Drive> drive = drives_->Find(drive_id);
   if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(drive_id) + " is lost");
-  Status outcome = drive->WriteShard(header, bytes);
+  Status outcome = drive->WriteShard(header, bytes, lent);
   if (outcome.ok() || drive->online()) return outcome;
   Status recorded =
       table_->SetDriveState(drive_id, wire::DriveState::kOffline, drive->offline_reason());

@@ -17,7 +17,7 @@ class LocalCluster final : public client::Cluster {
   LocalCluster(DriveSet* drives, VolumeTable* table) : drives_(drives), table_(table) {}
   void SetReporter(Reporter reporter) { reporter_ = std::move(reporter); }  // before use
 
-  Result<std::shared_ptr<const client::VolumeMap>> Map(uint64_t not_older_than) override;
+  Result<std::shared_ptr<const client::VolumeMap>> Map(uint64_t not_older_than = 0) override;
   Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override {
     return table_->Lease(request);
   }
@@ -27,11 +27,19 @@ class LocalCluster final : public client::Cluster {
   Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) override {
     return table_->GetExtents(request);
   }
-  Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) override;
+  Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) override {
+    return WriteTo(drive_id, header, bytes, nullptr);
+  }
+  // The same for memory that may be lent (Drive::WriteShard).
+  Status WriteLent(uint64_t drive_id, const wire::ShardHeader& header, const rdma::Piece& bytes) {
+    return WriteTo(drive_id, header, bytes.span(), &bytes);
+  }
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
   void Report(const wire::VolumeReportRequest& request) override;
 
  private:
+  Status WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
+                 const rdma::Piece* lent);
   DriveSet* const drives_;
   VolumeTable* const table_;
   Reporter reporter_;

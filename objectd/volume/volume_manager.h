@@ -46,7 +46,7 @@ class VolumeManager {
   void Start();
   void Stop();  // waits for running tasks; no call may come after
 
-  client::Cluster& cluster() { return cluster_; }
+  LocalCluster& cluster() { return cluster_; }
   VolumeTable& table() { return *table_; }
   DriveSet& drives() { return *deps_.drives; }
 

@@ -11,7 +11,7 @@ using wire::Method;
 
 void RegisterVolumeService(rdma::Router& router, VolumeManager& volumes, Scheduler* meta_pool,
                            Scheduler* shard_pool) {
-  client::Cluster& cluster = volumes.cluster();
+  LocalCluster& cluster = volumes.cluster();
   router.Add<wire::Empty>(Method::kVolumeMap, Access::kNodesOnly, meta_pool,
                           [&cluster](Context&, wire::Empty) -> Result<wire::VolumeMapReply> {
                             PERIGEE_ASSIGN(auto map, cluster.Map());
@@ -40,10 +40,11 @@ void RegisterVolumeService(rdma::Router& router, VolumeManager& volumes, Schedul
         cluster.Report(q);
         return wire::Empty{};
       });
+  router.TakeLent(Method::kShardWrite);
   router.Add<wire::ShardWriteRequest>(
       Method::kShardWrite, Access::kNodesOnly, shard_pool,
       [&cluster](Context& ctx, wire::ShardWriteRequest q) -> Result<wire::Empty> {
-        PERIGEE_TRY(cluster.WriteShard(q.drive_id, q.shard, ctx.bulk.span()));
+        PERIGEE_TRY(cluster.WriteLent(q.drive_id, q.shard, ctx.bulk));
         PERIGEE_FAILPOINT(shard_service_before_reply);
         return wire::Empty{};
       });

@@ -86,9 +86,57 @@ void LeaseTable::Withdraw(uint32_t slot) {
 
 namespace {
 
-Status ReadFully(const RemoteSlab& slab, uint64_t offset, uint8_t* out, size_t bytes) {
+class LentBulk final : public PieceOwner {
+ public:
+  LentBulk(BulkSource source, std::function<void()> released)
+      : source_(std::move(source)), released_(std::move(released)) {}
+  static Piece Make(std::shared_ptr<LentBulk> lent, const uint8_t* data, size_t bytes) {
+    Piece piece;
+    // A Piece has one pointer for both kinds of memory; lent memory is mapped read-only.
+    Fill(&piece, std::move(lent), const_cast<uint8_t*>(data), bytes, 0, 0);
+    return piece;
+  }
+
+ protected:
+  void Free(Piece*) override {
+    if (released_) released_();
+  }
+  bool Stands() const override {
+    Status standing = source_.Standing();
+    standing.Ignore();  // whoever asks says in its own words what was lost
+    return standing.ok();
+  }
+
+ private:
+  const BulkSource source_;
+  const std::function<void()> released_;
+};
+
+}  // namespace
+
+RemoteSlab::~RemoteSlab() {
+  // In a forked child the range may meanwhile belong to something else.
+  if (base_ != nullptr && getpid() == owner_) munmap(const_cast<uint8_t*>(base_), bytes_);
+}
+
+Result<const uint8_t*> RemoteSlab::Map() {
+  std::lock_guard lock(mu_);
+  if (base_ != nullptr) return base_;
+  void* base = mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, fd_.get(), 0);
+  if (base == MAP_FAILED) return Status::FromErrno(errno, "mmap of the peer's slab");
+  if (madvise(base, bytes_, MADV_DONTFORK) != 0) {
+    Status st = Status::FromErrno(errno, "madvise of the peer's slab");
+    munmap(base, bytes_);
+    return st;
+  }
+  base_ = static_cast<const uint8_t*>(base);
+  owner_ = getpid();
+  return base_;
+}
+
+Status RemoteSlab::Read(uint64_t offset, uint8_t* out, size_t bytes) const {
   for (size_t done = 0; done < bytes;) {
-    ssize_t n = pread(slab.fd.get(), out + done, bytes - done, static_cast<off_t>(offset + done));
+    ssize_t n = pread(fd_.get(), out + done, bytes - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Status::FromErrno(errno, "reading the peer's slab");
     if (n == 0) return Status(Code::kCorrupt, "the peer's slab is shorter than announced");
@@ -97,19 +145,27 @@ Status ReadFully(const RemoteSlab& slab, uint64_t offset, uint8_t* out, size_t b
   return Status::Ok();
 }
 
-}  // namespace
+Status BulkSource::Standing() const {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  uint8_t word[8];
+  PERIGEE_TRY(leases_->Read(uint64_t{ref_.lease_slot} * 8, word, sizeof word));
+  if (GetLe<uint64_t>(word) == ref_.lease_value) return Status::Ok();
+  return Status(Code::kUnavailable, "the sender withdrew the payload while it was read");
+}
 
 Status BulkSource::CopyTo(uint8_t* out) const {
   PERIGEE_FAILPOINT_STATUS(rdma_local_before_pull);
-  PERIGEE_TRY(ReadFully(*slab_, ref_.offset, out, bytes_));
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  uint8_t word[8];
-  PERIGEE_TRY(ReadFully(*leases_, uint64_t{ref_.lease_slot} * 8, word, sizeof word));
-  if (GetLe<uint64_t>(word) != ref_.lease_value) {
-    return Status(Code::kUnavailable, "the sender withdrew the payload while it was read");
-  }
+  PERIGEE_TRY(slab_->Read(ref_.offset, out, bytes_));
+  PERIGEE_TRY(Standing());
   PERIGEE_FAILPOINT_STATUS(rdma_local_after_pull);
   return Status::Ok();
+}
+
+Result<Piece> BulkSource::Lend(std::function<void()> released) const {
+  PERIGEE_FAILPOINT_STATUS(rdma_local_before_pull);
+  PERIGEE_ASSIGN(const uint8_t* base, slab_->Map());
+  return LentBulk::Make(std::make_shared<LentBulk>(*this, std::move(released)), base + ref_.offset,
+                        bytes_);
 }
 
 Status RemoteSlabs::Announce(uint32_t id, uint64_t bytes, OwnedFd fd) {
@@ -129,7 +185,7 @@ Status RemoteSlabs::Announce(uint32_t id, uint64_t bytes, OwnedFd fd) {
                                       " is not a sealed memfd of the "
                                       "size announced");
   }
-  slabs_.emplace(id, std::make_shared<RemoteSlab>(RemoteSlab{std::move(fd), bytes}));
+  slabs_.emplace(id, std::make_shared<RemoteSlab>(std::move(fd), bytes));
   return Status::Ok();
 }
 
@@ -146,10 +202,10 @@ Result<BulkSource> RemoteSlabs::Find(const BulkRef& ref, size_t bytes) const {
   if (slab == slabs_.end() || leases == slabs_.end() || ref.slab == kLeaseSlab) {
     return Status(Code::kCorrupt, "slab " + std::to_string(ref.slab) + " was never announced");
   }
-  if (ref.offset > slab->second->bytes || bytes > slab->second->bytes - ref.offset) {
+  if (ref.offset > slab->second->bytes() || bytes > slab->second->bytes() - ref.offset) {
     return Status(Code::kCorrupt, "a payload outside its slab");
   }
-  if ((uint64_t{ref.lease_slot} + 1) * 8 > leases->second->bytes) {
+  if ((uint64_t{ref.lease_slot} + 1) * 8 > leases->second->bytes()) {
     return Status(Code::kCorrupt, "a lease outside its table");
   }
   BulkSource source;

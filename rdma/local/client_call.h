@@ -35,6 +35,7 @@ struct ClientCall {
   Piece staging;
   Nanos deadline = 0;
   Channel::Done done;  // empty: a thread waits in CallAndWait
+  bool lent_reply = false;
 
   // Guarded by ClientCore's mutex.
   Lease lease;  // kSlab; withdrawn before the caller gets its memory back

@@ -64,6 +64,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   // Collecting: the answer's bulk into a buffer of ours. client_staging.cc.
   Result<Payload> Collect(ClientCall* call);
   Status Pull(Answer* answer, Piece* piece);
+  Piece Borrow(Answer* answer);
   static void Unwanted(Answer* answer);
   void Deliver(const CallPtr& call);
   Piece CollectingPiece(const CallPtr& call, size_t bytes);

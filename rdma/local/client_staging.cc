@@ -150,6 +150,17 @@ Status ClientCore::Pull(Answer* answer, Piece* piece) {
   return st;
 }
 
+// Empty when it cannot be mapped: a copy does as well.
+Piece ClientCore::Borrow(Answer* answer) {
+  auto piece =
+      answer->source->Lend([from = answer->from, id = answer->id] { from->SendPulled(id); });
+  piece.status().Ignore();
+  if (!piece.ok()) return Piece();
+  core_->NoteBulkIn(answer->source->bytes());
+  answer->from.reset();
+  return std::move(piece).value();
+}
+
 void ClientCore::Unwanted(Answer* answer) {
   if (auto from = std::exchange(answer->from, nullptr)) from->SendPulled(answer->id);
 }
@@ -162,7 +173,8 @@ Result<Payload> ClientCore::Collect(ClientCall* call) {
   }
   Payload payload;
   size_t bytes = answer.source ? answer.source->bytes() : answer.inline_bulk.size();
-  if (bytes > 0) {
+  if (answer.source && call->lent_reply) payload.bulk = Borrow(&answer);
+  if (bytes > 0 && !payload.bulk) {
     auto piece = core_->pool().Allocate(bytes, std::max<Nanos>(call->deadline - Now(), 0));
     if (!piece.ok()) {
       Unwanted(&answer);
@@ -251,6 +263,7 @@ std::shared_ptr<ClientCall> MakeCall(wire::Method method, std::string header, Co
   call->header = std::move(header);
   call->bulk = bulk;
   call->deadline = Now() + std::clamp<Nanos>(options.timeout, 0, kLongest);
+  call->lent_reply = options.lent_reply;
   return call;
 }
 }  // namespace

@@ -236,6 +236,16 @@ Status ServerConnection::HandleRequest(Frame& frame) {
   Stalled request{std::move(call), std::nullopt, ""};
   if (head.bulk == BulkKind::kSlab) {
     PERIGEE_ASSIGN(request.source, slabs_.Find(head.ref, head.bulk_len));
+    if (peer_.role == Role::kNode && handler_->TakesLent(request.call->method())) {
+      auto lent = request.source->Lend(nullptr);
+      if (lent.ok()) {
+        request.call->bulk() = std::move(lent).value();
+        core_->NoteBulkIn(head.bulk_len);
+        Deliver(std::move(request.call));
+        return Status::Ok();
+      }
+      lent.status().Ignore();  // a copy does as well
+    }
   }
   Piece piece = AllocateOrWatch(head.bulk_len);
   if (piece && !request.source) {

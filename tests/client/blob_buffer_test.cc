@@ -93,7 +93,8 @@ TEST_CASE("a blob of any length is laid out by its geometry, however it was fill
       REQUIRE(buffer.TryGrow(*pool, bytes));
       std::vector<uint8_t> data = RandomBytes(bytes, bytes);
       Fill(buffer, data, bytes % 2 ? 50'001 : 1 << 20);
-      buffer.Seal();
+      buffer.Close();
+      buffer.Encode();
       REQUIRE(Agrees(buffer, data));
       std::vector<uint8_t> back(bytes);
       buffer.CopyOut(0, back);
@@ -120,7 +121,8 @@ TEST_CASE("a blob that grows keeps what it has") {
     at += next.size();
   }
   REQUIRE(at == data.size());
-  buffer.Seal();
+  buffer.Close();
+  buffer.Encode();
   CHECK(Agrees(buffer, data));
 }
 
@@ -147,7 +149,8 @@ TEST_CASE("stored shards have the bytes that docs/formats/blob.md promises") {
   BlobBuffer buffer(CodeOf(4, 2));
   REQUIRE(buffer.TryGrow(*pool, data.size()));
   Fill(buffer, data, 1 << 20);
-  buffer.Seal();
+  buffer.Close();
+  buffer.Encode();
   const uint32_t golden[6][2] = {{0x086ceacf, 0x1146b9ca}, {0x9fa4383f, 0xb55fcd18},
                                  {0x7f7f2b17, 0xed449512}, {0xf9b04129, 0xfb8febc9},
                                  {0xd6d4e708, 0xecbff8af}, {0x5ff52645, 0x5fcb5d75}};
@@ -158,7 +161,8 @@ TEST_CASE("stored shards have the bytes that docs/formats/blob.md promises") {
   BlobBuffer copies(CodeOf(4, 2));
   REQUIRE(copies.TryGrow(*pool, 1000));
   Fill(copies, {data.begin(), data.begin() + 1000}, 1000);
-  copies.Seal();
+  copies.Close();
+  copies.Encode();
   for (uint32_t i = 0; i < 3; ++i) {
     CHECK(copies.Shard(i).size() == 1024);
     CHECK(copies.Crcs(i) == std::vector<uint32_t>{0x571fea86});

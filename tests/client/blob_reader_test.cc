@@ -113,6 +113,16 @@ TEST_CASE("drives that vanish without a record are read around, and the map is a
   CHECK(f.cluster->reports.empty());  // the drives are away, the shards are not bad
 }
 
+TEST_CASE("shards that a server takes back while they are read are computed from others") {
+  OneObject f;
+  f.cluster->withdrawn = {f.cluster->DriveOf(f.volume, 0), f.cluster->DriveOf(f.volume, 3)};
+  CHECK(f.ReadAndCompare(f.object, f.data) == Code::kOk);
+  CHECK(f.cluster->reports.empty());
+  f.cluster->withdrawn.insert(f.cluster->DriveOf(f.volume, 1));
+  std::vector<uint8_t> out(f.data.size());
+  CHECK(f.Read(f.object, 0, &out).Is(Code::kUnavailable));
+}
+
 TEST_CASE("a third lost drive makes the object unavailable, not corrupt") {
   OneObject f;
   for (uint32_t i = 1; i < 4; ++i) {

@@ -16,6 +16,7 @@
 #include "base/event.h"
 #include "base/random.h"
 #include "client/blob/shard_io.h"
+#include "tests/rdma/lent_piece.h"
 
 namespace perigee::client {
 
@@ -111,6 +112,7 @@ class FakeCluster final : public Cluster {
   Counts counts;
   std::vector<wire::VolumeReportRequest> reports;
   std::vector<wire::ShardReadRequest> read_requests;
+  std::set<uint64_t> withdrawn;  // drives whose bytes are lent, and taken back at once
   std::vector<wire::LeaseRequest> lease_requests;
   std::map<uint64_t, std::vector<wire::Extent>> lists;
   std::map<uint64_t, std::set<uint64_t>> list_intents;
@@ -208,6 +210,12 @@ class FakeCluster final : public Cluster {
     if (request.length == 0 || request.offset >= bytes.size()) return data;
     size_t n = std::min<size_t>(request.length, bytes.size() - request.offset);
     lock.unlock();
+    if (withdrawn.contains(request.drive_id)) {
+      auto lender = std::make_shared<rdma::TestLender>(std::vector<uint8_t>(n, 0xee));
+      data.bytes = lender->Lend();
+      lender->Withdraw();
+      return data;
+    }
     PERIGEE_ASSIGN(data.bytes, slabs_->Allocate(n, 10 * kSecond));
     std::memcpy(data.bytes.data(), bytes.data() + request.offset, n);
     return data;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/disk.h"
+#include "base/event.h"
 #include "base/failpoint.h"
 #include "base/metrics.h"
 #include "base/random.h"
@@ -40,6 +41,15 @@ std::shared_ptr<FunctionHandler> Echo() {
     call->Reply(std::move(payload));
   });
 }
+// Keeps its calls, and takes their bulk where it lies.
+class Borrower final : public Handler {
+ public:
+  void OnCall(std::unique_ptr<ServerCall> call) override { shelf.Put(std::move(call)); }
+  bool TakesLent(wire::Method) const override { return true; }
+  CallShelf shelf;
+};
+std::shared_ptr<SlabPool> NewPool() { return *SlabPool::Create({.bytes_max = 32 << 20}); }
+std::string TextOf(const Piece& piece) { return std::string(AsView(piece.span())); }
 // A bound and abandoned socket file, as a killed process leaves it.
 void LeaveStaleSocket(const std::string& path) {
   int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -139,6 +149,86 @@ TEST_CASE("local: a foreign user gets in where the mode lets it, and not to what
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
+}
+
+TEST_CASE(
+    "local: a node's payload is lent to a handler that takes it, until the call is given up") {
+  LocalWorld world;
+  auto pool = NewPool();
+  TransportOptions options = NodeOptions(1);
+  options.pool = pool;
+  auto server = *CreateLocalTransport(options);
+  auto handler = std::make_shared<Borrower>();
+  auto listener = server->Listen(world.Address("s"), handler);
+  REQUIRE(listener.ok());
+  std::string bulk(300'000, 'b');
+  auto call = [&](Transport& from, Nanos timeout, std::function<void(ServerCall&)> during) {
+    auto channel = *from.Connect(world.Address("s"));
+    Event answered;
+    Code code = Code::kInternal;
+    channel->Call(kMethod, "", AsBytes(bulk), {.timeout = timeout}, [&](Result<Payload> reply) {
+      code = reply.code();
+      answered.Set();
+    });
+    auto kept = handler->shelf.Take();
+    REQUIRE(kept);
+    CHECK(TextOf(kept->bulk()) == bulk);
+    CHECK(kept->bulk().Stands());
+    during(*kept);
+    bool in_time = timeout > kSecond;
+    if (in_time) kept->Reply({});
+    answered.Wait();
+    // The caller has its memory back, and the handler can tell.
+    CHECK(kept->bulk().Stands() == (pool->BytesInUse() > 0));
+    if (!in_time) kept->Reply({});
+    return code;
+  };
+  auto node = Node(2);
+  CHECK(call(*node, 10 * kSecond, [&](ServerCall&) { CHECK(pool->BytesInUse() == 0); }) ==
+        Code::kOk);
+  CHECK(call(*node, 50 * kMillisecond, [](ServerCall&) {}) == Code::kDeadlineExceeded);
+  // Whoever is no node gives a copy.
+  auto user = *CreateLocalTransport({});
+  CHECK(call(*user, 10 * kSecond, [&](ServerCall&) { CHECK(pool->BytesInUse() >= bulk.size()); }) ==
+        Code::kOk);
+}
+
+TEST_CASE("local: a reply that is lent stays the server's until its piece is gone") {
+  LocalWorld world;
+  auto lending = NewPool(), borrowing = NewPool();
+  TransportOptions options = NodeOptions(1);
+  options.pool = lending;
+  auto server = *CreateLocalTransport(options);
+  std::string text(300'000, 't');
+  auto handler = std::make_shared<FunctionHandler>([&](std::unique_ptr<ServerCall> call) {
+    Payload payload;
+    payload.bulk = lending->TryAllocate(text.size());
+    std::memcpy(payload.bulk.data(), text.data(), text.size());
+    call->Reply(std::move(payload));
+  });
+  auto listener = server->Listen(world.Address("s"), handler);
+  REQUIRE(listener.ok());
+  options = NodeOptions(2);
+  options.pool = borrowing;
+  auto client = *CreateLocalTransport(options);
+  auto channel = *client->Connect(world.Address("s"));
+  auto reply = channel->CallAndWait(kMethod, "", {}, {.lent_reply = true});
+  REQUIRE(reply.ok());
+  CHECK(TextOf(reply->bulk) == text);
+  CHECK(borrowing->BytesInUse() == 0);
+  CHECK(lending->BytesInUse() >= text.size());
+  CHECK(reply->bulk.Stands());
+  Event freed;
+  lending->OnNextFree([&] { freed.Set(); });
+  reply->bulk.Release();
+  CHECK(freed.WaitFor(10 * kSecond));
+  CHECK(lending->BytesInUse() == 0);
+  // A server that goes takes its memory back; what was mapped stays readable.
+  auto last = channel->CallAndWait(kMethod, "", {}, {.lent_reply = true});
+  REQUIRE(last.ok());
+  (*listener)->Stop();
+  CHECK_FALSE(last->bulk.Stands());
+  CHECK(TextOf(last->bulk).size() == text.size());
 }
 
 TEST_CASE("local: socket files") {

@@ -6,6 +6,7 @@
 #include "base/event.h"
 #include "base/scheduler.h"
 #include "tests/objectd/drive/drive_fixture.h"
+#include "tests/rdma/lent_piece.h"
 
 namespace perigee::objectd {
 
@@ -112,6 +113,24 @@ TEST_CASE("a failed sync takes the drive offline for good") {
   CHECK(d.Write(MakeShard(1, 3, 0, 5000)).code() == Code::kUnavailable);
   CHECK(CodeOfRead(*d.drive, before) == Code::kUnavailable);
   CHECK(d.drive->DeleteShard({1, 1}, 0).code() == Code::kUnavailable);
+}
+
+TEST_CASE("a shard whose bytes were taken back while they were written is not there") {
+  MemDrive d;
+  TestShard shard = MakeShard(1, 1, 0, 5000);
+  auto lender = std::make_shared<rdma::TestLender>(
+      std::vector<uint8_t>(shard.bytes.data(), shard.bytes.data() + shard.bytes.size()));
+  rdma::Piece lent = lender->Lend();
+  d.disk->SetFault([&](std::string_view op, const std::string&) {
+    if (op == "write") lender->Withdraw();
+    return Status::Ok();
+  });
+  CHECK(d.drive->WriteShard(shard.header, lent.span(), &lent).code() == Code::kUnavailable);
+  d.disk->SetFault(nullptr);
+  CHECK(d.drive->online());
+  CHECK(CodeOfRead(*d.drive, shard) == Code::kNotFound);
+  REQUIRE(d.Write(shard).ok());
+  CHECK(CodeOfRead(*d.drive, shard) == Code::kOk);
 }
 
 TEST_CASE("a write error takes the drive offline, a read error does not") {
