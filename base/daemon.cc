@@ -129,6 +129,12 @@ void PrepareDaemon() {
   }
 }
 
+uint64_t OpenFilesMax() {
+  rlimit limit{};
+  PERIGEE_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  return limit.rlim_cur;
+}
+
 int WaitForStop() {
   sigset_t set = StopSignals();
   int signal = 0;
@@ -139,7 +145,7 @@ int WaitForStop() {
 void StopWithParent() { prctl(PR_SET_PDEATHSIG, SIGTERM); }
 
 Result<PidLock> PidLock::Take(const std::string& path) {
-  Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (fd.get() < 0) return ErrnoStatus("open", path);
   int r;
   do r = flock(fd.get(), LOCK_EX | LOCK_NB);

@@ -2,6 +2,7 @@
 // What every daemon's main needs: raised limits, ignored SIGPIPE and SIGIO, and waiting for SIGTERM
 // or SIGINT.
 
+#include <cstdint>
 #include <string>
 
 #include "base/status.h"
@@ -11,6 +12,7 @@ namespace perigee {
 // First thing in main, before any thread: blocks SIGTERM and SIGINT for WaitForStop, raises
 // RLIMIT_NOFILE to its hard limit, ignores SIGPIPE and SIGIO.
 void PrepareDaemon();
+uint64_t OpenFilesMax();  // RLIMIT_NOFILE as it is now
 // Returns the signal that asked to stop.
 int WaitForStop();
 // PR_SET_PDEATHSIG: this process gets SIGTERM when its parent dies. For children of `perigee up`.

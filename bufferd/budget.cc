@@ -29,7 +29,7 @@ Status Budget::Poll() {
     }
     PERIGEE_ASSIGN(FileStat stat, StoreDir::Stat(**open));
     std::lock_guard lock(file->mu);
-    file->SetAllocated(stat.allocated);
+    if (!file->gone) file->SetAllocated(stat.allocated);
   }
   PERIGEE_ASSIGN(SpaceInfo space, core_.store->Space());
   free_ = space.free_bytes;

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -51,6 +52,7 @@ struct BurstFile {
   bool sync_failed = false;      // the kernel lost writes: no class above unsynced any more
   bool needs_reconcile = false;  // loaded at start, or the feed was lost
   bool lost = false;             // its bytes did not survive a reboot
+  bool unverified = false;       // loaded after a reboot; its checksums were not looked at since
   bool maybe_committed = false;  // a publish of rec.generation had no known outcome
   bool seal_queued = false, sync_queued = false;
   uint32_t seal_refusals = 0;
@@ -58,6 +60,7 @@ struct BurstFile {
   std::optional<wire::Version> source;  // of a copy that is not whole: where it comes from
   tiers::Readahead readahead;
   ByteRange fill_goal;
+  std::map<uint64_t, uint32_t> fill_crcs;  // of the blocks that were fetched in one piece
   uint32_t fills_in_flight = 0;
   uint64_t fill_failures = 0;
   Status fill_error;

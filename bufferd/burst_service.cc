@@ -4,6 +4,7 @@
 
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "bufferd/fsck.h"
 #include "bufferd/remote_read.h"
 
 namespace perigee::bufferd {
@@ -49,6 +50,22 @@ void BurstService::Register(rdma::Router* router,
       [this](Ctx& c, const wire::BurstWatchRequest& q) -> Result<wire::BurstWatchReply> {
         if (!Trusted(c.peer)) return Status(Code::kPermissionDenied, "watching is for the mount");
         return Watch(q);
+      });
+  router->Add<wire::ScrubRequest>(
+      Method::kControlBufferdScrub, Access::kAnyone, pools_.client,
+      [this](Ctx& c, const wire::ScrubRequest& q) -> Result<wire::ScrubReport> {
+        if (!Trusted(c.peer))
+          return Status(Code::kPermissionDenied,
+                        "scrub is for root and for the user that bufferd runs as");
+        return engine_.scrub().Do(q);
+      });
+  router->Add<wire::BurstFsckRequest>(
+      Method::kControlBufferdFsck, Access::kAnyone, pools_.slow,
+      [this](Ctx& c, const wire::BurstFsckRequest& q) -> Result<wire::BurstFsckReply> {
+        if (!Trusted(c.peer))
+          return Status(Code::kPermissionDenied,
+                        "fsck is for root and for the user that bufferd runs as");
+        return CheckStore(engine_.core(), engine_.recovery(), q);
       });
   router->Add<wire::Empty>(
       Method::kControlBufferdStatus, Access::kAnyone, pools_.client,

@@ -85,6 +85,8 @@ void Core::Forget(const FilePtr& file) {
   PERIGEE_FAILPOINT(burst_forget_after_unlink);
   {
     std::lock_guard lock(file->mu);
+    // Whoever still refers to it keeps no space; those who have it open do.
+    if (file->readers == 0 && file->writers == 0) file->SetAllocated(0);
     file->changed.NotifyAll();
   }
   table->NotifyProgress();
@@ -97,8 +99,10 @@ void Core::RetireIfUnneeded(const FilePtr& file) {
     if (!unneeded || file->gone || file->busy || file->readers > 0 || file->writers > 0 ||
         file->fills_in_flight > 0)
       return;
-    if (file->OnlyCopy() && !file->released)
-      return;  // the feed tells when the namespace let go of it, durably
+    // The feed tells when the namespace let go of it, durably; but not of small content that the
+    // namespace has itself.
+    bool told = file->rec.home == Home::kBurst || !file->rec.registered;
+    if (file->OnlyCopy() && !file->released && (told || !file->orphan)) return;
     if (file->rec.state == wire::BurstState::kFlushing) return;
     file->gone = true;
   }

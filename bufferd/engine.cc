@@ -37,6 +37,7 @@ Status Engine::Build() {
   publisher_ = std::make_unique<Publisher>(core_, [this](const FilePtr& f) { syncer_->Add(f); });
   syncer_ = std::make_unique<Syncer>(core_, [](const FilePtr&) {});
   sealer_ = std::make_unique<Sealer>(core_, *publisher_, [this](const FilePtr& f) { OnSealed(f); });
+  scrub_ = std::make_unique<Scrub>(core_, *sealer_, options_.scrub, deps_.metrics);
   flusher_ = std::make_unique<Flusher>(core_, options_.flush,
                                        [this](const FilePtr& f) { sealer_->Queue(f); });
   evictor_ = std::make_unique<Evictor>(core_);
@@ -60,6 +61,7 @@ Status Engine::Build() {
                     .filler = filler_.get(),
                     .budget = budget_.get(),
                     .reconcile = [this](const FilePtr& f) { return recovery_->Reconcile(f); },
+                    .reconcile_flagged = [this] { recovery_->ReconcileAll(); },
                     .lost = [this](const wire::Record& r) { recovery_->Lost(r); }});
   feed_ = std::make_unique<ReleaseFeed>(core_, *recovery_, deps_.poll);
   return Status::Ok();
@@ -70,6 +72,7 @@ Status Engine::Start() {
   recovery_->ReconcileAll();
   feed_->Start();
   PollBudget();
+  if (Status s = scrub_->Start(); !s.ok()) log::Error("scrub_not_started", {{"error", s}});
   return Status::Ok();
 }
 

@@ -19,6 +19,7 @@
 #include "bufferd/open.h"
 #include "bufferd/publish.h"
 #include "bufferd/recovery.h"
+#include "bufferd/scrub.h"
 #include "bufferd/seal.h"
 #include "bufferd/sync.h"
 #include "rdma/wire/control.h"
@@ -31,6 +32,7 @@ struct EngineOptions {
   std::string boot_id;
   BudgetOptions budget;
   tiers::FlushQueueOptions flush;
+  ScrubOptions scrub;
   Nanos budget_poll = kSecond;
 };
 
@@ -64,6 +66,7 @@ class Engine {
   Recovery& recovery() { return *recovery_; }
   Publisher& publisher() { return *publisher_; }
   Budget& budget() { return *budget_; }
+  Scrub& scrub() { return *scrub_; }
   ReleaseFeed& feed() { return *feed_; }
   Core& core() { return core_; }
   StoreDir& store() { return *store_; }
@@ -97,6 +100,7 @@ class Engine {
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<Syncer> syncer_;
   std::unique_ptr<Sealer> sealer_;
+  std::unique_ptr<Scrub> scrub_;
   std::unique_ptr<Flusher> flusher_;
   std::unique_ptr<Evictor> evictor_;
   std::unique_ptr<Budget> budget_;

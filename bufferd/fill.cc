@@ -2,12 +2,27 @@
 
 #include <sys/mman.h>
 
+#include "base/checksum.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 
 namespace perigee::bufferd {
 
 using wire::LayoutKind;
+
+namespace {
+
+// crc32c of each block of a content of `size` bytes that `range` covers whole.
+std::map<uint64_t, uint32_t> CrcsOf(ByteRange range, ConstBytes bytes, uint64_t size) {
+  std::map<uint64_t, uint32_t> crcs;
+  for (uint64_t i = (range.begin + kCrcBlockBytes - 1) / kCrcBlockBytes;; ++i) {
+    const uint64_t begin = i * kCrcBlockBytes, end = std::min(begin + kCrcBlockBytes, size);
+    if (begin >= end || end > range.end) return crcs;
+    crcs[i] = Crc32c(bytes.subspan(begin - range.begin, end - begin));
+  }
+}
+
+}  // namespace
 
 void Filler::Start(const FilePtr& file, ByteRange want, uint64_t piece) {
   for (const ByteRange& absent : file->residency.Find(want, RangeState::kAbsent)) {
@@ -167,6 +182,11 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
     MutableBytes bytes = buffer.span().first(range.bytes());
     s = Fetch(file, source, id, range, bytes);
     if (s.ok()) {
+      auto crcs = CrcsOf(range, bytes, source.size);
+      {
+        std::lock_guard lock(file->mu);
+        file->fill_crcs.merge(std::move(crcs));
+      }
       auto open = core_.store->Open(file->dir, file->burst, OpenMode::kReadWrite);
       s = open.ok() ? (*open)->WriteAt(range.begin, bytes) : open.status();
     }
@@ -211,6 +231,32 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
   core_.RetireIfUnneeded(file);
 }
 
+// Blocks that came in several pieces are read back for theirs.
+Status Filler::FinishCrcs(const FilePtr& file, File& open) {
+  BurstCrcs out;
+  std::map<uint64_t, uint32_t> known;
+  {
+    std::lock_guard lock(file->mu);
+    known = std::exchange(file->fill_crcs, {});
+    out.generation = file->rec.generation;
+    out.size = file->rec.size;
+  }
+  AlignedBuffer block;
+  for (uint64_t i = 0; i * kCrcBlockBytes < out.size; ++i) {
+    if (auto it = known.find(i); it != known.end()) {
+      out.crcs.push_back(it->second);
+      continue;
+    }
+    if (block.size() == 0) block = AlignedBuffer(kCrcBlockBytes);
+    const uint64_t at = i * kCrcBlockBytes;
+    MutableBytes bytes = block.span().first(std::min<uint64_t>(kCrcBlockBytes, out.size - at));
+    PERIGEE_ASSIGN(size_t got, open.ReadAt(at, bytes));
+    if (got != bytes.size()) return Status(Code::kCorrupt, "burst file is cut off");
+    out.crcs.push_back(Crc32c(bytes));
+  }
+  return core_.index->PutCrcs(file->burst, out);
+}
+
 Status Filler::Finish(const FilePtr& file) {
   PERIGEE_ASSIGN(auto open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
   int64_t mtime = 0;
@@ -219,6 +265,7 @@ Status Filler::Finish(const FilePtr& file) {
     if (!file->source) return Status::Ok();
     mtime = file->source->mtime;
   }
+  PERIGEE_TRY(FinishCrcs(file, *open));
   PERIGEE_TRY(StoreDir::SetMtime(*open, mtime));
   PERIGEE_ASSIGN(FileStat stat, StoreDir::Stat(*open));
   {

@@ -40,6 +40,7 @@ class Filler {
   Status Fetch(const FilePtr& file, const wire::Version& source, wire::FileId id, ByteRange range,
                MutableBytes out);
   Status Finish(const FilePtr& file);
+  Status FinishCrcs(const FilePtr& file, File& open);
   void Measure(uint64_t bytes, Nanos took);
   // Memory for one range. Kept while fills run: the first touch of fresh pages costs as much as a
   // copy.

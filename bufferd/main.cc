@@ -1,5 +1,7 @@
 // perigee-bufferd: the burst buffer of one GPU node. Parse, build, run.
 
+#include <sys/stat.h>
+
 #include <cstdio>
 
 #include "base/daemon.h"
@@ -11,6 +13,7 @@
 int main(int argc, char** argv) {
   using namespace perigee;
   PrepareDaemon();
+  umask(0077);  // data of every user lies in the files and directories made here
   bufferd::BufferdOptions options;
   auto outcome = bufferd::ParseOptions(argc, argv, &options);
   if (!outcome.ok()) {

@@ -4,6 +4,7 @@
 
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "bufferd/verify.h"
 #include "tiers/prefetch/readahead.h"
 
 namespace perigee::bufferd {
@@ -170,6 +171,17 @@ Result<Opened> Opener::OpenRead(const wire::Record& record, const OpenAsk& ask) 
   }
   if (ask.expect_burst != 0 && file->burst != ask.expect_burst)
     return Status(Code::kStale, "another burst file serves this file now");
+  bool unchecked;
+  {
+    std::lock_guard lock(file->mu);
+    unchecked = file->needs_reconcile && file->rec.boot != core_.boot;
+  }
+  // After a reboot it may be of a version that fell back, and torn.
+  if (unchecked) {
+    PERIGEE_TRY(parts_.reconcile(file));
+    return LookAgain();
+  }
+  PERIGEE_TRY(VerifyOnce(core_, file));
   if (!TakeReader(file, record)) return LookAgain();
   Opened opened{.file = file, .record = record};
   uint64_t missing = 0;
@@ -216,6 +228,9 @@ Result<Opened> Opener::OpenAway(const OpenAsk& ask, const Status& why) {
     if (file->gone || file->orphan || !file->Whole() ||
         (ask.expect_burst != 0 && ask.expect_burst != file->burst))
       return why;
+    bool survived = file->rec.boot == core_.boot || file->rec.resident_synced ||
+                    (file->rec.synced_generation == file->rec.generation && !file->rec.writing);
+    if (!survived) return why;
     ++file->readers;
     file->rec.accessed = core_.clock->Wall();
     opened.size = file->rec.size;
@@ -327,6 +342,7 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
   if (!file) {
     PERIGEE_ASSIGN(file, MakeCopy(record));
   }
+  PERIGEE_TRY(VerifyOnce(core_, file));
   if (!TakeReader(file, record)) return LookAgain();
   Status whole = parts_.filler->Ensure(file, {0, UINT64_MAX}, ask.deadline, false);
   if (!whole.ok()) {
@@ -533,6 +549,7 @@ Result<Opened> Opener::Create(const CreateAsk& ask) {
         file->needs_reconcile = true;
       }
       core_.table->Add(file);
+      parts_.reconcile_flagged();
       return std::move(reply).TakeStatus();
     }
     {

@@ -61,7 +61,8 @@ class Opener {
     Filler* filler = nullptr;
     Budget* budget = nullptr;
     std::function<Status(const FilePtr&)>
-        reconcile;  // for a file loaded at start, before it is written
+        reconcile;  // for a file loaded at start: before it is written, or read after a reboot
+    std::function<void()> reconcile_flagged;  // in the background, until done
     std::function<void(const wire::Record&)>
         lost;  // the record names a burst file of this node that is not here
   };

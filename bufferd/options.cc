@@ -25,6 +25,9 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
   o.AddDuration("flush-linger", &b->flush_linger,
                 "how long a sealed file waits before it is flushed");
   o.AddCount("flush-parallel", &b->flush_parallel, 1, 64, "files flushed at the same time");
+  o.AddBytes("scrub-rate", &b->scrub_rate, "bytes a second that a scrub reads");
+  o.AddDuration("scrub-interval", &b->scrub_interval,
+                "burst files are scrubbed so often (0s: only by `perigee scrub`)");
   o.AddString("node-name", &b->node_name, "name of this node in status", "NAME");
   o.AddString("log-format", &b->log_format, "text or json", "FORMAT");
   o.SetExamples(
@@ -40,6 +43,8 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
     return Status(Code::kInvalidArgument, "--log-format " + b->log_format + ": text or json");
   if (b->memory_limit < (128 << 20))
     return Status(Code::kInvalidArgument, "--memory-limit: at least 128M");
+  if (b->scrub_rate == 0)
+    return Status(Code::kInvalidArgument, "--scrub-rate 0: at least 1 byte a second");
   if (b->admin_listen == "none") b->admin_listen.clear();
   return outcome;
 }

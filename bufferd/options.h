@@ -22,6 +22,8 @@ struct BufferdOptions {
   uint64_t memory_limit = 512 << 20;
   Nanos flush_linger = 2 * kSecond;
   uint64_t flush_parallel = 3;
+  uint64_t scrub_rate = 64 << 20;
+  Nanos scrub_interval = 7 * 24 * 3600 * kSecond;
 };
 
 Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, BufferdOptions* options);

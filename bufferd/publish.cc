@@ -333,14 +333,18 @@ void Publisher::RegisterLater() {
             f->needs_reconcile)
           continue;
       }
-      BusyHold hold(f);
-      if (!hold.held()) continue;
-      Status s = RegisterHeld(f, false);
-      if (s.ok()) {
-        if (Status saved = core_.Save(f); !saved.ok())
-          log::Error("burst_record_not_saved", {{"error", saved}});
-        continue;
+      Status s;
+      {
+        BusyHold hold(f);
+        if (!hold.held()) continue;
+        s = RegisterHeld(f, false);
+        if (s.ok()) {
+          if (Status saved = core_.Save(f); !saved.ok())
+            log::Error("burst_record_not_saved", {{"error", saved}});
+        }
       }
+      core_.RetireIfUnneeded(f);  // it may have been unlinked while it was busy
+      if (s.ok()) continue;
       left = true;
       if (IsAway(s)) break;
       log::Error("publish_refused", {{"burst", HexEncode64(f->burst)}, {"error", s}});

@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "base/checksum.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "bufferd/verify.h"
 
 namespace perigee::bufferd {
 
@@ -62,11 +62,11 @@ Status Recovery::Load() {
   }
   for (auto& [id, files] : of_id) {
     std::sort(files.begin(), files.end(), Before);
-    for (size_t i = 0; i + 1 < files.size(); ++i) files[i]->superseded = true;
-    const FilePtr& current = files.back();
-    if (files.size() > 1 && current->rec.generation == 0)
-      current->predecessor = files[files.size() - 2];
-    core_.table->SetCurrent(id, current);
+    for (size_t i = 0; i + 1 < files.size(); ++i) {
+      files[i]->superseded = true;
+      files[i + 1]->predecessor = files[i];
+    }
+    core_.table->SetCurrent(id, files.back());
   }
   return Status::Ok();
 }
@@ -91,9 +91,48 @@ Status Recovery::LoadOne(BurstRecord rec, bool has_file, std::vector<FilePtr>* k
   FilePtr file = core_.table->Make(std::move(rec));
   file->lost = !has_file;
   file->needs_reconcile = true;
+  file->unverified = rebooted;
   file->sealed_at = core_.clock->Monotonic();
   file->SetAllocated(allocated);
   kept->push_back(std::move(file));
+  return Status::Ok();
+}
+
+// What was superseded by content that is gone. What it was found to be, it was found as the one
+// before: it is asked about again.
+void Recovery::ServeAgain(FilePtr before) {
+  FilePtr file = parts_.sealer->Reinstate(std::move(before));
+  if (!file) return;
+  {
+    std::lock_guard lock(file->mu);
+    file->needs_reconcile = true;
+  }
+  ReconcileAll();
+}
+
+// To the one before, if `file` served. One that did not keeps its predecessor for those after it.
+void Recovery::GiveWay(const FilePtr& file) {
+  FilePtr before;
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.id;
+  }
+  if (core_.table->Current(id) != file) return;
+  {
+    std::lock_guard lock(file->mu);
+    before = std::exchange(file->predecessor, nullptr);
+  }
+  ServeAgain(std::move(before));
+}
+
+Status Recovery::Revert(const wire::FallBackRequest& q) {
+  Result<wire::RecordReply> reply = core_.meta->FallBack(q);
+  if (!reply.ok()) return IsGone(reply.status()) ? Status::Ok() : std::move(reply).TakeStatus();
+  const auto& now = reply->record.committed;
+  if (!now || now->layout.kind != wire::LayoutKind::kBurst || now->layout.node != core_.node)
+    return Status::Ok();
+  if (FilePtr file = core_.table->Find(now->layout.burst)) ServeAgain(file);
   return Status::Ok();
 }
 
@@ -108,7 +147,7 @@ void Recovery::Drop(const FilePtr& file) {
 
 Status Recovery::Reconcile(const FilePtr& file) {
   Verdict verdict;
-  FilePtr before;
+  bool dropped;
   {
     BusyHold hold(file);
     if (!hold.held()) return Status::Ok();
@@ -124,14 +163,16 @@ Status Recovery::Reconcile(const FilePtr& file) {
     PERIGEE_ASSIGN(verdict, ReconcileHeld(file));
     std::lock_guard lock(file->mu);
     file->needs_reconcile = false;
-    if (verdict == Verdict::kDrop) before = std::exchange(file->predecessor, nullptr);
-    if (verdict == Verdict::kDrop && file->readers > 0) {
+    dropped = verdict == Verdict::kDrop;
+    if (!dropped && file->rec.registered && file->rec.generation != 0) file->predecessor.reset();
+    if (dropped && file->readers > 0) {
       // Those who have it open keep it; it goes with the last of them.
       file->released = file->superseded = true;
+      file->rec.registered = true;  // nothing is left to register
       verdict = Verdict::kKeep;
     }
   }
-  if (before) parts_.sealer->Reinstate(before);
+  if (dropped) GiveWay(file);
   if (verdict == Verdict::kDrop) {
     Drop(file);
     return Status::Ok();
@@ -177,6 +218,13 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   bool writer_here = IsWriter(core_, record, file->burst);
   if (!committed_here && !writer_here) {
     if (!previous_here) return Unnamed(file, record);
+    const wire::Layout& now = record.committed->layout;
+    bool unsynced = record.committed->durability < Durability::kLocal;
+    if (unsynced && now.kind == wire::LayoutKind::kBurst && now.node == core_.node &&
+        !core_.table->Find(now.burst)) {
+      PERIGEE_TRY(FallBackLost(record));
+      return ReconcileHeld(file);
+    }
     std::lock_guard lock(file->mu);
     file->superseded = true;
     file->rec.writing = false;
@@ -235,8 +283,7 @@ Status Recovery::FallBack(const FilePtr& file, const wire::Record& record) {
                           .node = core_.node,
                           .burst = file->burst,
                           .generation = record.committed->generation};
-  Status s = core_.meta->FallBack(q).status();
-  if (!s.ok() && !IsGone(s)) return s;
+  PERIGEE_TRY(Revert(q));
   PERIGEE_FAILPOINT(burst_recover_after_fallback);
   core_.stats->fell_back->Add();
   core_.Report(
@@ -256,13 +303,8 @@ bool Recovery::Intact(const FilePtr& file, const BurstRecord& rec) {
   if (!open.ok()) return false;
   auto stat = StoreDir::Stat(**open);
   if (!stat.ok() || stat->size != rec.size) return false;
-  AlignedBuffer block(kCrcBlockBytes);
-  for (size_t i = 0; i < crcs->crcs.size(); ++i) {
-    uint64_t want = std::min<uint64_t>(kCrcBlockBytes, rec.size - i * kCrcBlockBytes);
-    auto got = (*open)->ReadAt(i * kCrcBlockBytes, {block.data(), want});
-    if (!got.ok() || *got != want || Crc32c({block.data(), want}) != crcs->crcs[i]) return false;
-  }
-  return true;
+  auto bad = FindBadBlock(**open, *crcs, 0, BlockCount(*crcs));
+  return bad.ok() && !*bad;
 }
 
 bool Recovery::TimesMoved(const FilePtr& file, const BurstRecord& rec) {
@@ -282,8 +324,9 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
   }
   bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
   bool writer_here = IsWriter(core_, record, file->burst);
-  bool synced = rec.home == Home::kBurst && rec.synced_generation != 0 &&
-                rec.synced_generation == rec.generation;
+  // Small content whose publish was not heard of is here only, until it is registered.
+  bool kept_here = rec.home == Home::kBurst || (rec.home == Home::kInline && !rec.registered);
+  bool synced = kept_here && rec.synced_generation != 0 && rec.synced_generation == rec.generation;
   if (synced && !lost &&
       (!rec.writing || (!committed_here && !rec.registered) || Intact(file, rec))) {
     std::lock_guard lock(file->mu);
@@ -475,19 +518,22 @@ void Recovery::Lost(const wire::Record& record) {
                {{"file", HexEncode64(record.id)}, {"burst", HexEncode64(version.layout.burst)}});
     return;
   }
-  wire::FallBackRequest q{.id = record.id,
-                          .node = core_.node,
-                          .burst = version.layout.burst,
-                          .generation = version.generation};
-  Status s = core_.meta->FallBack(q).status();
-  if (!s.ok() && !IsGone(s)) {
+  if (Status s = FallBackLost(record); !s.ok())
     log::Warn("fall_back_failed", {{"file", HexEncode64(record.id)}, {"error", s}});
-    return;
-  }
+}
+
+// The committed version was unsynced, and the power cut took its burst file with its record.
+Status Recovery::FallBackLost(const wire::Record& record) {
+  const wire::Version& version = *record.committed;
+  PERIGEE_TRY(Revert({.id = record.id,
+                      .node = core_.node,
+                      .burst = version.layout.burst,
+                      .generation = version.generation}));
   core_.stats->fell_back->Add();
   core_.Report("file " + HexEncode64(record.id) + ": version " +
                std::to_string(version.generation) +
                " was unsynced when the node went down; fell back");
+  return Status::Ok();
 }
 
 }  // namespace perigee::bufferd

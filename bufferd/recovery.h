@@ -62,6 +62,10 @@ class Recovery {
   bool Intact(const FilePtr& file, const BurstRecord& rec);
   bool TimesMoved(const FilePtr& file, const BurstRecord& rec);
   void Drop(const FilePtr& file);
+  void ServeAgain(FilePtr before);
+  void GiveWay(const FilePtr& file);
+  Status Revert(const wire::FallBackRequest& q);
+  Status FallBackLost(const wire::Record& record);
 
   Core& core_;
   const Parts parts_;

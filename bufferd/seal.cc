@@ -146,18 +146,27 @@ Status Sealer::Discard(const FilePtr& file) {
     file->gone = true;
   }
   core_.Forget(file);
-  if (before) Reinstate(before);
+  Reinstate(std::move(before));
   return Status::Ok();
 }
 
-void Sealer::Reinstate(const FilePtr& before) {
-  wire::FileId id;
-  {
-    std::lock_guard lock(before->mu);
-    if (before->gone || before->orphan) return;
-    before->superseded = false;
-    id = before->rec.id;
+FilePtr Sealer::Reinstate(FilePtr before) {
+  wire::FileId id = 0;
+  while (before) {
+    FilePtr older;
+    {
+      std::lock_guard lock(before->mu);
+      if (before->orphan) return nullptr;
+      if (!before->gone) {
+        before->superseded = false;
+        id = before->rec.id;
+        break;
+      }
+      older = before->predecessor;  // that one was never published either
+    }
+    before = std::move(older);
   }
+  if (!before) return nullptr;
   core_.table->SetCurrent(id, before);
   bool unsealed, flushable;
   {
@@ -169,6 +178,7 @@ void Sealer::Reinstate(const FilePtr& before) {
     Queue(before);
   else if (flushable)
     on_sealed_(before);
+  return before;
 }
 
 Status Sealer::FinishHeld(const FilePtr& file) {
@@ -221,7 +231,7 @@ Status Sealer::Checksum(const FilePtr& file) {
   int64_t mtime;
   {
     std::lock_guard lock(file->mu);
-    if (file->gone || file->Unsealed() || file->rec.home != Home::kBurst) return Status::Ok();
+    if (file->gone || file->Unsealed() || !file->Whole()) return Status::Ok();
     out.generation = file->rec.generation;
     out.size = file->rec.size;
     mtime = file->rec.mtime;

@@ -26,8 +26,9 @@ class Sealer {
   // Computes and stores the checksums of a sealed file, if it has none. kCorrupt never; kConflict:
   // it changed.
   Status Checksum(const FilePtr& file);
-  // What was superseded by a file that was never published serves its id again.
-  void Reinstate(const FilePtr& before);
+  // What was superseded by a file that was never published serves its id again: `before`, or the
+  // newest before it that is still there. The result is that one; none may be left.
+  FilePtr Reinstate(FilePtr before);
 
   static constexpr Nanos kFirstTest = 2 * kMillisecond;
 

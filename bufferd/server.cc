@@ -165,7 +165,8 @@ Status Server::BuildEngine() {
       .boot_id = boot_,
       .budget = {.budget_bytes = options_.budget, .reserve_bytes = options_.reserve},
       .flush = {.linger = options_.flush_linger,
-                .in_flight_max = static_cast<uint32_t>(options_.flush_parallel)}};
+                .in_flight_max = static_cast<uint32_t>(options_.flush_parallel)},
+      .scrub = {.rate = options_.scrub_rate, .interval = options_.scrub_interval}};
   PERIGEE_ASSIGN(engine_, Engine::Create(deps, options));
   PERIGEE_ASSIGN(auto inline_max, index_->GetValue(kInlineMaxName));
   if (inline_max && inline_max->size() == 8)

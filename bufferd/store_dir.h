@@ -28,10 +28,9 @@ struct FileStat {
   uint64_t size = 0;
   int64_t mtime = 0, ctime = 0;  // ns
   uint64_t allocated = 0;
+  bool SameTimes(const FileStat& o) const { return mtime == o.mtime && ctime == o.ctime; }
   // Nothing was written between the two, as far as the kernel tells.
-  bool SameContent(const FileStat& o) const {
-    return size == o.size && mtime == o.mtime && ctime == o.ctime;
-  }
+  bool SameContent(const FileStat& o) const { return size == o.size && SameTimes(o); }
 };
 
 class StoreDir {

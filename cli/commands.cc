@@ -17,6 +17,8 @@ const std::vector<Command>& Commands() {
       {"warm", "bring objects into the burst buffer", RunWarm},
       {"pin", "keep objects in the burst buffer", RunPin},
       {"drive", "list drives, replace a lost one", RunDrive},
+      {"scrub", "read everything back, check it, mend what is bad", RunScrub},
+      {"fsck", "hold namespace, drives and burst buffer against each other", RunFsck},
       {"bench", "measure mount, checkpoint and transport against this machine's limits", RunBench},
   };
   return commands;

@@ -28,6 +28,8 @@ int RunEvict(int argc, char** argv);
 int RunWarm(int argc, char** argv);
 int RunPin(int argc, char** argv);
 int RunDrive(int argc, char** argv);
+int RunFsck(int argc, char** argv);
+int RunScrub(int argc, char** argv);
 int RunBench(int argc, char** argv);
 
 // What every verb that talks to a stack shares: --data and --json, then the open connections.

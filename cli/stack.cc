@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/disk.h"
+#include "base/utf8.h"
 
 namespace perigee::cli {
 
@@ -40,11 +41,37 @@ static json ToJson(const StackState& s) {
           {"daemons", daemons}};
 }
 
-std::string StateJson(const StackState& state) { return ToJson(state).dump(2); }
+std::string StateJson(const StackState& state) {
+  return ToJson(state).dump(2, ' ', false, json::error_handler_t::replace);
+}
+
+Status CheckConfig(const StackConfig& c) {
+  auto check = [](const std::string& what, const std::string& text) {
+    if (IsUtf8(text)) return Status::Ok();
+    // One line, whatever the bytes are.
+    return Status(Code::kInvalidArgument,
+                  what + " " + json(text).dump(-1, ' ', true, json::error_handler_t::replace) +
+                      ": not UTF-8, and stack.json could not hold it");
+  };
+  PERIGEE_TRY(check("--data", c.data));
+  PERIGEE_TRY(check("--burst", c.burst));
+  PERIGEE_TRY(check("--mount", c.mount));
+  PERIGEE_TRY(check("--mount", c.mount_withheld));
+  PERIGEE_TRY(check("--profile", c.profile));
+  for (const auto& drive : c.drives) PERIGEE_TRY(check("--drive", drive));
+  for (const auto& option : c.extra) PERIGEE_TRY(check("--daemon-option", option));
+  return Status::Ok();
+}
 
 Status SaveState(const StackState& state) {
+  PERIGEE_TRY(CheckConfig(state.config));
   auto disk = CreatePosixDisk();
-  return WriteFileAtomically(*disk, state.config.state_path(), ToJson(state).dump(2) + "\n");
+  return WriteFileAtomically(*disk, state.config.state_path(), StateJson(state) + "\n");
+}
+
+// A data directory may be moved: what lies in it goes with it.
+static void Rebase(const std::string& from, const std::string& to, std::string* path) {
+  if (path->starts_with(from + "/")) *path = to + path->substr(from.size());
 }
 
 Result<StackState> LoadState(const std::string& data) {
@@ -58,7 +85,8 @@ Result<StackState> LoadState(const std::string& data) {
   StackState s;
   try {
     json j = json::parse(*text);
-    s.config.data = j.at("data");
+    s.config.data = data;
+    const std::string was = j.at("data");
     s.pid = j.at("pid");
     s.endpoint = j.at("endpoint");
     s.config.mount = j.at("mount");
@@ -73,6 +101,10 @@ Result<StackState> LoadState(const std::string& data) {
     s.config.burst_budget = j.at("burst_budget");
     s.config.first_bucket_made = j.value("first_bucket_made", true);
     s.config.extra = j.at("extra");
+    Rebase(was, data, &s.config.mount);
+    Rebase(was, data, &s.config.mount_withheld);
+    Rebase(was, data, &s.config.burst);
+    for (std::string& drive : s.config.drives) Rebase(was, data, &drive);
     for (const auto& d : j.at("daemons")) {
       s.daemons.push_back({d.at("name"), d.at("pid"), d.at("restarts"), d.at("state")});
     }

@@ -58,8 +58,11 @@ struct StackState {
   std::string endpoint;  // "http://127.0.0.1:9000"
 };
 
+// kInvalidArgument, by flag: text that is not UTF-8, which JSON has no way to say.
+Status CheckConfig(const StackConfig& config);
+
 Result<StackState> LoadState(const std::string& data);
-Status SaveState(const StackState& state);
+Status SaveState(const StackState& state);       // CheckConfig's errors too
 std::string StateJson(const StackState& state);  // what `up --json` prints
 
 // --data, else PERIGEE_DATA; kInvalidArgument names both.

@@ -105,6 +105,7 @@ Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
        {c.s3_listen, c.admin_listen, c.bufferd_admin_listen, c.fuse_admin_listen}) {
     PERIGEE_TRY(ParseHostPort(listen).status());
   }
+  PERIGEE_TRY(CheckConfig(c));
   return c;
 }
 
@@ -118,6 +119,9 @@ Status MakeDirs(const StackConfig& c) {
   for (const auto& dir : c.drives) PERIGEE_TRY(disk->CreateDirs(dir));
   for (const auto& dir : {c.data, c.run_dir()}) {
     if (chmod(dir.c_str(), 0711) != 0) return Status::FromErrno(errno, dir);
+  }
+  for (const auto& dir : {c.log_dir(), c.data + "/objectd"}) {
+    if (chmod(dir.c_str(), 0700) != 0) return Status::FromErrno(errno, dir);
   }
   if (!c.mount.empty()) {
     struct stat st;

@@ -1,5 +1,7 @@
 // perigee-objectd: drives, namespace and S3 endpoint of a storage node. Parse, build, run.
 
+#include <sys/stat.h>
+
 #include <cstdio>
 
 #include "base/daemon.h"
@@ -11,6 +13,7 @@
 int main(int argc, char** argv) {
   using namespace perigee;
   PrepareDaemon();
+  umask(0077);  // data of every user lies in the files and directories made here
   objectd::ObjectdOptions options;
   auto outcome = objectd::ParseOptions(argc, argv, &options);
   if (!outcome.ok()) {

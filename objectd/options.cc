@@ -3,12 +3,12 @@
 #include <charconv>
 
 #include "client/ec/erasure_code.h"
+#include "objectd/memory_plan.h"
 
 namespace perigee::objectd {
 
 namespace {
 
-constexpr uint64_t kMemoryLeast = 128 << 20;
 constexpr uint64_t kInlineMost = 48 << 10;  // a value of the store is at most 64 KiB
 
 Status ParseProfile(const std::string& text, uint32_t* k, uint32_t* m) {
@@ -36,7 +36,8 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
             "Keeps erasure-coded objects on drives, the namespace over them, and the S3 endpoint.");
   o.AddStrings("drive", &s->drives, "a drive's directory; several times, or d{1...6}", "DIR");
   o.AddString("profile", &profile,
-              "data + parity shards (default: 1 drive 1+0, 2 and 3 1+1, 4 2+2, 5 3+2, more 4+2)", "K+M");
+              "data + parity shards (default: 1 drive 1+0, 2 and 3 1+1, 4 2+2, 5 3+2, more 4+2)",
+              "K+M");
   o.AddString("state", &s->state_dir,
               "directory for what is known of the cluster beside its drives", "DIR");
   o.AddString("run-dir", &s->run_dir, "directory of the sockets", "DIR");
@@ -45,13 +46,25 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
               "FILE");
   o.AddString("s3-listen", &s->s3_listen, "address of the S3 endpoint", "ADDR");
   o.AddString("admin-listen", &s->admin_listen, "address of metrics and health", "ADDR");
-  o.AddBytes("memory-limit", &s->memory_limit, "memory to stay within; half of it for transfers");
+  o.AddBytes("memory-limit", &s->memory_limit, "memory to stay within");
   o.AddBytes("drive-capacity", &s->drive_capacity,
              "bytes to use of each drive (0: its file system)");
   o.AddBytes("inline-limit", &s->inline_bytes_max,
              "objects up to this size are kept with the metadata");
   o.AddCount("reader-grace", &grace_s, 1, 86400,
              "seconds that deleted content stays readable for those reading it");
+  o.AddBytes("scrub-rate", &s->scrub_rate, "bytes a second that a scrub reads");
+  o.AddDuration("scrub-interval", &s->scrub_interval,
+                "all drives are scrubbed so often (0s: only by `perigee scrub`)");
+  o.AddCount("s3-connections", &s->s3_connections, 16, 1'000'000,
+             "open S3 connections (at most three quarters of the limit of open files)");
+  o.AddDuration("s3-head-timeout", &s->s3_head_timeout,
+                "an S3 client's time for the head of a request");
+  o.AddDuration("s3-body-timeout", &s->s3_body_timeout,
+                "an S3 client may be silent so long inside a body, or slower than --s3-body-rate");
+  o.AddBytes("s3-body-rate", &s->s3_body_rate, "bytes a second that S3 clients must keep up");
+  o.AddDuration("s3-idle-timeout", &s->s3_idle_timeout,
+                "S3 connections stay open so long between requests");
   o.AddString("log-format", &s->log_format, "text or json", "FORMAT");
   o.SetExamples(
       "  perigee-objectd --drive '/srv/d{1...6}' --state /var/lib/perigee/objectd --run-dir "
@@ -81,6 +94,15 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
   if (s->inline_bytes_max > kInlineMost) {
     return Status(Code::kInvalidArgument,
                   "--inline-limit " + std::to_string(s->inline_bytes_max) + ": at most 48K");
+  }
+  if (s->scrub_rate == 0)
+    return Status(Code::kInvalidArgument, "--scrub-rate 0: at least 1 byte a second");
+  if (s->s3_body_rate == 0)
+    return Status(Code::kInvalidArgument, "--s3-body-rate 0: at least 1 byte a second");
+  for (Nanos timeout : {s->s3_head_timeout, s->s3_body_timeout, s->s3_idle_timeout}) {
+    if (timeout < 100 * kMillisecond)
+      return Status(Code::kInvalidArgument,
+                    "--s3-head-timeout, --s3-body-timeout, --s3-idle-timeout: at least 100ms");
   }
   if (s->log_format != "text" && s->log_format != "json") {
     return Status(Code::kInvalidArgument, "--log-format " + s->log_format + ": text or json");

@@ -19,6 +19,14 @@ struct ObjectdOptions {
   uint64_t drive_capacity = 0;
   uint64_t inline_bytes_max = 16 << 10;
   Nanos reader_grace = 60 * kSecond;
+  uint64_t scrub_rate = 32 << 20;
+  Nanos scrub_interval = 7 * 24 * 3600 * kSecond;
+  // What clients of the S3 endpoint may do; see objectd/s3/server.h.
+  uint64_t s3_connections = 12000;
+  Nanos s3_head_timeout = 30 * kSecond;
+  Nanos s3_body_timeout = 30 * kSecond;
+  uint64_t s3_body_rate = 1 << 10;
+  Nanos s3_idle_timeout = 300 * kSecond;
   std::string log_format = "text";
 };
 

@@ -1,9 +1,12 @@
 #include "objectd/server.h"
 
+#include <algorithm>
+
 #include "base/daemon.h"
 #include "base/log.h"
 #include "base/process_metrics.h"
 #include "objectd/credentials.h"
+#include "objectd/meta/fsck.h"
 #include "objectd/state_metrics.h"
 #include "objectd/volume/volume_service.h"
 
@@ -11,7 +14,7 @@ namespace perigee::objectd {
 
 namespace {
 constexpr Nanos kHousekeepEvery = 60 * kSecond;
-constexpr uint64_t kStoreMemory = 48 << 20;
+constexpr uint32_t kS3Threads = 32;
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
@@ -19,8 +22,8 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   s->registry_ = metrics::Registry::Create();
   metrics::ExposeProcess(s->registry_.get());
   s->disk_ = CreatePosixDisk();
-  PERIGEE_ASSIGN(s->slabs_, rdma::SlabPool::Create({.bytes_max = options.memory_limit / 2}));
-  s->s3_pool_ = CreateThreadPool({.name = "s3", .threads = 32});
+  PERIGEE_ASSIGN(s->slabs_, rdma::SlabPool::Create({.bytes_max = s->memory_.transfers}));
+  s->s3_pool_ = CreateThreadPool({.name = "s3", .threads = kS3Threads});
   s->meta_pool_ = CreateThreadPool({.name = "meta", .threads = 16});
   s->feed_pool_ = CreateThreadPool({.name = "feed", .threads = 4});
   s->shard_pool_ = CreateThreadPool({.name = "shard", .threads = 24});
@@ -50,6 +53,7 @@ Status Server::OpenDrives() {
   o.m = options_.m;
   o.state_dir = options_.state_dir;
   o.drive.capacity_bytes = options_.drive_capacity;
+  o.drive.index_memory_bytes = memory_.index_per_drive;
   DriveDeps deps;
   deps.disk = disk_.get();
   deps.pool = background_pool_.get();
@@ -66,7 +70,7 @@ Status Server::OpenStore() {
   o.mirrors = drives_->MirrorPlaces();
   o.membership = drives_.get();
   o.create = drives_->formed_now();
-  o.memory_bytes = kStoreMemory;
+  o.memory_bytes = memory_.store;
   o.clock = &RealClock::Get();
   o.metrics = registry_.get();
   PERIGEE_ASSIGN(store_, kv::RocksStore::Open(std::move(o)));
@@ -77,6 +81,8 @@ Status Server::BuildVolumes() {
   VolumeManagerOptions o;
   o.table.address = "local:" + options_.run_dir + "/objectd.sock";
   o.collector.grace = options_.reader_grace;
+  o.scrub.rate = options_.scrub_rate;
+  o.scrub.interval = options_.scrub_interval;
   VolumeManagerDeps deps;
   deps.store = store_.get();
   deps.mirrors = store_.get();
@@ -91,8 +97,14 @@ Status Server::BuildVolumes() {
 }
 
 Status Server::BuildNamespace() {
+  room_ = std::make_unique<MetadataRoom>(*disk_, [this] {
+    std::vector<std::string> dirs;
+    for (const kv::MirrorPlace& place : drives_->MirrorPlaces()) dirs.push_back(place.dir);
+    return dirs;
+  });
   NamespaceOptions o;
   o.inline_bytes_max = options_.inline_bytes_max;
+  o.room = [room = room_.get()] { return room->Check(); };
   PERIGEE_ASSIGN(namespace_, Namespace::Create(*store_, RealClock::Get(), *registry_, o));
   nodes_ = std::make_unique<NodeTable>(*store_);
   return Status::Ok();
@@ -137,6 +149,17 @@ void Server::RegisterControl() {
                               volumes_->KickRepair();
                               return wire::Empty{};
                             });
+  router_->Add<wire::ScrubRequest>(
+      wire::Method::kControlObjectdScrub, Access::kNodesOnly, meta_pool_.get(),
+      [this](rdma::Context&, wire::ScrubRequest q) -> Result<wire::ScrubReport> {
+        return volumes_->DoScrub(q);
+      });
+  router_->Add<wire::FsckRequest>(
+      wire::Method::kControlObjectdFsck, Access::kNodesOnly, meta_pool_.get(),
+      [this](rdma::Context&, wire::FsckRequest q) -> Result<wire::FsckReply> {
+        return q.check <= wire::FsckCheck::kCounters ? CheckNamespace(*store_, RealClock::Get(), q)
+                                                     : volumes_->Fsck(q);
+      });
   router_->Add<wire::Empty>(wire::Method::kControlSyncAll, Access::kNodesOnly, meta_pool_.get(),
                             [this](rdma::Context&, wire::Empty) -> Result<wire::Empty> {
                               PERIGEE_TRY(namespace_->Sync());
@@ -162,7 +185,16 @@ Status Server::StartDoors() {
   s3.listen = options_.s3_listen;
   s3.access_key = key.access_key;
   s3.secret_key = key.secret_key;
-  s3.buffer_bytes_max = options_.memory_limit / 4;
+  s3.buffer_bytes_max = memory_.s3_bodies;
+  s3.document_bytes_max = memory_.s3_documents;
+  s3.pool_threads = kS3Threads;
+  // At the bound, files must still open.
+  s3.connections_max =
+      static_cast<uint32_t>(std::min(options_.s3_connections, OpenFilesMax() / 4 * 3));
+  s3.head_timeout = options_.s3_head_timeout;
+  s3.body_timeout = options_.s3_body_timeout;
+  s3.body_rate_min = options_.s3_body_rate;
+  s3.idle_timeout = options_.s3_idle_timeout;
   S3Deps deps;
   deps.ns = namespace_.get();
   deps.blobs.cluster = &volumes_->cluster();

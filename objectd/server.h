@@ -11,7 +11,9 @@
 #include "base/preflight.h"
 #include "objectd/burst_peers.h"
 #include "objectd/kv/rocks_store.h"
+#include "objectd/memory_plan.h"
 #include "objectd/meta/meta_service.h"
+#include "objectd/metadata_room.h"
 #include "objectd/options.h"
 #include "objectd/s3/server.h"
 #include "objectd/volume/volume_manager.h"
@@ -26,7 +28,9 @@ class Server {
   void Stop();
 
  private:
-  explicit Server(ObjectdOptions options) : options_(std::move(options)) {}
+  explicit Server(ObjectdOptions options)
+      : options_(std::move(options)),
+        memory_(PlanMemory(options_.memory_limit, options_.drives.size())) {}
   Status OpenDrives();
   Status OpenStore();
   Status BuildVolumes();
@@ -40,6 +44,7 @@ class Server {
   Status Health();
 
   const ObjectdOptions options_;
+  const MemoryPlan memory_;
   bool stopped_ = false;
   std::unique_ptr<metrics::Registry> registry_;
   std::unique_ptr<Disk> disk_;
@@ -50,6 +55,7 @@ class Server {
   std::unique_ptr<DriveSet> drives_;
   std::unique_ptr<kv::RocksStore> store_;
   std::unique_ptr<VolumeManager> volumes_;
+  std::unique_ptr<MetadataRoom> room_;
   std::unique_ptr<Namespace> namespace_;
   std::unique_ptr<NodeTable> nodes_;
   std::unique_ptr<rdma::Transport> transport_;

@@ -39,11 +39,22 @@ std::vector<MergedExtent> MergeBlobs(std::vector<PlacedBlob> blobs) {
 
 namespace {
 
-bool Sane(const wire::Extent& e) {
-  if (e.length == 0 || e.count == 0 || e.blob_bytes == 0 || e.blob_bytes > kBlobBytesMax)
-    return false;
-  if (e.offset + e.length < e.offset) return false;
-  return (e.length - 1) / e.blob_bytes == e.count - 1;
+Status CheckExtent(const wire::Extent& e) {
+  auto wrong = [&e](const std::string& why) {
+    return Status(Code::kCorrupt, "extent at " + std::to_string(e.offset) + ": " + why);
+  };
+  if (e.length == 0 || e.count == 0) return wrong("holds nothing");
+  if (e.offset + e.length < e.offset) return wrong("ends beyond all offsets");
+  if (e.blob_bytes == 0 || e.blob_bytes > kBlobBytesMax)
+    return wrong("no blob is of " + std::to_string(e.blob_bytes) + " bytes");
+  if ((e.length - 1) / e.blob_bytes != e.count - 1)
+    return wrong(std::to_string(e.length) + " bytes are not " + std::to_string(e.count) +
+                 " blobs of " + std::to_string(e.blob_bytes));
+  // Or a few bytes on the wire would plan a part for every byte of the range.
+  if (e.count > 1 && e.blob_bytes < kFullBlobBytesMin)
+    return wrong("full blobs of " + std::to_string(e.blob_bytes) + " bytes are less than " +
+                 std::to_string(kFullBlobBytesMin));
+  return Status::Ok();
 }
 
 Status Gap(uint64_t offset) {
@@ -58,9 +69,7 @@ Result<std::vector<BlobPart>> PartsOfRange(const std::vector<wire::Extent>& exte
   const uint64_t begin = offset;
   const uint64_t end = offset + length;
   for (const wire::Extent& e : extents) {
-    if (!Sane(e)) {
-      return Status(Code::kCorrupt, "extent at " + std::to_string(e.offset) + " makes no sense");
-    }
+    PERIGEE_TRY(CheckExtent(e));
     if (e.offset + e.length <= offset) continue;
     if (offset == end) break;
     if (e.offset > offset) return Gap(offset);

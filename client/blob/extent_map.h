@@ -36,8 +36,9 @@ struct BlobPart {
   uint64_t at = 0;  // in the range asked for
 };
 
-// The parts, in order, that make up [offset, offset + length) of an object. kCorrupt: the extents
-// do not cover it or make no sense.
+// The parts, in order, that make up [offset, offset + length) of an object: at most two for each
+// extent, and one for each kFullBlobBytesMin of the range. kCorrupt: the extents do not cover it or
+// make no sense.
 Result<std::vector<BlobPart>> PartsOfRange(const std::vector<wire::Extent>& extents,
                                            uint64_t offset, uint64_t length);
 

@@ -42,5 +42,6 @@ struct Geometry {
 
 // Bytes of a full blob for this profile: k * kShardBytesMax, at most kBlobBytesMax.
 uint64_t FullBlobBytes(uint32_t k);
+inline constexpr uint64_t kFullBlobBytesMin = kShardBytesMax;  // k = 1
 
 }  // namespace perigee::client

@@ -98,6 +98,15 @@ void BurstSession::NoteRemote(uint64_t handle, uint64_t remote) {
   handles_[handle].epoch = epoch_;
 }
 
+// `remote` belongs to another handle by now, so its connection is gone. Of any other number bufferd
+// is told, also when the epoch grew since: a loss may be noted late, after the handle was opened on
+// the next connection.
+bool BurstSession::TakenByAnother(uint64_t handle, uint64_t remote) const {
+  return std::any_of(handles_.begin(), handles_.end(), [&](const auto& other) {
+    return other.first != handle && other.second.remote == remote && other.second.epoch == epoch_;
+  });
+}
+
 Result<OpenedBurst> BurstSession::Opened(Result<rdma::TypedReply<wire::BurstOpenReply>> reply,
                                          wire::BurstOpenRequest again) {
   if (!reply.ok()) return std::move(reply).TakeStatus();
@@ -154,7 +163,7 @@ Status BurstSession::Reopen(std::unique_lock<std::mutex>& lock, uint64_t handle)
   before.reopening = true;
   wire::BurstOpenRequest request = before.again;
   // On a connection that still lives the old number must not keep the file open.
-  bool release = before.epoch == epoch_;
+  bool release = !TakenByAnother(handle, before.remote);
   wire::BurstHandleRequest old;
   old.handle = before.remote;
   lock.unlock();
@@ -295,10 +304,10 @@ Status BurstSession::Release(uint64_t handle) {
     });
     auto it = handles_.find(handle);
     if (it == handles_.end()) return Status(Code::kStale, "released already");
-    bool lost = it->second.epoch != epoch_;
     request.handle = it->second.remote;
+    bool taken = TakenByAnother(handle, request.handle);
     handles_.erase(it);
-    if (lost) return Status::Ok();
+    if (taken) return Status::Ok();
   }
   if (!channel_->Healthy()) return Status::Ok();
   auto reply = rdma::Call<wire::BurstStatReply>(*channel_, Method::kBurstRelease, request, {},

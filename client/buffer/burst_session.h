@@ -101,6 +101,7 @@ class BurstSession {
   Result<uint64_t> RemoteHandle(uint64_t handle, uint64_t refused);
   Status Reopen(std::unique_lock<std::mutex>& lock, uint64_t handle);
   void NoteRemote(uint64_t handle, uint64_t remote);
+  bool TakenByAnother(uint64_t handle, uint64_t remote) const;
   void NoteLost();
   Status AwaitConnection();
 

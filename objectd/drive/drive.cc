@@ -85,7 +85,10 @@ class DriveImpl final : public Drive {
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
                                                                     size_t limit) override;
+  Result<uint64_t> ShardBytes() override;
   Result<SpaceInfo> Space() override { return segments_->Space(); }
+  Result<SegmentAudit> AuditSegment(uint32_t after) override;
+  Result<bool> Reindex(const wire::BlobId& blob, uint32_t index) override;
   void SetOffline(const std::string& reason) override;
   void Stop() override;
 
@@ -120,6 +123,7 @@ class DriveImpl final : public Drive {
   // The outcome of something that changes the drive: a full drive is the caller's problem, all else
   // the drive's end.
   Status FailWrite(Status status, std::string_view what);
+  Status OpenAll(const DriveOptions& options);
   Status CatchUp();
   Status ScanOne(SegmentFile& segment, uint64_t from);
   Status Adopt(const RecordHeader& record, const SegmentMark& mark);
@@ -151,12 +155,22 @@ class DriveImpl final : public Drive {
 };
 
 Status DriveImpl::Start(const DriveOptions& options) {
+  Status opened = OpenAll(options);
+  if (!opened.Is(Code::kCorrupt) || disk_->engine() == "memory") return opened;
+  // Rot in what is only a cache must not cost the drive.
+  log::Warn("index_rebuilt", {{"dir", IndexDir(dir_)}, {"cause", opened}});
+  index_.reset();
+  PERIGEE_TRY(DestroyRocksIndex(IndexDir(dir_)));
+  return OpenAll(options);
+}
+
+Status DriveImpl::OpenAll(const DriveOptions& options) {
   SegmentSet::Options set_options{options.segment_bytes, options.capacity_bytes};
   PERIGEE_ASSIGN(segments_, SegmentSet::Open(disk_, SegmentsDir(dir_), id_, set_options, syncs_));
   if (disk_->engine() == "memory") {
     index_ = CreateMemoryIndex();
   } else {
-    PERIGEE_ASSIGN(index_, OpenRocksIndex(IndexDir(dir_), id_));
+    PERIGEE_ASSIGN(index_, OpenRocksIndex(IndexDir(dir_), id_, options.index_memory_bytes));
   }
   return CatchUp();
 }
@@ -380,6 +394,52 @@ Result<std::vector<std::pair<wire::BlobId, uint32_t>>> DriveImpl::ListShards(
   });
   PERIGEE_TRY(FailWrite(std::move(outcome), "index"));
   return shards;
+}
+
+Result<uint64_t> DriveImpl::ShardBytes() {
+  Call call(this);
+  PERIGEE_TRY(call.status());
+  uint64_t bytes = 0;
+  Status outcome = index_->ForEach({}, [&](const ShardKey&, const ShardPlace& place) {
+    bytes += place.payload_bytes;
+    return true;
+  });
+  PERIGEE_TRY(FailWrite(std::move(outcome), "index"));
+  return bytes;
+}
+
+Result<SegmentAudit> DriveImpl::AuditSegment(uint32_t after) {
+  Call call(this);
+  PERIGEE_TRY(call.status());
+  return objectd::AuditSegment(*segments_, *index_, after);
+}
+
+Result<bool> DriveImpl::Reindex(const wire::BlobId& blob, uint32_t index) {
+  Call call(this);
+  PERIGEE_TRY(call.status());
+  const ShardKey key = KeyOf(blob, index);
+  wire::ShardReadRequest head;
+  head.blob = blob;
+  head.index = index;
+  PERIGEE_ASSIGN(auto before, index_->Find(key));
+  if (auto read = ReadShard(head); read.ok()) return false;
+  PERIGEE_ASSIGN(auto place, FindInSegments(*segments_, key));
+  std::lock_guard lock(index_mu_);
+  PERIGEE_ASSIGN(auto now, index_->Find(key));
+  if (now != before || now == place) return false;  // it was written or deleted meanwhile
+  // Nothing is freed: a wrong entry may lead into another shard's record. What it counts as live
+  // keeps its segment from being reused until the next start.
+  if (!place) {
+    PERIGEE_TRY(FailWrite(index_->Delete(key), "index"));
+    return true;
+  }
+  SegmentMark mark{place->segment, place->generation, 0};
+  PERIGEE_ASSIGN(auto marks, index_->Marks());
+  for (const SegmentMark& known : marks)
+    if (known.segment == mark.segment && known.generation == mark.generation) mark = known;
+  segments_->AddLive(*place);
+  PERIGEE_TRY(FailWrite(index_->Put(key, *place, mark), "index"));
+  return true;
 }
 
 void DriveImpl::Stop() {

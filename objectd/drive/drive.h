@@ -24,6 +24,7 @@
 #include "base/scheduler.h"
 #include "base/status.h"
 #include "client/blob/shard_io.h"
+#include "objectd/drive/index_audit.h"
 #include "objectd/drive/superblock.h"
 #include "rdma/wire/shard.h"
 
@@ -39,6 +40,7 @@ struct DriveDeps {
 struct DriveOptions {
   uint64_t segment_bytes = 256 << 20;
   uint64_t capacity_bytes = 0;  // 0: the file system's
+  uint64_t index_memory_bytes = 16 << 20;
 };
 
 class Drive {
@@ -73,7 +75,13 @@ class Drive {
   // fsck.
   virtual Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(
       const wire::BlobId& first, size_t limit) = 0;
+  // Payload bytes of all shards here, by the index.
+  virtual Result<uint64_t> ShardBytes() = 0;
   virtual Result<SpaceInfo> Space() = 0;
+  // For fsck (index_audit.h): the first segment behind `after` held against the index; and a
+  // shard's index entry made anew where it does not lead to the shard: true when it was changed.
+  virtual Result<SegmentAudit> AuditSegment(uint32_t after) = 0;
+  virtual Result<bool> Reindex(const wire::BlobId& blob, uint32_t index) = 0;
   virtual void SetOffline(const std::string& reason) = 0;
   virtual void Stop() = 0;
 };

@@ -11,8 +11,6 @@
 namespace perigee::objectd {
 namespace {
 
-constexpr size_t kCacheBytes = 8 << 20;
-constexpr size_t kMemtableBytes = 4 << 20;
 constexpr std::string_view kIdentityKey = "F";
 constexpr uint64_t kFormat = 1;
 
@@ -40,10 +38,11 @@ std::string Identity(uint64_t drive_id) {
   return value;
 }
 
-rocksdb::Options IndexOptions() {
+// Half of the memory is cache, the other half two memtables.
+rocksdb::Options IndexOptions(uint64_t memory_bytes) {
   rocksdb::Options options;
   options.create_if_missing = true;
-  options.write_buffer_size = kMemtableBytes;
+  options.write_buffer_size = memory_bytes / 4;
   options.max_write_buffer_number = 2;
   options.max_open_files = 64;
   options.keep_log_file_num = 2;
@@ -52,7 +51,7 @@ rocksdb::Options IndexOptions() {
   options.max_background_jobs = 2;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(kCacheBytes);
+  table.block_cache = rocksdb::NewLRUCache(memory_bytes / 2);
   table.cache_index_and_filter_blocks = true;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
@@ -123,9 +122,10 @@ class RocksIndex final : public ShardIndex {
   std::unique_ptr<rocksdb::DB> db_;
 };
 
-Result<std::unique_ptr<rocksdb::DB>> OpenOnce(const std::string& dir, uint64_t drive_id) {
+Result<std::unique_ptr<rocksdb::DB>> OpenOnce(const std::string& dir, uint64_t drive_id,
+                                              uint64_t memory_bytes) {
   rocksdb::DB* raw = nullptr;
-  PERIGEE_TRY(FromRocks(rocksdb::DB::Open(IndexOptions(), dir, &raw), "open"));
+  PERIGEE_TRY(FromRocks(rocksdb::DB::Open(IndexOptions(memory_bytes), dir, &raw), "open"));
   std::unique_ptr<rocksdb::DB> db(raw);
   std::string identity;
   rocksdb::Status s = db->Get({}, ToSlice(kIdentityKey), &identity);
@@ -142,12 +142,17 @@ Result<std::unique_ptr<rocksdb::DB>> OpenOnce(const std::string& dir, uint64_t d
 
 }  // namespace
 
-Result<std::unique_ptr<ShardIndex>> OpenRocksIndex(const std::string& dir, uint64_t drive_id) {
-  auto db = OpenOnce(dir, drive_id);
+Status DestroyRocksIndex(const std::string& dir) {
+  return FromRocks(rocksdb::DestroyDB(dir, rocksdb::Options()), "destroy");
+}
+
+Result<std::unique_ptr<ShardIndex>> OpenRocksIndex(const std::string& dir, uint64_t drive_id,
+                                                   uint64_t memory_bytes) {
+  auto db = OpenOnce(dir, drive_id, memory_bytes);
   if (!db.ok() && db.code() != Code::kNoSpace) {
     log::Warn("index_rebuilt", {{"dir", dir}, {"cause", db.status()}});
-    PERIGEE_TRY(FromRocks(rocksdb::DestroyDB(dir, IndexOptions()), "destroy"));
-    db = OpenOnce(dir, drive_id);
+    PERIGEE_TRY(DestroyRocksIndex(dir));
+    db = OpenOnce(dir, drive_id, memory_bytes);
   }
   if (!db.ok()) return std::move(db).TakeStatus();
   return std::unique_ptr<ShardIndex>(std::make_unique<RocksIndex>(std::move(*db)));

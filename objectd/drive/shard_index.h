@@ -54,9 +54,12 @@ class ShardIndex {
   virtual Status Flush() = 0;  // what was put so far survives power loss
 };
 
-// RocksDB in `dir`. An index that does not open, or is not of this drive, is thrown away: the
-// segments have it all.
-Result<std::unique_ptr<ShardIndex>> OpenRocksIndex(const std::string& dir, uint64_t drive_id);
+// RocksDB in `dir`, with so much for cache and memtables. An index that does not open, or is not of
+// this drive, is thrown away: the segments have it all.
+Result<std::unique_ptr<ShardIndex>> OpenRocksIndex(const std::string& dir, uint64_t drive_id,
+                                                   uint64_t memory_bytes = 16 << 20);
+// Not while it is open.
+Status DestroyRocksIndex(const std::string& dir);
 // Empty at first: for drives on a MemDisk, whose segments are scanned at each open.
 std::unique_ptr<ShardIndex> CreateMemoryIndex();
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/utf8.h"
+
 namespace perigee::objectd {
 namespace {
 
@@ -42,33 +44,15 @@ Status CheckBucketName(std::string_view name) {
                     "' is not a bucket name: 3 to 63 lowercase letters, digits, dots and hyphens");
 }
 
-bool IsUtf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<uint8_t>(text[i]);
-    const size_t length = lead < 0x80                   ? 1
-                          : lead >= 0xc2 && lead < 0xe0 ? 2
-                          : lead >= 0xe0 && lead < 0xf0 ? 3
-                          : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                        : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    uint32_t point = length == 1 ? lead : lead & (0xffu >> (length + 1));
-    for (size_t k = 1; k < length; ++k) {
-      const auto next = static_cast<uint8_t>(text[i + k]);
-      if ((next & 0xc0) != 0x80) return false;
-      point = (point << 6) | (next & 0x3f);
-    }
-    const bool overlong = (length == 3 && point < 0x800) || (length == 4 && point < 0x10000);
-    if (overlong || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return false;
-    i += length;
-  }
-  return true;
-}
-
 Status CheckKey(std::string_view key) {
   if (key.size() > kS3KeyBytesMax)
     return Status(Code::kTooLarge, "KeyTooLong: a key is longer than 1024 bytes");
   if (key.empty() || key.find('\0') != std::string_view::npos || !IsUtf8(key)) {
     return Status(Code::kInvalidArgument, "a key is 1 to 1024 bytes of UTF-8 without NUL");
+  }
+  if (std::count(key.begin(), key.end(), '/') > static_cast<ptrdiff_t>(kS3KeyLevelsMax)) {
+    return Status(Code::kInvalidArgument,
+                  "a key has at most " + std::to_string(kS3KeyLevelsMax) + " slashes");
   }
   return Status::Ok();
 }

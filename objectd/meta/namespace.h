@@ -8,6 +8,7 @@
 // its message: "NoSuchBucket", "NoSuchKey", "NoSuchUpload". Thread-safe.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,8 @@ namespace perigee::objectd {
 
 struct NamespaceOptions {
   uint64_t inline_bytes_max = 16 << 10;
+  // Asked before anything new is made (deletes never are); null: there is always room. kNoSpace.
+  std::function<Status()> room;
 };
 
 // If-Match / If-None-Match on the current object: etags, or "*".

@@ -132,6 +132,11 @@ Status NamespaceImpl::ReadDurable(const Body& body) {
 }
 
 Result<uint64_t> NamespaceImpl::NewIds(uint64_t count) {
+  if (options_.room) PERIGEE_TRY(options_.room());
+  return TakeIds(count);
+}
+
+Result<uint64_t> NamespaceImpl::TakeIds(uint64_t count) {
   while (true) {
     PERIGEE_ASSIGN(uint64_t first, ids_.NextRange(count));
     if (first > kIdsReserved) return first;
@@ -155,7 +160,7 @@ Result<wire::ReserveIdsReply> NamespaceImpl::ReserveIds(const wire::ReserveIdsRe
     return Status(Code::kInvalidArgument,
                   "1 to " + std::to_string(kReserveMax) + " ids can be reserved at once");
   }
-  PERIGEE_ASSIGN(uint64_t first, NewIds(q.count));
+  PERIGEE_ASSIGN(uint64_t first, TakeIds(q.count));
   return wire::ReserveIdsReply{.first = first, .count = q.count};
 }
 

@@ -111,7 +111,8 @@ class NamespaceImpl final : public Namespace {
   Status ReadDurable(const Body& body);
   Result<kv::Position> Run(const Body& body);
 
-  Result<uint64_t> NewIds(uint64_t count);
+  Result<uint64_t> NewIds(uint64_t count);  // for what is made now: when there is room
+  Result<uint64_t> TakeIds(uint64_t count);
 
   // `wanted`: access.h bits.
   Result<Parent> OpenParent(Tree& tree, wire::FileId dir, const wire::Caller& caller,

@@ -75,7 +75,25 @@ Outcome BodyBytes(const Call& call, uint64_t* out) {
   return {};
 }
 
+Outcome ReserveMemory(Call& call, uint64_t bytes) {
+  ByteGate* gate = call.content.deps().documents;
+  if (!gate) return {};
+  Result<ByteGate::Pass> pass = gate->Enter(bytes, kBufferWait);
+  if (!pass.ok()) return {ErrorCode::kSlowDown};
+  call.memory = std::move(*pass);
+  return {};
+}
+
+Outcome ReserveForDocument(Call& call) {
+  // As text, as a tree, and as what is made of it.
+  constexpr uint64_t kTimes = 8;
+  return ReserveMemory(
+      call,
+      kTimes * std::min<uint64_t>(call.head.content_length.value_or(kXmlBytesMax), kXmlBytesMax));
+}
+
 Outcome ReadXml(Call& call, std::string* out) {
+  PERIGEE_S3_TRY(ReserveForDocument(call));
   Payload payload;
   PERIGEE_S3_TRY(Payload::Parse(call.head, call.auth, Md5::kIfGiven, &payload));
   return ReadSmallBody(call.body, kXmlBytesMax, payload, out);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "objectd/meta/namespace.h"
+#include "objectd/s3/byte_gate.h"
 #include "objectd/s3/errors.h"
 #include "objectd/s3/http.h"
 #include "objectd/s3/object_io.h"
@@ -33,6 +34,7 @@ struct Call {
   const Authentication& auth;
   BodyReader& body;  // decoded: without chunks of either kind
   ResponseWriter& response;
+  ByteGate::Pass memory = {};  // see ReserveMemory
 
   const Headers& headers() const { return head.headers; }
   const Query& query() const { return target.query; }
@@ -47,6 +49,11 @@ struct Call {
 // The size of the object's body: Content-Length, or x-amz-decoded-content-length of a stream.
 // kMissingContentLength; kEntityTooLarge over 5 GiB.
 Outcome BodyBytes(const Call& call, uint64_t* out);
+// Waits until documents may take so many bytes of memory more; the call gives them back at its end.
+// kSlowDown.
+Outcome ReserveMemory(Call& call, uint64_t bytes);
+// For a document that the client sends: by what its length says, or could be.
+Outcome ReserveForDocument(Call& call);
 // XML of a request, checked against its digests.
 Outcome ReadXml(Call& call, std::string* out);
 

@@ -1,10 +1,13 @@
 #include "objectd/s3/chunked_body.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace perigee::objectd::s3 {
 
 namespace {
+
+constexpr size_t kBufferBytes = 16 << 10;
 
 Status Cut() { return Status(Code::kUnavailable, "the body ends inside a chunk"); }
 
@@ -18,20 +21,18 @@ bool StripCr(std::string* line) {
 }  // namespace
 
 Result<std::string_view> BodySource::Peek() {
-  if (at_ == buffer_.size()) {
-    buffer_.resize(16 << 10);
-    at_ = 0;
-    Result<size_t> got = body_.Read({reinterpret_cast<uint8_t*>(buffer_.data()), buffer_.size()});
-    buffer_.resize(got.ok() ? *got : 0);
-    if (!got.ok()) return std::move(got).TakeStatus();
+  if (at_ == end_) {
+    if (!buffer_) buffer_.reset(new char[kBufferBytes]);
+    at_ = end_ = 0;
+    PERIGEE_ASSIGN(end_, body_.Read({reinterpret_cast<uint8_t*>(buffer_.get()), kBufferBytes}));
   }
-  return std::string_view(buffer_).substr(at_);
+  return std::string_view(buffer_.get() + at_, end_ - at_);
 }
 
 Result<size_t> BodySource::Read(MutableBytes out) {
-  if (at_ == buffer_.size()) return body_.Read(out);
-  size_t n = std::min(out.size(), buffer_.size() - at_);
-  std::memcpy(out.data(), buffer_.data() + at_, n);
+  if (at_ == end_) return body_.Read(out);
+  size_t n = std::min(out.size(), end_ - at_);
+  std::memcpy(out.data(), buffer_.get() + at_, n);
   at_ += n;
   return n;
 }

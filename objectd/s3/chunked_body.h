@@ -6,6 +6,7 @@
 // serves the request.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -36,8 +37,8 @@ class BodySource final : public ByteSource {
 
  private:
   BodyReader& body_;
-  std::string buffer_;
-  size_t at_ = 0;
+  std::unique_ptr<char[]> buffer_;  // made when first needed; nothing zeroes it
+  size_t at_ = 0, end_ = 0;
 };
 
 class ChunkedBody : public BodyReader {

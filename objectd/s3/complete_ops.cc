@@ -86,6 +86,7 @@ Outcome CompleteError(Call& call, const Status& status) {
 }  // namespace
 
 Outcome CompleteMultipartUpload(Call& call) {
+  PERIGEE_S3_TRY(ReserveForDocument(call));
   // The header names a checksum of the object, not of this document: it is no digest of the body.
   std::string body;
   Payload payload;

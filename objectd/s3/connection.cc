@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kBufferBytes = 16 << 10;
 constexpr uint64_t kDrainBytesMax = 256 << 10;  // of an unread body, to keep the connection
 constexpr uint64_t kLingerBytesMax = 4 << 20;   // swallowed so that the client can read our refusal
-constexpr Nanos kLingerMax = kSecond;
+constexpr Nanos kWaitSlice = kSecond;           // patience may end while we wait
 
 // Dates change once a second; formatting one costs as much as the rest of a head.
 const std::string& DateOf(Nanos wall) {
@@ -69,21 +69,15 @@ class WireBody final : public BodyReader {
     return n;
   }
 
-  // Whether the next request can follow: reads away what is left, if that is little.
+  // Whether the next request can follow: what has arrived of an unread body is read away, if it is
+  // little, but nobody waits for the rest. A client that was not told to continue may or may not
+  // send its body.
   bool Finish() {
-    if (!CanFinish()) return false;
-    uint8_t sink[16 << 10];
-    for (uint64_t drained = 0; !done_ && drained <= kDrainBytesMax;) {
-      Result<size_t> n = Read(sink);
-      if (!n.ok()) return false;
-      drained += *n;
-    }
+    if (done_ || expects_continue_ || chunked_ || left_ > kDrainBytesMax)
+      return done_ && !expects_continue_;
+    left_ -= connection_.DiscardArrived(left_);
+    done_ = left_ == 0;
     return done_;
-  }
-  // Whether Finish has a chance; said before the response, so that it can announce the end of the
-  // connection. A client that was not told to continue may or may not send its body.
-  bool CanFinish() const {
-    return !expects_continue_ && (done_ || (!chunked_ && left_ <= kDrainBytesMax));
   }
 
  private:
@@ -97,7 +91,7 @@ class WireBody final : public BodyReader {
 class WireResponse final : public ResponseWriter {
  public:
   // `body` null: the request could not be read, and the connection ends.
-  WireResponse(Connection& connection, Clock& clock, const WireBody* body, bool head_only,
+  WireResponse(Connection& connection, Clock& clock, WireBody* body, bool head_only,
                bool keep_alive)
       : connection_(connection),
         clock_(clock),
@@ -139,7 +133,7 @@ class WireResponse final : public ResponseWriter {
  private:
   std::string Format(const ResponseHead& head, std::optional<uint64_t> length) {
     started_ = true;
-    keep_alive_ = keep_alive_ && body_ && body_->CanFinish();
+    keep_alive_ = keep_alive_ && body_ && body_->Finish();
     std::string text;
     text.reserve(512);
     AppendResponseHead(&text, head, {length, DateOf(clock_.Wall()), request_id(), keep_alive_});
@@ -153,7 +147,7 @@ class WireResponse final : public ResponseWriter {
 
   Connection& connection_;
   Clock& clock_;
-  const WireBody* const body_;
+  WireBody* const body_;
   const bool head_only_;
   bool keep_alive_;
   bool started_ = false, ok_ = true;
@@ -173,8 +167,8 @@ void SendBadHead(ResponseWriter& response, const Status& why) {
 
 }  // namespace
 
-Connection::Connection(int fd, const ConnectionLimits& limits, Clock& clock)
-    : fd_(fd), limits_(limits), clock_(clock) {}
+Connection::Connection(int fd, Patience& patience, Clock& clock)
+    : fd_(fd), patience_(patience), clock_(clock) {}
 
 void Connection::Shutdown() { ::shutdown(fd_, SHUT_RDWR); }
 
@@ -230,12 +224,14 @@ void Connection::SendNow(std::string_view bytes) {
 }
 
 Status Connection::WaitFor(short events) {
-  Nanos deadline = clock_.Monotonic() + limits_.body_timeout;
+  Patience::Waiting waiting(patience_);
   while (true) {
-    Nanos left = deadline - clock_.Monotonic();
+    Nanos left = patience_.Left(debt_);
     if (left <= 0) return Status(Code::kDeadlineExceeded, "the client stalled");
+    Nanos began = clock_.Monotonic();
     pollfd p{fd_, events, 0};
-    int n = ::poll(&p, 1, static_cast<int>(left / kMillisecond + 1));
+    int n = ::poll(&p, 1, static_cast<int>(std::min(left, kWaitSlice) / kMillisecond + 1));
+    debt_.Wait(clock_.Monotonic() - began);
     if (n > 0) return Status::Ok();
     if (n < 0 && errno != EINTR) return Status(Code::kUnavailable, std::strerror(errno));
   }
@@ -244,7 +240,10 @@ Status Connection::WaitFor(short events) {
 Result<size_t> Connection::Receive(uint8_t* out, size_t bytes) {
   while (true) {
     ssize_t n = ::recv(fd_, out, bytes, MSG_DONTWAIT);
-    if (n >= 0) return static_cast<size_t>(n);
+    if (n >= 0) {
+      patience_.Pay(&debt_, static_cast<uint64_t>(n));
+      return static_cast<size_t>(n);
+    }
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK)
       return Status(Code::kUnavailable, std::strerror(errno));
@@ -285,6 +284,7 @@ Status Connection::Send(std::string_view head, ConstBytes body) {
       PERIGEE_TRY(WaitFor(POLLOUT));
       continue;
     }
+    patience_.Pay(&debt_, static_cast<uint64_t>(n));
     for (iovec& part : parts) {
       size_t took = std::min<size_t>(static_cast<size_t>(n), part.iov_len);
       part.iov_base = static_cast<char*>(part.iov_base) + took;
@@ -295,7 +295,8 @@ Status Connection::Send(std::string_view head, ConstBytes body) {
   return Status::Ok();
 }
 
-bool Connection::ServeOne(const RequestHandler& handler) {
+After Connection::ServeOne(const RequestHandler& handler) {
+  debt_ = {};
   size_t head_bytes = FindHeadEnd(buffered());
   PERIGEE_CHECK(head_bytes > 0);
   Result<RequestHead> head = ParseHead(buffered().substr(0, head_bytes));
@@ -303,8 +304,7 @@ bool Connection::ServeOne(const RequestHandler& handler) {
   if (!head.ok()) {
     WireResponse refusal(*this, clock_, nullptr, false, false);
     SendBadHead(refusal, head.status());
-    LingerBeforeClose();
-    return false;
+    return After::kLinger;
   }
   WireBody body(*this, *head);
   WireResponse response(*this, clock_, &body, head->method == "HEAD",
@@ -312,29 +312,36 @@ bool Connection::ServeOne(const RequestHandler& handler) {
   Request request{*head, body};
   handler(request, response);
   PERIGEE_CHECK(response.started() || !response.ok());
-  if (!response.complete()) return false;
-  if (!response.keep_alive() || !body.Finish()) {
-    LingerBeforeClose();
-    return false;
-  }
-  return true;
+  if (!response.complete()) return After::kClose;
+  return response.keep_alive() ? After::kNextRequest : After::kLinger;
 }
 
-void Connection::LingerBeforeClose() {
-  // Closing with unread bytes would reset the connection, and the client might never see our
-  // answer.
-  ::shutdown(fd_, SHUT_WR);
-  Nanos deadline = clock_.Monotonic() + kLingerMax;
+uint64_t Connection::DiscardArrived(uint64_t bytes) {
+  uint64_t gone = std::min<uint64_t>(bytes, end_ - at_);
+  at_ += static_cast<size_t>(gone);
   uint8_t sink[16 << 10];
-  for (uint64_t drained = 0; drained < kLingerBytesMax;) {
-    Nanos left = deadline - clock_.Monotonic();
-    if (left <= 0) return;
-    pollfd p{fd_, POLLIN, 0};
-    if (::poll(&p, 1, static_cast<int>(left / kMillisecond + 1)) <= 0) return;
-    ssize_t n = ::recv(fd_, sink, sizeof sink, MSG_DONTWAIT);
-    if (n <= 0) return;
-    drained += static_cast<uint64_t>(n);
+  while (gone < bytes) {
+    size_t want = static_cast<size_t>(std::min<uint64_t>(bytes - gone, sizeof sink));
+    ssize_t n = ::recv(fd_, sink, want, MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    gone += static_cast<uint64_t>(n);
   }
+  return gone;
+}
+
+void Connection::BeginLinger() {
+  ::shutdown(fd_, SHUT_WR);
+  at_ = end_;
+  ReleaseIdleBuffer();
+}
+
+bool Connection::Linger() {
+  uint8_t sink[16 << 10];
+  ssize_t n = ::recv(fd_, sink, sizeof sink, MSG_DONTWAIT);
+  if (n < 0) return errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK;
+  lingered_bytes_ += static_cast<uint64_t>(n);
+  return n > 0 && lingered_bytes_ < kLingerBytesMax;
 }
 
 }  // namespace perigee::objectd::s3

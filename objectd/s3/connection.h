@@ -12,22 +12,21 @@
 #include "objectd/s3/chunked_body.h"
 #include "objectd/s3/http.h"
 #include "objectd/s3/http_head.h"
+#include "objectd/s3/patience.h"
 
 namespace perigee::objectd::s3 {
 
 // Answers one request. The handler must have sent a response when it returns.
 using RequestHandler = std::function<void(Request& request, ResponseWriter& response)>;
 
-struct ConnectionLimits {
-  Nanos head_timeout = 30 * kSecond;   // from a request's first byte to the end of its head
-  Nanos body_timeout = 30 * kSecond;   // without a byte moving, either way
-  Nanos idle_timeout = 300 * kSecond;  // between requests
-};
+// What becomes of the connection after a request: kLinger: the client has its answer, but may still
+// be sending.
+enum class After { kNextRequest, kLinger, kClose };
 
 class Connection : public ByteSource {
  public:
-  Connection(int fd, const ConnectionLimits& limits,
-             Clock& clock);  // the descriptor stays its owner's to close
+  // The descriptor stays its owner's to close.
+  Connection(int fd, Patience& patience, Clock& clock);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -42,11 +41,18 @@ class Connection : public ByteSource {
   void ReleaseIdleBuffer();  // an idle connection keeps no memory
   // One try, without waiting; for the refusals that the loop sends itself.
   void SendNow(std::string_view bytes);
+  // Closing with unread bytes would reset the connection, and the client might never see our
+  // answer: so it is closed for writing first, and what still comes is thrown away. False: enough
+  // of that, it can be closed.
+  void BeginLinger();
+  bool Linger();
 
-  // Pool side. True: ready for the next request; false: to be closed.
-  bool ServeOne(const RequestHandler& handler);
+  // Pool side. No thread waits for a client that has not been authenticated.
+  After ServeOne(const RequestHandler& handler);
+  // Of a body: what has arrived of its first `bytes` is thrown away. The number of them.
+  uint64_t DiscardArrived(uint64_t bytes);
 
-  // ByteSource, waiting up to body_timeout for the client.
+  // ByteSource, waiting for the client as long as `patience` allows.
   Result<std::string_view> Peek() override;
   void Consume(size_t bytes) override { at_ += bytes; }
   Result<size_t> Read(MutableBytes out) override;
@@ -58,13 +64,14 @@ class Connection : public ByteSource {
   Result<size_t> Receive(uint8_t* out, size_t bytes);
   Status WaitFor(short events);
   void MakeRoom();
-  void LingerBeforeClose();
 
   const int fd_;
-  const ConnectionLimits& limits_;
+  Patience& patience_;
   Clock& clock_;
+  Patience::Debt debt_;  // of the request being served
   std::unique_ptr<char[]> buffer_;
   size_t capacity_ = 0, at_ = 0, end_ = 0;
+  uint64_t lingered_bytes_ = 0;
 };
 
 }  // namespace perigee::objectd::s3

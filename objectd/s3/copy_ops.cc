@@ -1,4 +1,5 @@
 #include "base/failpoint.h"
+#include "base/utf8.h"
 #include "objectd/s3/checksums.h"
 #include "objectd/s3/conditions.h"
 #include "objectd/s3/operations.h"

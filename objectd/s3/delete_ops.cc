@@ -3,6 +3,7 @@
 
 #include "base/event.h"
 #include "base/failpoint.h"
+#include "base/utf8.h"
 #include "objectd/s3/conditions.h"
 #include "objectd/s3/operations.h"
 

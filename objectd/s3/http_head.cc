@@ -17,8 +17,9 @@ std::string_view View(string_view s) { return {s.data(), s.size()}; }
 class HeadParser final : public http::basic_parser<true> {
  public:
   explicit HeadParser(RequestHead* out) : out_(out) {}
-  bool seen_content_length = false;
-  bool conflicting_length = false;
+  // What has come twice, or in a form that another server reads differently, is how requests get
+  // smuggled past proxies.
+  bool ambiguous = false;
 
  private:
   void on_request_impl(http::verb, string_view method, string_view target, int version,
@@ -28,11 +29,11 @@ class HeadParser final : public http::basic_parser<true> {
     out_->http11 = version == 11;
   }
   void on_field_impl(http::field field, string_view name, string_view value, error_code&) override {
-    if (field == http::field::content_length) {
-      // Two of them are how requests get smuggled past proxies.
-      conflicting_length |= seen_content_length;
-      seen_content_length = true;
+    if (field == http::field::content_length || field == http::field::transfer_encoding ||
+        field == http::field::host) {
+      ambiguous |= out_->headers.Has(AsciiLower(View(name)));
     }
+    if (field == http::field::content_length) ambiguous |= !ParseDecimal(View(value));
     out_->headers.Add(View(name), View(value));
   }
   void on_response_impl(int, string_view, int, error_code&) override {}
@@ -68,16 +69,22 @@ Result<RequestHead> ParseHead(std::string_view bytes) {
   parser.put(boost::asio::const_buffer(bytes.data(), bytes.size()), ec);
   if (!ec && !parser.is_header_done()) ec = http::error::partial_message;
   if (ec) return Status(Code::kInvalidArgument, "malformed request: " + ec.message());
-  if (parser.conflicting_length)
-    return Status(Code::kInvalidArgument, "more than one Content-Length");
+  if (parser.ambiguous)
+    return Status(Code::kInvalidArgument,
+                  "Host, Content-Length or Transfer-Encoding comes twice, or is no plain value");
+  // Beast would join folded lines; nobody sends them but to have them read in two ways.
+  if (bytes.find("\r\n ") != std::string_view::npos ||
+      bytes.find("\r\n\t") != std::string_view::npos)
+    return Status(Code::kInvalidArgument, "a header goes on in the next line");
   head.keep_alive = parser.keep_alive();
   head.chunked = parser.chunked();
   if (auto length = parser.content_length()) head.content_length = *length;
   if (auto coding = head.headers.Find("transfer-encoding")) {
     if (!EqualsIgnoreCase(*coding, "chunked"))
       return Status(Code::kUnimplemented, "transfer coding " + std::string(*coding));
-    if (!parser.chunked() || head.content_length)
+    if (!parser.chunked() || head.headers.Has("content-length"))
       return Status(Code::kInvalidArgument, "both chunked and of a length");
+    if (!head.http11) return Status(Code::kInvalidArgument, "HTTP/1.0 has no transfer codings");
   }
   if (head.http11 && !head.headers.Has("host")) return Status(Code::kInvalidArgument, "no Host");
   return head;

@@ -25,6 +25,8 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
+constexpr Nanos kLingerMax = kSecond;
+
 // What the loop says itself before it closes a connection.
 std::string Refusal(ErrorCode code, std::string message) {
   Error error{code, std::move(message)};
@@ -39,15 +41,17 @@ std::string Refusal(ErrorCode code, std::string message) {
 
 // Owned by one thread at a time: the loop while it waits, a pool thread while it is served.
 struct Session {
-  Session(tcp::socket s, const ConnectionLimits& limits)
-      : socket(std::move(s)), connection(socket.native_handle(), limits, RealClock::Get()) {}
+  Session(tcp::socket s, Patience& patience)
+      : socket(std::move(s)), connection(socket.native_handle(), patience, RealClock::Get()) {}
   tcp::socket socket;
   Connection connection;
   Nanos head_since = 0;  // when the first byte of an incomplete head came; 0: none
 
-  std::mutex mu;         // guards the two below
-  bool waiting = false;  // in the loop
-  Nanos deadline = 0;
+  // What it waits for in the loop, if it is there: a request, the rest of a head, the end.
+  enum class Wait { kNone, kIdle, kHead, kLinger };
+  std::mutex mu;  // guards the two below
+  Wait wait = Wait::kNone;
+  Nanos since = 0;
 };
 using SessionPtr = std::shared_ptr<Session>;
 
@@ -58,6 +62,7 @@ class AsioHttpServer final : public HttpServer {
       : options_(std::move(options)),
         handler_(std::move(handler)),
         pool_(pool),
+        patience_(options_.patience),
         work_(io_.get_executor()),
         strand_(asio::make_strand(io_)),
         acceptor_(strand_),
@@ -129,7 +134,7 @@ class AsioHttpServer final : public HttpServer {
     std::lock_guard lock(mu_);
     for (const SessionPtr& s : sessions_) {
       std::lock_guard session_lock(s->mu);
-      if (which == Which::kAll || s->waiting) s->connection.Shutdown();
+      if (which == Which::kAll || s->wait != Session::Wait::kNone) s->connection.Shutdown();
     }
   }
 
@@ -154,7 +159,7 @@ class AsioHttpServer final : public HttpServer {
     error_code ignored;
     socket.set_option(tcp::no_delay(true), ignored);
     socket.set_option(asio::socket_base::keep_alive(true), ignored);
-    auto session = std::make_shared<Session>(std::move(socket), options_.limits);
+    auto session = std::make_shared<Session>(std::move(socket), patience_);
     bool start_sweep = false;
     {
       std::lock_guard lock(mu_);
@@ -180,6 +185,11 @@ class AsioHttpServer final : public HttpServer {
       session->head_since = 0;
     else if (session->head_since == 0)
       session->head_since = now;
+    Await(session, session->head_since ? Session::Wait::kHead : Session::Wait::kIdle,
+          session->head_since ? session->head_since : now);
+  }
+
+  void Await(SessionPtr session, Session::Wait wait, Nanos since) {
     bool stopping;
     {
       std::lock_guard lock(mu_);
@@ -187,20 +197,28 @@ class AsioHttpServer final : public HttpServer {
     }
     {
       std::lock_guard lock(session->mu);
-      session->waiting = true;
-      session->deadline = session->head_since ? session->head_since + options_.limits.head_timeout
-                                              : now + options_.limits.idle_timeout;
+      session->wait = wait;
+      session->since = since;
       if (stopping) session->connection.Shutdown();
     }
     tcp::socket& socket = session->socket;
-    socket.async_wait(tcp::socket::wait_read, [this, session = std::move(session)](error_code ec) {
-      {
-        std::lock_guard lock(session->mu);
-        session->waiting = false;
-      }
-      if (ec) return Remove(session);
-      Route(session, session->connection.ReadAvailable());
-    });
+    socket.async_wait(tcp::socket::wait_read,
+                      [this, wait, since, session = std::move(session)](error_code ec) {
+                        {
+                          std::lock_guard lock(session->mu);
+                          session->wait = Session::Wait::kNone;
+                        }
+                        if (ec) return Remove(session);
+                        if (wait != Session::Wait::kLinger)
+                          return Route(session, session->connection.ReadAvailable());
+                        if (!session->connection.Linger()) return Remove(session);
+                        Await(session, wait, since);
+                      });
+  }
+
+  void Linger(const SessionPtr& session) {
+    session->connection.BeginLinger();
+    Await(session, Session::Wait::kLinger, RealClock::Get().Monotonic());
   }
 
   void Route(const SessionPtr& session, Connection::Intake intake) {
@@ -212,30 +230,35 @@ class AsioHttpServer final : public HttpServer {
       case Connection::Intake::kTooLong:
         session->connection.SendNow(
             Refusal(ErrorCode::kInvalidRequest, "The head of the request is over 32768 bytes."));
-        return Remove(session);
+        return Linger(session);
       case Connection::Intake::kClosed:
         return Remove(session);
     }
   }
 
   void Dispatch(const SessionPtr& session) {
+    bool beyond;
     {
       std::lock_guard lock(mu_);
+      beyond = options_.overflow && in_pool_ >= options_.pool_threads;
       ++serving_;
+      if (!beyond) ++in_pool_;
     }
-    Status posted = pool_.Post([this, session] {
+    Status posted = (beyond ? *options_.overflow : pool_).Post([this, session, beyond] {
       Serve(session);
-      Served();
+      Served(beyond);
     });
     if (posted.ok()) return;
     refused_->Add();
     session->connection.SendNow(Refusal(ErrorCode::kSlowDown, {}));
-    Remove(session);
-    Served();
+    Linger(session);
+    Served(beyond);
   }
 
   void Serve(const SessionPtr& session) {
-    if (!session->connection.ServeOne(handler_)) return Remove(session);
+    After after = session->connection.ServeOne(handler_);
+    if (after == After::kClose) return Remove(session);
+    if (after == After::kLinger) return Linger(session);
     session->head_since = 0;
     Connection::Intake next = session->connection.CheckBuffered();
     if (next == Connection::Intake::kMore) session->connection.ReleaseIdleBuffer();
@@ -243,8 +266,9 @@ class AsioHttpServer final : public HttpServer {
   }
 
   // Stop must not return while a pool thread is still inside this object.
-  void Served() {
+  void Served(bool beyond) {
     std::lock_guard lock(mu_);
+    if (!beyond) --in_pool_;
     if (--serving_ == 0) empty_.NotifyAll();
   }
 
@@ -255,19 +279,33 @@ class AsioHttpServer final : public HttpServer {
     if (sessions_.empty()) empty_.NotifyAll();
   }
 
-  // Ends connections whose deadline passed. Runs only while there are any.
+  // Of what waits in the loop.
+  Nanos Timeout(Session::Wait wait, bool pressed) const {
+    switch (wait) {
+      case Session::Wait::kHead:
+        return options_.head_timeout;
+      case Session::Wait::kLinger:
+        return kLingerMax;
+      default:
+        return pressed ? std::min(options_.pressed_idle_timeout, options_.idle_timeout)
+                       : options_.idle_timeout;
+    }
+  }
+
+  // Ends connections that waited too long. Runs only while there are any.
   void Sweep() {
-    Nanos least =
-        std::min({options_.limits.head_timeout, options_.limits.idle_timeout, 2 * kSecond});
+    Nanos least = std::min({options_.head_timeout, options_.idle_timeout, 2 * kLingerMax});
     sweep_.expires_after(std::chrono::nanoseconds(std::max(least / 2, 10 * kMillisecond)));
     sweep_.async_wait([this](error_code ec) {
       if (ec) return;
       Nanos now = RealClock::Get().Monotonic();
       {
         std::lock_guard lock(mu_);
+        const bool pressed = sessions_.size() > options_.connections_max / 4 * 3;
         for (const SessionPtr& s : sessions_) {
           std::lock_guard session_lock(s->mu);
-          if (s->waiting && s->deadline < now) s->connection.Shutdown();
+          if (s->wait != Session::Wait::kNone && now - s->since > Timeout(s->wait, pressed))
+            s->connection.Shutdown();
         }
         if (sessions_.empty() || stopping_) {
           sweeping_ = false;
@@ -281,6 +319,7 @@ class AsioHttpServer final : public HttpServer {
   const HttpServerOptions options_;
   const RequestHandler handler_;
   Scheduler& pool_;
+  Patience patience_;
   asio::io_context io_;
   // Sessions that the pool serves are no work of the loop, but come back to it.
   asio::executor_work_guard<asio::io_context::executor_type> work_;
@@ -298,7 +337,7 @@ class AsioHttpServer final : public HttpServer {
   std::mutex mu_;  // guards the rest; taken before a session's
   CondVar empty_;
   std::unordered_set<SessionPtr> sessions_;
-  uint32_t serving_ = 0;
+  uint32_t serving_ = 0, in_pool_ = 0;
   bool stopping_ = false, sweeping_ = false;
 };
 

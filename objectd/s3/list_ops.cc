@@ -1,3 +1,4 @@
+#include "base/utf8.h"
 #include "objectd/s3/continuation_token.h"
 #include "objectd/s3/operations.h"
 #include "objectd/s3/time_format.h"
@@ -7,6 +8,7 @@ namespace perigee::objectd::s3 {
 namespace {
 
 constexpr uint32_t kListKeysMax = 1000;
+constexpr uint64_t kListBytesPerKey = 2 << 10;  // a record and its lines of XML
 
 struct Listing {
   ListQuery query;
@@ -14,9 +16,10 @@ struct Listing {
   KeyEncoding encode;
 };
 
-Outcome ParseListing(const Call& call, Listing* out) {
+Outcome ParseListing(Call& call, Listing* out) {
   PERIGEE_S3_TRY(CountParameter(call.query(), "max-keys", kListKeysMax, &out->max_keys));
   PERIGEE_S3_TRY(EncodingParameter(call.query(), &out->encode));
+  PERIGEE_S3_TRY(ReserveMemory(call, uint64_t{out->max_keys} * kListBytesPerKey));
   out->query.prefix = call.query().Get("prefix");
   out->query.delimiter = call.query().Get("delimiter");
   out->query.limit = out->max_keys;

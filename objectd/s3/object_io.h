@@ -16,6 +16,7 @@
 #include "client/blob/blob_io.h"
 #include "objectd/meta/namespace.h"
 #include "objectd/s3/burst_source.h"
+#include "objectd/s3/byte_gate.h"
 #include "objectd/s3/errors.h"
 #include "objectd/s3/http.h"
 #include "objectd/s3/payload.h"
@@ -30,6 +31,7 @@ struct ContentIoDeps {
   BurstPeers* peers = nullptr;
   Scheduler* helpers = nullptr;  // reads ahead, hashes; never the pool that serves requests
   std::shared_ptr<rdma::SlabPool> buffers;
+  ByteGate* documents = nullptr;  // null: they are not bounded
   metrics::Registry* metrics = nullptr;
 };
 

@@ -10,13 +10,17 @@ namespace perigee::objectd {
 
 namespace {
 
+// For requests beyond the pool's. When as many wait for their clients, patience ends sooner.
+constexpr uint32_t kSlowClientThreads = 64;
+
 class Server final : public S3Server {
  public:
-  explicit Server(const S3Options& options) {
+  explicit Server(const S3Options& options) : documents_(options.document_bytes_max) {
     uint32_t helpers = options.helper_threads
                            ? options.helper_threads
                            : std::clamp(std::thread::hardware_concurrency(), 1u, 16u);
     helpers_ = CreateThreadPool({.name = "s3-helper", .threads = helpers, .queue_max = 1024});
+    slow_ = CreateThreadPool({.name = "s3-slow", .threads = kSlowClientThreads});
   }
   ~Server() override { Stop(); }
 
@@ -28,6 +32,7 @@ class Server final : public S3Server {
     content.peers = deps.peers;
     content.helpers = helpers_.get();
     content.buffers = buffers;
+    content.documents = &documents_;
     content.metrics = deps.metrics;
     service_ = std::make_unique<s3::Service>(
         s3::Credentials{options.access_key, options.secret_key, options.region}, *deps.clock,
@@ -36,7 +41,13 @@ class Server final : public S3Server {
     http.listen = options.listen;
     http.connections_max = options.connections_max;
     http.loop_threads = options.loop_threads;
-    http.limits = {options.head_timeout, options.body_timeout, options.idle_timeout};
+    http.head_timeout = options.head_timeout;
+    http.idle_timeout = options.idle_timeout;
+    http.patience.timeout = options.body_timeout;
+    http.patience.rate_min = options.body_rate_min;
+    http.patience.waiting_max = kSlowClientThreads;
+    http.overflow = slow_.get();
+    http.pool_threads = options.pool_threads;
     auto handle = [service = service_.get()](s3::Request& request, s3::ResponseWriter& response) {
       service->Handle(request, response);
     };
@@ -50,6 +61,7 @@ class Server final : public S3Server {
 
   void Stop() override {
     if (http_) http_->Stop();
+    slow_->Stop();
     helpers_->Stop();
   }
 
@@ -62,8 +74,9 @@ class Server final : public S3Server {
     });
   }
 
-  std::unique_ptr<Scheduler> helpers_;
+  std::unique_ptr<Scheduler> helpers_, slow_;
   std::shared_ptr<rdma::SlabPool> buffers_;
+  s3::ByteGate documents_;
   std::unique_ptr<s3::Service> service_;
   std::unique_ptr<s3::HttpServer> http_;
 };

@@ -7,6 +7,7 @@ namespace perigee::objectd::s3 {
 namespace {
 
 constexpr uint32_t kPageMax = 1000;
+constexpr uint64_t kPageMemory = 2 << 20;  // rows, and their lines of XML
 
 void AppendPeople(XmlWriter* xml) {
   for (const char* who : {"Initiator", "Owner"}) {
@@ -73,6 +74,7 @@ Outcome ListParts(Call& call) {
   uint32_t most = kPageMax, after = 0;
   KeyEncoding encode;
   PERIGEE_S3_TRY(CountParameter(call.query(), "max-parts", kPageMax, &most));
+  PERIGEE_S3_TRY(ReserveMemory(call, kPageMemory));
   PERIGEE_S3_TRY(EncodingParameter(call.query(), &encode));
   if (call.query().Has("part-number-marker"))
     PERIGEE_S3_TRY(CountParameter(call.query(), "part-number-marker", 10000, &after));
@@ -113,6 +115,7 @@ Outcome ListMultipartUploads(Call& call) {
   uint32_t most = kPageMax;
   KeyEncoding encode;
   PERIGEE_S3_TRY(CountParameter(call.query(), "max-uploads", kPageMax, &most));
+  PERIGEE_S3_TRY(ReserveMemory(call, kPageMemory));
   PERIGEE_S3_TRY(EncodingParameter(call.query(), &encode));
   std::string prefix = call.query().Get("prefix"), delimiter = call.query().Get("delimiter");
   std::string key_marker = call.query().Get("key-marker"),

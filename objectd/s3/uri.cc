@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/utf8.h"
+
 namespace perigee::objectd::s3 {
 
 namespace {
@@ -117,31 +119,6 @@ Result<Target> ParseTarget(std::string_view target) {
   out.bucket = rest.substr(0, slash);
   if (slash != std::string_view::npos) out.key = rest.substr(slash + 1);
   return out;
-}
-
-bool IsUtf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    auto c = static_cast<unsigned char>(text[i]);
-    if (c < 0x80) {
-      ++i;
-      continue;
-    }
-    size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-    if (c < 0xc2 || c > 0xf4 || i + more >= text.size()) return false;
-    uint32_t point = c & (0x3f >> more);
-    for (size_t k = 1; k <= more; ++k) {
-      auto next = static_cast<unsigned char>(text[i + k]);
-      if ((next & 0xc0) != 0x80) return false;
-      point = point << 6 | (next & 0x3f);
-    }
-    // Overlong forms, surrogates and beyond Unicode.
-    if ((more == 2 && point < 0x800) || (more == 3 && (point < 0x10000 || point > 0x10ffff)) ||
-        (point >= 0xd800 && point <= 0xdfff)) {
-      return false;
-    }
-    i += more + 1;
-  }
-  return true;
 }
 
 }  // namespace perigee::objectd::s3

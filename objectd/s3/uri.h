@@ -46,6 +46,4 @@ struct Target {
 // authority.
 Result<Target> ParseTarget(std::string_view target);
 
-bool IsUtf8(std::string_view text);
-
 }  // namespace perigee::objectd::s3

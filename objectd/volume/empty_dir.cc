@@ -7,6 +7,18 @@ std::string CleanPath(std::string path) {
   return path;
 }
 
+namespace {
+
+// What Drive::Format leaves behind when it is cut off: no content, and no superblock yet.
+Result<bool> LeftByFormat(Disk& disk, const std::string& dir, const DirEntry& entry) {
+  if (!entry.is_directory) return entry.name == "superblock.tmp";
+  if (entry.name != "segments") return false;
+  PERIGEE_ASSIGN(std::vector<DirEntry> segments, disk.List(dir + "/" + entry.name));
+  return segments.empty();
+}
+
+}  // namespace
+
 Status CheckFormattable(Disk& disk, const std::string& dir) {
   auto info = disk.Stat(dir);
   if (info.code() == Code::kNotFound) return Status::Ok();
@@ -15,6 +27,8 @@ Status CheckFormattable(Disk& disk, const std::string& dir) {
   PERIGEE_ASSIGN(std::vector<DirEntry> entries, disk.List(dir));
   for (const DirEntry& entry : entries) {
     if (entry.name == "lost+found") continue;
+    PERIGEE_ASSIGN(bool left_by_format, LeftByFormat(disk, dir, entry));
+    if (left_by_format) continue;
     return Status(Code::kPreconditionFailed,
                   dir + " is not empty (" + entry.name + " is there): it is not formatted");
   }

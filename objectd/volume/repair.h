@@ -66,6 +66,8 @@ class Repair {
   void Kick();  // looks for work, unless it is at it
   void Report(const wire::VolumeReportRequest& report);
   Figures figures() const;
+  // Too many of its shards were bad or gone when it was last tried.
+  bool Unrepairable(const wire::BlobId& blob) const;
 
  private:
   struct Item {

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
-#include "base/checksum.h"
 #include "base/failpoint.h"
 #include "base/log.h"
-#include "client/blob/geometry.h"
 #include "objectd/volume/liveness.h"
 #include "objectd/volume/repair.h"
+#include "objectd/volume/shard_check.h"
 
 namespace perigee::objectd {
 
@@ -30,6 +29,11 @@ void Repair::Report(const wire::VolumeReportRequest& report) {
     }
   }
   if (added) Kick();
+}
+
+bool Repair::Unrepairable(const wire::BlobId& blob) const {
+  std::lock_guard lock(mu_);
+  return hopeless_.contains({blob.volume, blob.seq});
 }
 
 bool Repair::TakeReports(std::vector<Item>* items) {
@@ -117,24 +121,9 @@ void Repair::Deafen(const Item& item, Nanos time) {
   });
 }
 
-// True when the shard is there and every chunk passes its checksum.
 bool Repair::ShardIsGood(const Item& item, const VolumeRecord& volume) {
-  wire::ShardReadRequest request;
-  request.drive_id = item.target;
-  request.blob = wire::BlobId{item.volume, item.seq};
-  request.index = item.index;
-  auto head = deps_.cluster->ReadShard(request);
-  if (!head.ok()) return false;
-  client::Geometry geometry = client::Geometry::Of(head->header.blob_bytes, volume.k, volume.m);
-  request.length = geometry.shard_bytes();
-  if (request.length == 0 || request.length > client::kShardBytesMax) return false;
-  auto data = deps_.cluster->ReadShard(request);
-  if (!data.ok() || data->header.chunk_crcs.size() != geometry.stripes) return false;
-  for (uint32_t s = 0; s < geometry.stripes; s++) {
-    ConstBytes chunk = data->bytes.span().subspan(geometry.ChunkOffset(s), geometry.ChunkBytes(s));
-    if (Crc32c(chunk) != data->header.chunk_crcs[s]) return false;
-  }
-  return true;
+  auto target = deps_.drives->Find(item.target);
+  return target && CheckShard(*target, volume, {item.volume, item.seq}, item.index).ok();
 }
 
 // Waiting would not help: no drive of the volume may still come back with a shard.

@@ -30,8 +30,10 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::Create(VolumeManagerOption
   PERIGEE_ASSIGN(auto table,
                  VolumeTable::Create(options.table, deps.store, deps.drives, deps.clock));
   PERIGEE_TRY(deps.drives->ConfirmFormed());
-  return std::unique_ptr<VolumeManager>(
+  std::unique_ptr<VolumeManager> manager(
       new VolumeManager(std::move(options), std::move(deps), std::move(table)));
+  PERIGEE_TRY(manager->scrub_.Load());
+  return manager;
 }
 
 VolumeManager::VolumeManager(VolumeManagerOptions options, VolumeManagerDeps deps,
@@ -43,6 +45,9 @@ VolumeManager::VolumeManager(VolumeManagerOptions options, VolumeManagerDeps dep
       reader_(client::BlobReader::Create(ReaderDeps(&cluster_, deps_, options_.table.node))),
       repair_(options_.repair, Repair::Deps{deps_.store, deps_.drives, table_.get(), &cluster_,
                                             reader_.get(), deps_.background, gate_, deps_.metrics}),
+      scrub_(options_.scrub, Scrub::Deps{deps_.store, deps_.drives, table_.get(), &repair_,
+                                         deps_.background, gate_, deps_.metrics}),
+      fsck_(DriveFsck::Deps{deps_.store, deps_.drives, table_.get(), &repair_, deps_.clock}),
       collector_(options_.collector, deps_.store, deps_.drives, table_.get(), deps_.clock),
       mirrors_(deps_.mirrors, deps_.drives, table_.get()) {
   cluster_.SetReporter([this](const wire::VolumeReportRequest& report) { repair_.Report(report); });
@@ -52,6 +57,7 @@ void VolumeManager::Start() {
   After(0, [this] { Tick(); });
   After(options_.collect_every, [this] { Collect(); });
   repair_.Kick();
+  scrub_.Start();
 }
 
 void VolumeManager::Stop() { gate_->Close(); }
@@ -72,6 +78,7 @@ void VolumeManager::Tick() {
       !PostInside(gate_, *deps_.background, [this] { KeepMirrors(); }))
     keeping_mirrors_ = false;
   repair_.Kick();
+  scrub_.Tick();
   After(options_.tick, [this] { Tick(); });
 }
 

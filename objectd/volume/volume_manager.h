@@ -10,9 +10,11 @@
 #include <memory>
 
 #include "objectd/volume/collector.h"
+#include "objectd/volume/fsck_drives.h"
 #include "objectd/volume/local_cluster.h"
 #include "objectd/volume/mirror_keeper.h"
 #include "objectd/volume/repair.h"
+#include "objectd/volume/scrub.h"
 #include "objectd/volume/volume_table.h"
 #include "rdma/wire/control.h"
 
@@ -22,6 +24,7 @@ struct VolumeManagerOptions {
   VolumeTable::Options table;
   Repair::Options repair;
   Collector::Options collector;
+  Scrub::Options scrub;
   Nanos tick = kSecond;  // drives are looked at
   Nanos collect_every = 5 * kSecond;
 };
@@ -54,6 +57,8 @@ class VolumeManager {
   // DriveSet::Replace.
   Result<wire::DriveInfo> DriveReplace(const std::string& dir);
   void KickRepair();
+  wire::ScrubReport DoScrub(const wire::ScrubRequest& request) { return scrub_.Do(request); }
+  Result<wire::FsckReply> Fsck(const wire::FsckRequest& request) { return fsck_.Run(request); }
   // All but addresses, preflight and the counters of others.
   void FillStatus(wire::ObjectdStatusReply* reply);
   // Of objects, not of drives: what is usable at the cluster's profile.
@@ -78,6 +83,8 @@ class VolumeManager {
   LocalCluster cluster_;
   std::unique_ptr<client::BlobReader> reader_;
   Repair repair_;
+  Scrub scrub_;
+  DriveFsck fsck_;
   Collector collector_;
   MirrorKeeper mirrors_;
   std::atomic<bool> keeping_mirrors_ = false;

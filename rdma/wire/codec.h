@@ -14,7 +14,8 @@
 // and absent ones are read as zero: a default in the struct is only what its maker starts from.
 // Fields this build does not know are kept in `unknown` and written back, so that an older process
 // does not lose what a newer one stored. Never reuse a number. Signed integers are zigzag (sint64).
-// Decode refuses (kCorrupt) truncated or mistyped input; it never throws. Source:
+// Decode refuses (kCorrupt) truncated or mistyped input, and input whose elements would take more
+// memory than DecodedBytesMax; it never throws. Source:
 // https://protobuf.dev/programming-guides/encoding/. Thread rule: values.
 
 #include <concepts>
@@ -34,6 +35,15 @@ struct Unknown {
   std::string bytes;  // whole fields, tags included, in arrival order
   bool operator==(const Unknown&) const = default;
 };
+
+// Memory that the elements of a decoded message may take, by the bytes they came in: an element
+// that is empty on the wire is a whole struct here. Real messages stay below 20 (directory entries
+// with short names); short ones may hold what they like.
+inline constexpr uint64_t kDecodedGrowthMax = 32;
+inline constexpr uint64_t kDecodedSlackBytes = 64 << 10;
+inline constexpr uint64_t DecodedBytesMax(uint64_t encoded_bytes) {
+  return kDecodedSlackBytes + kDecodedGrowthMax * encoded_bytes;
+}
 
 namespace internal {
 
@@ -112,13 +122,30 @@ class Writer {
   protozero::pbf_writer pbf_;
 };
 
+struct TooManyElements : protozero::exception {
+  const char* what() const noexcept override { return "too many elements for its size"; }
+};
+
+class Budget {
+ public:
+  explicit Budget(uint64_t bytes) : left_(bytes) {}
+  void Charge(size_t bytes) {
+    if (bytes > left_) throw TooManyElements{};
+    left_ -= bytes;
+  }
+
+ private:
+  uint64_t left_;
+};
+
 template <class M>
-void ReadMessage(protozero::data_view data, M* m, int depth);
+void ReadMessage(protozero::data_view data, M* m, Budget* budget, int depth);
 
 // Offers the current field of `pbf` to each declared field until one takes it.
 class Reader {
  public:
-  Reader(protozero::pbf_reader* pbf, int depth) : pbf_(pbf), depth_(depth) {}
+  Reader(protozero::pbf_reader* pbf, Budget* budget, int depth)
+      : pbf_(pbf), budget_(budget), depth_(depth) {}
   bool taken() const { return taken_; }
 
   template <class T>
@@ -138,11 +165,16 @@ class Reader {
       using E = typename T::value_type;
       if constexpr (Scalar<E>) {
         Expect(protozero::pbf_wire_type::length_delimited);
-        for (auto v : pbf_->get_packed_uint64()) field.push_back(FromVarint<E>(v));
+        for (auto v : pbf_->get_packed_uint64()) {
+          budget_->Charge(sizeof(E));
+          field.push_back(FromVarint<E>(v));
+        }
       } else if constexpr (std::same_as<E, std::string>) {
         Expect(protozero::pbf_wire_type::length_delimited);
+        budget_->Charge(sizeof(E));
         field.push_back(pbf_->get_bytes());
       } else {
+        budget_->Charge(sizeof(E));
         Sub(&field.emplace_back());
       }
     } else {
@@ -158,9 +190,10 @@ class Reader {
   template <class M>
   void Sub(M* m) {
     Expect(protozero::pbf_wire_type::length_delimited);
-    ReadMessage(pbf_->get_view(), m, depth_ + 1);
+    ReadMessage(pbf_->get_view(), m, budget_, depth_ + 1);
   }
   protozero::pbf_reader* pbf_;
+  Budget* budget_;
   int depth_;
   bool taken_ = false;
 };
@@ -189,7 +222,7 @@ class Zero {
 inline constexpr int kDepthMax = 16;
 
 template <class M>
-void ReadMessage(protozero::data_view data, M* m, int depth) {
+void ReadMessage(protozero::data_view data, M* m, Budget* budget, int depth) {
   if (depth > kDepthMax) throw protozero::invalid_length_exception{};
   Zero zero;
   M::Fields(*m, zero);
@@ -197,7 +230,7 @@ void ReadMessage(protozero::data_view data, M* m, int depth) {
   while (true) {
     const char* begin = data.data() + (data.size() - pbf.length());
     if (!pbf.next()) break;
-    Reader reader(&pbf, depth);
+    Reader reader(&pbf, budget, depth);
     M::Fields(*m, reader);
     if (reader.taken()) continue;
     pbf.skip();
@@ -221,7 +254,8 @@ template <class M>
 Result<M> Decode(std::string_view data) {
   M m;
   try {
-    internal::ReadMessage(protozero::data_view{data.data(), data.size()}, &m, 0);
+    internal::Budget budget(DecodedBytesMax(data.size()));
+    internal::ReadMessage(protozero::data_view{data.data(), data.size()}, &m, &budget, 0);
   } catch (const protozero::exception& e) {
     return Status(Code::kCorrupt, std::string("malformed message: ") + e.what());
   }

@@ -55,6 +55,8 @@ enum class Method : uint16_t {
   kControlDriveReplace = 71,
   kControlRepair = 72,
   kControlSyncAll = 73,
+  kControlObjectdScrub = 74,
+  kControlObjectdFsck = 75,
 
   // bufferd: clients of the node and other nodes (rdma/wire/burst.h).
   kBurstOpen = 90,
@@ -74,6 +76,8 @@ enum class Method : uint16_t {
   kBurstHold = 104,
   kControlBufferdStatus = 105,
   kBurstWatch = 106,
+  kControlBufferdScrub = 107,
+  kControlBufferdFsck = 108,
 
   // perigee-fuse: control.
   kControlFuseStatus = 110,

@@ -68,6 +68,35 @@ TEST_CASE("a file that a descriptor grew is counted when it is polled") {
   w.Release(o);
 }
 
+TEST_CASE("a removed file gives its space back") {
+  World w;
+  wire::FileId id = 0;
+  SUBCASE("a big one") { id = w.Save("a", Bytes(5, kBig)); }
+  SUBCASE("a small one, before the namespace was synced") {
+    w.objectd->lose_reply = wire::Method::kMetaSync;
+    id = w.Save("a", "small");
+  }
+  w.RunFor(500 * kMillisecond);
+  REQUIRE(w.engine->budget().used_bytes() > 0);
+  wire::Record record = w.objectd->Get(id);
+  w.objectd->Unlink("a");
+  w.engine->OnUnlinked(record);
+  w.Settle();
+  CHECK(w.engine->budget().used_bytes() == 0);
+  CHECK(w.FilesOnDisk() == 0);
+}
+
+TEST_CASE("a file that was removed takes no space from those who do not have it open") {
+  World w;
+  wire::FileId id = w.Save("a", Bytes(6, kBig));
+  w.Settle();
+  FilePtr still_known = w.Current(id);
+  wire::Record record = w.objectd->Get(id);
+  w.objectd->Unlink("a");
+  w.engine->OnUnlinked(record);
+  CHECK(w.engine->budget().used_bytes() == 0);
+}
+
 TEST_CASE("an evicted but open file is counted until it is closed") {
   World w;
   wire::FileId id = w.Save("a", Bytes(5, kBig));

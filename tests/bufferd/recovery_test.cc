@@ -54,6 +54,110 @@ TEST_CASE("an overwrite that died unpublished gives the old content back, which 
   CHECK(w.blobs.BytesOf(*r.committed) == bytes);
 }
 
+TEST_CASE("an overwrite that a reboot took gives the old content back, which is flushed") {
+  bool journal_survives = false;
+  SUBCASE("with its record") {}
+  SUBCASE("though its record is there") { journal_survives = true; }
+  World w;
+  w.engine->flusher().Hold(true);
+  std::string bytes = Bytes(8, kBig);
+  wire::FileId id = w.Save("a", bytes);
+  w.Settle();
+  REQUIRE(w.index.Sync().ok());
+  REQUIRE(w.objectd->Get(id).committed->durability == Durability::kLocal);
+  {
+    Opened o = w.MustOpen(id, Access::kWrite, true);
+    w.Write(o, 0, Bytes(9, kBig));
+    REQUIRE(w.engine->Publish(o.file).ok());
+  }
+  REQUIRE(w.objectd->Get(id).committed->durability == Durability::kUnsynced);
+  if (journal_survives) REQUIRE(w.index.Sync().ok());
+  w.Reboot();
+  w.Settle();
+  CHECK(w.Count("fell_back") == 1);
+  CHECK(w.Load(id) == bytes);
+  wire::Record r = w.objectd->Get(id);
+  CHECK(!r.writer);
+  CHECK(r.committed->generation == 1);
+  CHECK(w.blobs.BytesOf(*r.committed) == bytes);
+}
+
+TEST_CASE("overwrites that died one after the other give the old content back, which is flushed") {
+  World w;
+  w.engine->flusher().Hold(true);
+  std::string bytes = Bytes(21, kBig);
+  wire::FileId id = w.Save("a", bytes);
+  w.Settle();
+  for (int i = 0; i < 3; ++i) {
+    w.Write(w.MustOpen(id, Access::kWrite, true), 0, "never");
+    w.Kill();
+    w.objectd->away = i < 2;  // found out about together
+    w.Start();
+    w.objectd->away = false;
+  }
+  w.Settle();
+  CHECK(w.Load(id) == bytes);
+  CHECK(w.blobs.BytesOf(*w.objectd->Get(id).committed) == bytes);
+  CHECK(w.FilesOnDisk() == 1);
+}
+
+TEST_CASE("small content synced while the namespace was away survives a reboot") {
+  World w;
+  Opened o = w.Create("a");
+  w.Write(o, 0, "kept");
+  wire::FileId id = o.record.id;
+  w.objectd->away = true;
+  REQUIRE(w.engine->Fsync(o.file, Durability::kLocal, w.Soon()).ok());
+  bool closed = false;
+  SUBCASE("while it is open") {}
+  SUBCASE("after its close") { closed = true; }
+  if (closed) w.Release(o);
+  o = {};
+  w.Reboot();
+  w.objectd->away = false;
+  w.Settle();
+  CHECK(w.Load(id) == "kept");
+  CHECK(w.objectd->InlineOf(id, w.objectd->Get(id).committed->generation) == "kept");
+  CHECK(!w.objectd->Get(id).writer);
+  CHECK(w.Count("fell_back") == 0);
+}
+
+TEST_CASE("after a reboot nothing is read before it was checked") {
+  World w;
+  wire::FileId synced = w.Save("b", Bytes(23, kBig)), id = w.Save("a", Bytes(22, kBig));
+  w.Settle();
+  REQUIRE(w.index.Sync().ok());
+  {
+    Opened o = w.MustOpen(id, Access::kWrite);
+    w.Write(o, 0, "torn");
+    REQUIRE(w.engine->Publish(o.file).ok());
+  }
+  REQUIRE(w.index.Sync().ok());
+  SUBCASE("with the namespace") {
+    w.Reboot();
+    CHECK(w.Load(id) == Bytes(22, kBig));
+  }
+  SUBCASE("while the namespace is away") {
+    w.Kill();
+    w.objectd->away = true;
+    w.Reboot();
+    CHECK(w.Open(id).code() == Code::kUnavailable);
+    CHECK(w.Load(synced) == Bytes(23, kBig));
+  }
+}
+
+TEST_CASE("a create whose answer was lost leaves neither a writer nor a burst file") {
+  World w;
+  w.objectd->lose_reply = wire::Method::kMetaCreate;
+  auto created = w.engine->opener().Create(
+      {.parent = wire::kRootId, .name = "a", .mode = 0644, .deadline = w.Soon()});
+  CHECK(created.code() == Code::kUnavailable);
+  REQUIRE(w.objectd->IdOf("a") != 0);
+  w.Settle();
+  CHECK(!w.objectd->Get(w.objectd->IdOf("a")).writer);
+  CHECK(w.FilesOnDisk() == 0);
+}
+
 TEST_CASE("a writer that outlives the daemon goes on: its file is neither ended nor dropped") {
   World w;
   Opened o = w.Create("a");

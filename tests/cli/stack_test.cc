@@ -38,6 +38,41 @@ TEST_CASE("a stack's state is read back as it was written") {
   CHECK(StateJson(*read) == StateJson(s));
 }
 
+TEST_CASE("a data directory that was moved takes along what lies in it, and nothing else") {
+  TempDir dir;
+  StackState s;
+  s.config.data = dir.path;
+  s.config.drives = {dir.path + "/drives/d1", dir.path + "-other/d2", "/d/3"};
+  s.config.mount = dir.path + "/mnt";
+  s.config.burst = dir.path + "/burst";
+  REQUIRE(SaveState(s).ok());
+  TempDir moved;
+  std::filesystem::rename(dir.path + "/stack.json", moved.path + "/stack.json");
+  auto read = LoadState(moved.path);
+  REQUIRE(read.ok());
+  CHECK(read->config.data == moved.path);
+  CHECK(read->config.drives ==
+        std::vector<std::string>{moved.path + "/drives/d1", dir.path + "-other/d2", "/d/3"});
+  CHECK(read->config.mount == moved.path + "/mnt");
+  CHECK(read->config.burst == moved.path + "/burst");
+}
+
+TEST_CASE("a path that is not UTF-8 is refused by its flag, and nothing is written") {
+  TempDir dir;
+  StackState s;
+  s.config.data = dir.path;
+  REQUIRE(CheckConfig(s.config).ok());
+  s.config.drives = {"/d/\xc3\xa4", "/d/\xff\n2"};
+  Status status = CheckConfig(s.config);
+  CHECK(status.Is(Code::kInvalidArgument));
+  CHECK(status.message().find("--drive") == 0);
+  CHECK(status.message().find('\n') == std::string::npos);
+  CHECK(SaveState(s).Is(Code::kInvalidArgument));
+  CHECK(LoadState(dir.path).code() == Code::kNotFound);
+  CHECK(StateJson(s).find("/d/") !=
+        std::string::npos);  // shown all the same, with the byte replaced
+}
+
 TEST_CASE("a directory without a stack, and a damaged state, are told apart") {
   TempDir dir;
   CHECK(LoadState(dir.path).code() == Code::kNotFound);

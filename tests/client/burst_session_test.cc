@@ -185,6 +185,18 @@ TEST_CASE("a restart that nobody noticed never mixes up two files") {
   CHECK(f.session->Publish(c->handle)->id == 9);
 }
 
+TEST_CASE("a loss that is noted late, on the next connection, leaves no handle open") {
+  Fixture f;
+  auto a = f.session->Open(f.ById(7)), b = f.session->Open(f.ById(8));
+  REQUIRE((a.ok() && b.ok()));
+  f.bufferd.channel->healthy = false;  // as another thread saw it before the two were opened
+  f.Run([&] { CHECK(f.session->Publish(a->handle).ok()); });
+  CHECK(f.bufferd.open.size() == 2);
+  CHECK(f.session->Release(a->handle).ok());
+  CHECK(f.session->Release(b->handle).ok());
+  CHECK(f.bufferd.open.empty());
+}
+
 TEST_CASE("a file whose burst file was replaced meanwhile is stale") {
   Fixture f;
   auto a = f.session->Open(f.ById(7));

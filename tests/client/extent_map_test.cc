@@ -76,11 +76,22 @@ TEST_CASE("extents that make no sense or leave a hole are corrupt") {
                                            {10, 0, kFull},
                                            {10, 1, kBlobBytesMax + 1},
                                            {0, 1, kFull},
+                                           {100'000, 100'000, 1},
+                                           {2 * kFullBlobBytesMin - 2, 2, kFullBlobBytesMin - 1},
                                            {~0ull, 1, kFull}}) {
     wire::Extent e = ExtentOf(0, length, 1, count);
     e.blob_bytes = blob_bytes;
     CHECK(PartsOfRange({e}, 0, 1).code() == Code::kCorrupt);
   }
+}
+
+TEST_CASE("an extent of tiny blobs is refused by its offset, one blob may be of any size") {
+  wire::Extent e = ExtentOf(0, 10, 1, 10);
+  e.blob_bytes = 1;
+  auto parts = PartsOfRange({e}, 0, 10);
+  CHECK(parts.status().message().find("extent at 0: full blobs of 1 bytes") != std::string::npos);
+  e.length = e.count = 1;
+  CHECK(PartsOfRange({e}, 0, 1).ok());
 }
 
 TEST_CASE("a long list is paged from where the range begins") {

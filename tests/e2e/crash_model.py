@@ -40,6 +40,7 @@ class Key:
         self.states = [content]
         self.mount_only = False  # made through the mount and never closed: the mount shows it empty, S3 does not list it
         self.view = self.view_before = None  # what both doors showed at the last looks, as a 1-tuple
+        self.doors = {}  # what each of them showed at the last look, in words
         self.recent = []  # what S3 may still show after closes since the last look
         self.history = []
         self.fallbacks = []  # what a power cut may bring back: contents since the last durable one

@@ -34,6 +34,7 @@ ROUNDS = os.environ.get("PERIGEE_KILL_ROUNDS", "")
 LANES = 4
 DAEMONS = ("objectd", "bufferd", "fuse")
 OPTIONS = ["--burst-budget", "24M", "--daemon-option", "bufferd:--flush-linger=200ms", "--daemon-option", "objectd:--reader-grace=1"]
+THE_END = "the end"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 # Failpoints that need their own circumstances, by the test that makes them.
@@ -610,6 +611,7 @@ def look_at(stack, model, s3, mount, key, listed, when):
         if not key.allows(seen, door == "mount"):
             model.deviation(f"{at} by {door}: {words(seen)}; expected {key.expected()}")
     key.view = (views["S3"],) if len(set(views.values())) == 1 else None
+    key.doors = {door: words(seen) for door, seen in views.items()}
     if key.doubtful:
         if key.mount_only and views["S3"] is None and views.get("mount") == b"":
             os.unlink(path)  # made and never closed: its user gives it up
@@ -655,7 +657,8 @@ def settle_doubts(stack, model, when):
         time.sleep(0.5)
     for key in model.keys.values():
         if key.doubtful:
-            model.deviation(f"{when}: {key.name} shows different content at the doors for long: {key.expected()}")
+            told = stack.run("stat", f"data/{key.name}", "--json", check=False).stdout.strip()
+            model.deviation(f"{when}: {key.name} shows different content at the doors for long: {key.doors}; {told}; {key.expected()}")
 
 
 def from_the_object_tier(stack, model, when):
@@ -680,7 +683,7 @@ class Matrix:
         self.mount = self.stack.info["mount"] if mount else None
         self.model = Model()
         self.tally = {}
-        self.expected_deaths = 0
+        self.ended = False
         for n in range(LANES if mount else 0):
             os.makedirs(os.path.join(self.mount, "data", f"lane{n}"))
         print(f"\nseed {SEED}: {name}")
@@ -694,6 +697,7 @@ class Matrix:
               f"{sum(k.doubtful for k in self.model.keys.values())} in doubt", flush=True)
         if self.model.deviations:
             raise AssertionError(f"seed {SEED}, {what}:\n" + "\n".join(self.model.deviations))
+        self.ended = what == THE_END
 
     def kill(self, daemon):
         pid = self.stack.pid_of(daemon)
@@ -738,6 +742,10 @@ class Matrix:
                 self.model.deviation(f"{when}: {daemon} died by {how}")
 
     def close(self):
+        if not self.ended:
+            kept = tempfile.mkdtemp(prefix="perigee-kill-logs-")
+            shutil.copytree(os.path.join(self.stack.data, "log"), kept, dirs_exist_ok=True)
+            print(f"seed {SEED}: logs in {kept}")
         try:
             made = Made()
             made.stacks.append(self.stack)
@@ -767,7 +775,7 @@ def test_killed_at_failpoints_under_load(matrix):
             m.kill_at(daemon, point, 1)
     settle_doubts(m.stack, m.model, "at the end")
     from_the_object_tier(m.stack, m.model, "from the object tier")
-    m.report("the end", "compared", "")
+    m.report(THE_END, "compared", "")
     print("not reached:", " ".join(sorted(w for w, o in m.tally.items() if o == "not reached")))
 
 
@@ -793,7 +801,7 @@ def test_killed_at_random_moments(matrix):
         m.report(what, "killed", calls)
     settle_doubts(m.stack, m.model, "at the end")
     from_the_object_tier(m.stack, m.model, "from the object tier")
-    m.report("the end", "compared", "")
+    m.report(THE_END, "compared", "")
 
 
 def answered(call):
@@ -859,12 +867,20 @@ def test_killed_while_a_drive_is_lost_and_replaced(matrix):
         deaths = m.deaths_of(daemon)
         load = m.load(True)
         try:
+            seen = {}
+
             def replaced():
-                m.stack.run("drive", "replace", lost, check=False)
+                answer = m.stack.run("drive", "replace", lost, check=False)
                 status = m.stack.status()
-                return status.get("well") and status["objectd"]["volumes_to_repair"] == 0 and not status["objectd"]["repairing"] and all(
-                    d["state"] == "online" for d in status["objectd"]["drives"])
-            wait_until("repair after the replacement", replaced, 90)
+                objectd = status.get("objectd", {})
+                seen.update({k: objectd.get(k) for k in ("volumes_to_repair", "repairing", "drives", "mirrors")},
+                            replace=(answer.stdout + answer.stderr).strip())
+                return status.get("well") and objectd["volumes_to_repair"] == 0 and not objectd["repairing"] and all(
+                    d["state"] == "online" for d in objectd["drives"])
+            try:
+                wait_until(f"{what}: repair after the replacement", replaced, 90)
+            except Failed as e:
+                raise Failed(f"{e}: {seen}") from e
             if m.deaths_of(daemon) > deaths:
                 outcome = "died there"
         finally:
@@ -873,7 +889,7 @@ def test_killed_while_a_drive_is_lost_and_replaced(matrix):
         m.check_deaths(what)
         m.report(what, outcome, calls)
     settle_doubts(m.stack, m.model, "at the end")
-    m.report("the end", "compared", "")
+    m.report(THE_END, "compared", "")
 
 
 @needs_root
@@ -911,4 +927,4 @@ def test_killed_while_recovering_from_a_reboot(matrix):
             outcome = "died there"
         m.report(what, f"{outcome}; {unsynced} keys were unsynced", calls)
     from_the_object_tier(m.stack, m.model, "from the object tier")
-    m.report("the end", "compared", "")
+    m.report(THE_END, "compared", "")

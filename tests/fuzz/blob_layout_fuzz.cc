@@ -23,6 +23,7 @@ void CheckParts(const std::vector<wire::Extent>& extents, uint64_t offset, uint6
     covered += part.length;
   }
   PERIGEE_CHECK(covered == length);
+  PERIGEE_CHECK(parts->size() <= 2 * extents.size() + length / kFullBlobBytesMin);
 }
 
 // Every byte of a blob is in some chunk.
@@ -42,8 +43,8 @@ void CheckMerge(fuzz::Input input) {
   while (!input.empty() && blobs.size() < 64) {
     PlacedBlob blob;
     blob.offset = size;
-    blob.full_bytes = 1 + input.Number<uint8_t>() % 16;
-    blob.length = 1 + input.Number<uint8_t>() % blob.full_bytes;
+    blob.full_bytes = FullBlobBytes(1 + input.Number<uint8_t>() % 16);
+    blob.length = blob.full_bytes - input.Number<uint8_t>() % 16;
     blob.volume = input.Number<uint8_t>() % 2;
     blob.seq = input.Number<uint8_t>();
     blob.intent = blob.seq / 16;

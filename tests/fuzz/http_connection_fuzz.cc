@@ -48,8 +48,8 @@ class Client {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Client client(AsView(ConstBytes(data, size)));
-  const ConnectionLimits limits{.body_timeout = 5 * kSecond};
-  Connection connection(client.server_fd(), limits, RealClock::Get());
+  Patience patience({.timeout = 5 * kSecond});
+  Connection connection(client.server_fd(), patience, RealClock::Get());
   size_t body_bytes = 0, requests = 0;
   const RequestHandler handler = [&](Request& request, ResponseWriter& response) {
     ++requests;
@@ -69,9 +69,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Intake state = connection.has_bytes() ? connection.CheckBuffered() : Intake::kMore;
     while (state == Intake::kMore) state = connection.ReadAvailable();
     if (state != Intake::kHeadReady) break;
-    bool next = connection.ServeOne(handler);
+    After after = connection.ServeOne(handler);
     client.Drain();
-    if (!next) break;
+    if (after == After::kLinger) {
+      connection.BeginLinger();
+      while (connection.Linger()) {
+      }
+    }
+    if (after != After::kNextRequest) break;
   }
   PERIGEE_CHECK(body_bytes + requests <= client.bytes_sent());
   return 0;

@@ -2,6 +2,7 @@
 
 #include "base/crypto.h"
 #include "base/options.h"
+#include "base/utf8.h"
 #include "objectd/meta/names.h"
 #include "objectd/s3/checksums.h"
 #include "objectd/s3/conditions.h"
@@ -60,8 +61,7 @@ void CheckValues(std::string_view text) {
     PERIGEE_CHECK(at->host.size() < text.size());
   if (objectd::CheckBucketName(text).ok()) PERIGEE_CHECK(text.size() >= 3 && text.size() <= 63);
   if (objectd::CheckKey(text).ok())
-    PERIGEE_CHECK(objectd::IsUtf8(text) && text.size() <= objectd::kS3KeyBytesMax);
-  PERIGEE_CHECK(objectd::IsUtf8(text) == IsUtf8(text));
+    PERIGEE_CHECK(IsUtf8(text) && text.size() <= objectd::kS3KeyBytesMax);
   if (objectd::CheckName(text).ok()) PERIGEE_CHECK(objectd::IsNameable(text));
 }
 

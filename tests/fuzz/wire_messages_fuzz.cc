@@ -4,12 +4,16 @@
 #include <array>
 
 #include "bufferd/burst_record.h"
+#include "bufferd/scrub.h"
 #include "objectd/meta/upload_rows.h"
 #include "objectd/volume/cluster_file.h"
 #include "objectd/volume/reference_keys.h"
+#include "objectd/volume/scrub_row.h"
 #include "objectd/volume/volume_records.h"
 #include "rdma/hello.h"
 #include "rdma/wire/control.h"
+#include "rdma/wire/fsck.h"
+#include "rdma/wire/scrub.h"
 #include "tests/fuzz/input.h"
 
 namespace {
@@ -51,7 +55,9 @@ constexpr auto kCheckers =
            rdma::HelloStart, rdma::HelloChallenge, rdma::HelloAnswer, rdma::HelloVerdict,
            bufferd::BurstRecord, bufferd::BurstCrcs, objectd::UploadRow, objectd::PartRow,
            objectd::CompletedRow, objectd::ClusterDrive, objectd::ClusterFile, objectd::IntentRow,
-           objectd::ListHead, objectd::GarbageRow, objectd::VolumeRecord, objectd::DriveRecord>();
+           objectd::ListHead, objectd::GarbageRow, objectd::VolumeRecord, objectd::DriveRecord,
+           ScrubRequest, ScrubReport, objectd::BadShard, objectd::ScrubRow, bufferd::ScrubRow,
+           FsckFinding, FsckRequest, NamedBurst, FsckReply, BurstFsckRequest, BurstFsckReply>();
 
 }  // namespace
 

@@ -11,6 +11,7 @@
 #include "base/metrics.h"
 #include "objectd/kv/mem_store.h"
 #include "objectd/meta/namespace.h"
+#include "tests/objectd/meta/fsck_all.h"
 #include "tests/objectd/meta/tree_check.h"
 
 namespace perigee::objectd::test {
@@ -36,6 +37,7 @@ struct Fixture {
   ~Fixture() {
     std::string wrong;
     for (const auto& line : CheckTree(*store)) wrong += line + "\n";
+    for (const auto& f : FsckAll(*store, clock).findings) wrong += f.what + "\n";
     CHECK(wrong == "");
   }
 

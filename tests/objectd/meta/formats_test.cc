@@ -177,13 +177,14 @@ TEST_CASE("a flipped byte in an entry is reported, never served as another file"
   CHECK(fix.ns->GetAttr({.id = f}).ok());
 }
 
-TEST_CASE("names, keys and UTF-8 are told from what is none") {
-  CHECK(IsUtf8(""));
-  CHECK(IsUtf8("plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x8e\x89"));
-  for (const char* bad : {"\x80", "\xc0\x80", "\xc3", "\xe2\x82", "\xed\xa0\x80",
-                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe0\x80\x80"}) {
-    CHECK_FALSE(IsUtf8(bad));
-  }
+TEST_CASE("names and keys are told from what is none") {
+  std::string deep = "x";
+  for (size_t i = 0; i < kS3KeyLevelsMax; ++i) deep.insert(0, "d/");
+  CHECK(CheckKey(deep).ok());
+  CHECK(CheckKey("/" + deep).Is(Code::kInvalidArgument));
+  CHECK(CheckKey(std::string("a\0b", 3)).Is(Code::kInvalidArgument));
+  CHECK(CheckKey("\xff").Is(Code::kInvalidArgument));
+  CHECK(CheckKey(std::string(kS3KeyBytesMax + 1, 'k')).Is(Code::kTooLarge));
   CHECK(IsNameable("a b"));
   CHECK_FALSE(IsNameable("a/b"));
   CHECK(NameOf("a/") == "a");

@@ -45,6 +45,22 @@ TEST_CASE("heads that could be read in two ways are refused") {
         Code::kInvalidArgument);
   CHECK(code("Host: h\r\nTransfer-Encoding: gzip, chunked\r\n") == Code::kUnimplemented);
   CHECK(code("Host: h\r\nTransfer-Encoding: chunked\r\n") == Code::kOk);
+  CHECK(code("Host: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n") ==
+        Code::kInvalidArgument);
+  CHECK(code("Host: h\r\nTransfer-Encoding:\r\n chunked\r\n") == Code::kInvalidArgument);
+  CHECK(code("Host: h\r\nTransfer-Encoding : chunked\r\n") == Code::kInvalidArgument);
+  CHECK(code("Host: h\r\nTransfer-Encoding: \vchunked\r\n") != Code::kOk);
+  CHECK(code("Host: h\r\nTransfer-Encoding: chunked\r\n", "PUT / HTTP/1.0\r\n") ==
+        Code::kInvalidArgument);
+  for (const char* length : {"1, 1", "+1", "0x1", "1 1", ""}) {
+    CAPTURE(length);
+    CHECK(code("Host: h\r\nContent-Length: " + std::string(length) + "\r\n") ==
+          Code::kInvalidArgument);
+  }
+  CHECK(code("Host: h\r\nHost: i\r\n") == Code::kInvalidArgument);
+  CHECK(code("Host: h\r\nX-Folded: a\r\n\tb\r\n") == Code::kInvalidArgument);
+  CHECK(code("Host: h\nContent-Length: 1\r\n") == Code::kInvalidArgument);
+  CHECK(code(std::string("Host: h\r\nX: a\0b\r\n", 17)) == Code::kInvalidArgument);
   CHECK(code("Host : h\r\n") == Code::kInvalidArgument);
   CHECK(code("Host: h\r\n", "GET  / HTTP/1.1\r\n") == Code::kInvalidArgument);
   CHECK(code("Host: h\r\n", "GET / HTTP/2.0\r\n") == Code::kInvalidArgument);

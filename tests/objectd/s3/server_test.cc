@@ -85,6 +85,7 @@ struct ServerFixture : Fixture {
   explicit ServerFixture(S3Options options = {})
       : pool(CreateThreadPool({.name = "s3", .threads = 4})) {
     options.listen = "127.0.0.1:0";
+    options.pool_threads = 4;
     options.access_key = credentials.access_key;
     options.secret_key = credentials.secret_key;
     server = std::move(S3Server::Start(options, deps(*pool))).value();
@@ -279,6 +280,81 @@ TEST_CASE("a client that stalls in its head, in its body or between requests is 
   CHECK(idle.Closed());
   RawReply reply = body.Read();
   CHECK(reply.body.find("RequestTimeout") != std::string::npos);
+}
+
+TEST_CASE("clients that dribble their bodies take no thread from the others, and are let go") {
+  S3Options options;
+  options.body_timeout = 2 * kSecond;
+  options.body_rate_min = 1 << 20;
+  ServerFixture f(options);
+  std::string wire = f.Wire("PUT", "/bucket/dribbled", std::string(40000, 'x'));
+  std::vector<std::unique_ptr<RawClient>> slow;
+  for (int i = 0; i < 40; ++i) {
+    slow.push_back(std::make_unique<RawClient>(f.server->address()));
+    slow.back()->Write(wire.substr(0, wire.size() - 1000));
+  }
+  RawClient client(f.server->address());
+  const Nanos began = RealClock::Get().Monotonic();
+  client.Write(f.Wire("GET", "/"));
+  CHECK(client.Read().status == 200);
+  CHECK(RealClock::Get().Monotonic() - began < 2 * kSecond);
+  // A byte now and then does not help.
+  for (int i = 0; i < 100; ++i) slow[0]->Write("x");
+  for (size_t i = 0; i < slow.size(); ++i)
+    CHECK(slow[i]->Read().body.find("RequestTimeout") != std::string::npos);
+  client.Write(f.Wire("GET", "/bucket/dribbled"));
+  CHECK(client.Read().status == 404);
+}
+
+TEST_CASE("nobody waits for the body of a client that is not who it says") {
+  ServerFixture f;  // with half a minute for a body
+  std::vector<std::unique_ptr<RawClient>> strangers;
+  for (int i = 0; i < 20; ++i) {
+    strangers.push_back(std::make_unique<RawClient>(f.server->address()));
+    strangers.back()->Write("PUT /bucket/k HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\nx");
+  }
+  const Nanos began = RealClock::Get().Monotonic();
+  for (auto& stranger : strangers) {
+    RawReply reply = stranger->Read();
+    CHECK(reply.status == 403);
+    CHECK(reply.has("Connection: close"));
+    stranger->Write("more");
+    CHECK(stranger->Closed());
+  }
+  CHECK(RealClock::Get().Monotonic() - began < 15 * kSecond);
+  // What had arrived with the head is read away, and the connection goes on.
+  RawClient client(f.server->address());
+  client.Write("PUT /bucket/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello" +
+               f.Wire("GET", "/"));
+  CHECK(client.Read().status == 403);
+  CHECK(client.Read().status == 200);
+}
+
+TEST_CASE("idle connections make room once most of the places are taken") {
+  Fixture f;
+  auto pool = CreateThreadPool({.name = "s3", .threads = 2});
+  HttpServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.connections_max = 40;
+  options.pressed_idle_timeout = 50 * kMillisecond;
+  auto server = std::move(HttpServer::Start(
+                              options, [](Request&, ResponseWriter& r) { r.Send({}, "done"); },
+                              *pool, *f.registry))
+                    .value();
+  std::vector<std::unique_ptr<RawClient>> few, many;
+  for (int i = 0; i < 30; ++i) few.push_back(std::make_unique<RawClient>(server->address()));
+  few[0]->Write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  CHECK(few[0]->Read().body == "done");  // so long there is no need
+  for (int i = 0; i < 10; ++i) many.push_back(std::make_unique<RawClient>(server->address()));
+  int status = 0;
+  for (int i = 0; i < 10000 && status != 200; ++i) {
+    RawClient another(server->address());
+    another.Write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    status = another.Read().status;
+  }
+  CHECK(status == 200);
+  server->Stop();
+  pool->Stop();
 }
 
 TEST_CASE("a full pool refuses requests instead of queueing them without end") {

@@ -268,14 +268,16 @@ TEST_CASE("only a lost drive's empty directory is replaced") {
   CHECK(s.set->Slots()[5].drive != nullptr);
 }
 
-TEST_CASE(
-    "a replacement cut off before the format leaves a lost drive that can be replaced again") {
+TEST_CASE("a replacement that was cut off leaves a lost drive that can be replaced again") {
+  std::string failpoint;
+  SUBCASE("before the format") { failpoint = "drive_replace_before_format"; }
+  SUBCASE("before the superblock") { failpoint = "superblock_before_write"; }
   Set s;
   s.Open();
   s.set.reset();
   REQUIRE(ClearTree(*s.disk, "/d6").ok());
   s.Open();
-  REQUIRE(failpoint::Arm("drive_replace_before_format=error").ok());
+  REQUIRE(failpoint::Arm(failpoint + "=error").ok());
   CHECK(s.set->Replace("/d6").code() == Code::kIo);
   failpoint::DisarmAll();
   s.disk->Crash();

@@ -1,0 +1,79 @@
+// Seeded flips and truncations over segments and superblocks of as many drives as parity covers,
+// with the cluster running and between its runs: everything is read as it was written, and scrub
+// makes it whole again. PERIGEE_FLIPS is how many.
+
+#include <cstdlib>
+
+#include "tests/objectd/volume/volume_fixture.h"
+
+namespace perigee::objectd {
+namespace {
+
+constexpr uint64_t kFlipsPerRound = 12;
+
+uint64_t FlipCount(uint64_t otherwise) {
+  const char* asked = std::getenv("PERIGEE_FLIPS");
+  return asked ? std::strtoull(asked, nullptr, 10) : otherwise;
+}
+
+void Damage(TestVolumes& v, size_t drive, Random& random) {
+  const std::string dir = TestVolumes::Dir(drive);
+  if (random.OneIn(40)) {
+    REQUIRE(v.disk->FlipBit(dir + "/superblock", random.Below(200 * 8)).ok());
+    return;
+  }
+  auto entries = v.disk->List(dir + "/segments");
+  REQUIRE(entries.ok());
+  if (entries->empty()) return;
+  const std::string path = dir + "/segments/" + (*entries)[random.Below(entries->size())].name;
+  auto info = v.disk->Stat(path);
+  REQUIRE(info.ok());
+  if (info->size == 0) return;
+  if (random.OneIn(12)) {
+    auto file = v.disk->Open(path, OpenMode::kReadWrite);
+    REQUIRE(file.ok());
+    REQUIRE((*file)->Truncate(random.Below(info->size)).ok());
+    return;
+  }
+  REQUIRE(v.disk->FlipBit(path, random.Below(info->size * 8)).ok());
+}
+
+}  // namespace
+
+TEST_CASE("flips on as many drives as parity covers are mended, and nothing wrong is ever read") {
+  const uint64_t rounds = FlipCount(72) / kFlipsPerRound;
+  for (uint64_t seed = 1; seed <= rounds; seed++) {
+    CAPTURE(seed);
+    Random random(seed);
+    TestVolumes v(6, 4, 2, seed);
+    std::vector<TestObject> objects;
+    for (int i = 0; i < 10; i++) objects.push_back(v.Write(1 + random.Below(2'000'000)));
+    const size_t one = 1 + random.Below(6), two = 1 + random.Below(6);
+    const bool running = random.OneIn(2);
+    if (!running) v.Stop();
+    for (uint64_t i = 0; i < kFlipsPerRound; i++) Damage(v, random.OneIn(2) ? one : two, random);
+    if (!running) v.Start();
+    for (const TestObject& object : objects) CHECK(v.Reads(object));
+    for (size_t i = 1; i <= 6; i++) {
+      const DriveSlot slot = v.drives->Slots()[i - 1];
+      if (slot.drive && slot.drive->online()) continue;
+      v.Wipe(i);
+      REQUIRE(v.manager->DriveReplace(TestVolumes::Dir(i)).ok());
+    }
+    REQUIRE(v.RunUntilAllOnline(6));
+    wire::ScrubRequest start;
+    start.action = wire::ScrubAction::kStart;
+    v.manager->DoScrub(start);
+    REQUIRE(v.scheduler().RunUntil([&] { return !v.manager->DoScrub({}).running; }));
+    CHECK(v.manager->DoScrub({}).lost == 0);
+    // Now the two others may be lost.
+    v.Stop();
+    const size_t three = one % 6 + 1;
+    v.Hide(three);
+    v.Hide(three % 6 + 1);
+    v.Start();
+    for (const TestObject& object : objects) CHECK(v.Reads(object));
+  }
+}
+
+}  // namespace perigee::objectd
