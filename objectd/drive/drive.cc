@@ -300,12 +300,10 @@ Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
   // What its owner took back may have changed under the write: the record is not the shard.
   const bool withdrawn = outcome.ok() && lent != nullptr && !lent->Stands();
   if (outcome.ok() && !withdrawn) outcome = Index(*slot, record, &dead, &outdated);
-  if (withdrawn) {
-    PERIGEE_TRY(FailWrite(segments_->Finish(*slot, SegmentSet::Outcome::kDead), "give back"));
-    return Status(Code::kUnavailable, "the sender took the shard back while it was written");
-  }
+  if (withdrawn)
+    outcome = Status(Code::kUnavailable, "the sender took the shard back while it was written");
   if (!outcome.ok()) {
-    outcome = FailWrite(std::move(outcome), "write");
+    if (!withdrawn) outcome = FailWrite(std::move(outcome), "write");
     if (online())
       PERIGEE_TRY(FailWrite(segments_->Finish(*slot, SegmentSet::Outcome::kDead), "give back"));
     return outcome;

@@ -2,9 +2,9 @@
 // nothing wrong reaches the object tier, a peer, or an open after a scrub or a reboot.
 // PERIGEE_FLIPS is how many.
 
-#include <cstdlib>
 #include <filesystem>
 
+#include "tests/flip_count.h"
 #include "world.h"
 
 using namespace perigee;
@@ -14,11 +14,6 @@ using wire::LayoutKind;
 namespace {
 
 namespace fs = std::filesystem;
-
-uint64_t FlipCount(uint64_t otherwise) {
-  const char* asked = std::getenv("PERIGEE_FLIPS");
-  return asked ? std::strtoull(asked, nullptr, 10) : otherwise;
-}
 
 struct Content {
   wire::FileId id;
@@ -41,13 +36,7 @@ void Damage(World& w, wire::FileId id, Random& random) {
     byte ^= static_cast<uint8_t>(1 << random.Below(8));
     REQUIRE((*open)->WriteAt(at, {&byte, 1}).ok());
   }
-  auto stat = StoreDir::Stat(**open);
-  REQUIRE(stat.ok());
-  {
-    std::lock_guard lock(f->mu);
-    f->rec.mtime = stat->mtime;
-    f->rec.ctime = stat->ctime;
-  }
+  w.HideChange(f, **open);
   REQUIRE(w.engine->core().Save(f).ok());
   REQUIRE(w.index.Sync().ok());
 }

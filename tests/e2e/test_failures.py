@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from conftest import HAS_FUSE, needs_fuse
+from conftest import HAS_FUSE, check_objects, needs_fuse, put_objects
 from stack import Failed
 
 
@@ -21,22 +21,6 @@ def wipe(dirs):
 def wait_for_repair(stack):
     stack.wait("repair", lambda s: s["objectd"]["volumes_to_repair"] == 0 and not s["objectd"]["repairing"] and
                all(d["state"] == "online" for d in s["objectd"]["drives"]), timeout=60)
-
-
-def put_objects(stack, sizes):
-    s3, sums = stack.s3(), {}
-    for i, size in enumerate(sizes):
-        body = os.urandom(size)
-        s3.put_object(Bucket="data", Key=f"o{i}", Body=body)
-        sums[f"o{i}"] = hashlib.md5(body).hexdigest()
-    return sums
-
-
-def check_objects(stack, sums):
-    s3 = stack.s3()
-    for key, md5 in sums.items():
-        assert hashlib.md5(s3.get_object(Bucket="data", Key=key)["Body"].read()).hexdigest() == md5, key
-    assert {o["Key"] for o in s3.list_objects_v2(Bucket="data")["Contents"]} >= set(sums)
 
 
 def test_every_pair_of_six_drives(make_stack):

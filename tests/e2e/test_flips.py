@@ -11,21 +11,13 @@ import shutil
 
 import pytest
 
-from conftest import HAS_FUSE
+from conftest import HAS_FUSE, put_objects
 from stack import Failed
 
 FLIPS = int(os.environ.get("PERIGEE_FLIPS", "80"))
 SEED = int(os.environ.get("PERIGEE_SEED", "1"))
 A_ROUND = 40  # flips between two starts
 SIZES = [100, 9_000, 20_000, 60_000, 300_000, 1 << 20, (5 << 20) + 3, (9 << 20) + 17]
-
-
-def put(stack, sums, prefix, sizes=SIZES):
-    s3 = stack.s3()
-    for i, size in enumerate(sizes):
-        body = os.urandom(size)
-        s3.put_object(Bucket="data", Key=f"{prefix}/{i}", Body=body)
-        sums[f"{prefix}/{i}"] = hashlib.md5(body).hexdigest()
 
 
 def write(stack, sums, prefix):
@@ -119,7 +111,7 @@ def test_flips_on_as_many_drives_as_parity_covers(make_stack):
     stack = make_stack(*([] if HAS_FUSE else ["--no-mount"]))
     rng, sums = random.Random(SEED), {}
     print(f"seed {SEED}, {FLIPS} flips")
-    put(stack, sums, "first")
+    sums.update(put_objects(stack, SIZES, "first/"))
     if HAS_FUSE:
         write(stack, sums, "mounted")
     left, n = FLIPS, 0
@@ -135,7 +127,7 @@ def test_flips_on_as_many_drives_as_parity_covers(make_stack):
         check(stack, sums, done)
         if HAS_FUSE:
             check_mount(stack, sums, done)
-        put(stack, sums, f"after{n}", SIZES[1:4])
+        sums.update(put_objects(stack, SIZES[1:4], f"after{n}/"))
         n += 1
         heal(stack)
         found = stack.run("fsck", "--repair", check=False)

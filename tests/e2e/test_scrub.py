@@ -1,7 +1,6 @@
 """perigee scrub and perigee fsck: they find what was damaged, mend it where it can be, and raise no false alarm under load."""
 
 import glob
-import hashlib
 import json
 import os
 import random
@@ -9,25 +8,10 @@ import threading
 
 import pytest
 
-from conftest import needs_fuse
+from conftest import check_objects, needs_fuse, put_objects
 
 PAGE = 4096
 FAST = ("--rate", "1G")
-
-
-def put(stack, sizes, prefix="o"):
-    s3, sums = stack.s3(), {}
-    for i, size in enumerate(sizes):
-        body = os.urandom(size)
-        s3.put_object(Bucket="data", Key=f"{prefix}{i}", Body=body)
-        sums[f"{prefix}{i}"] = hashlib.md5(body).hexdigest()
-    return sums
-
-
-def check(stack, sums):
-    s3 = stack.s3()
-    for key, md5 in sums.items():
-        assert hashlib.md5(s3.get_object(Bucket="data", Key=key)["Body"].read()).hexdigest() == md5, key
 
 
 def records(drive):
@@ -66,7 +50,7 @@ def burst_files(stack):
 
 def test_scrub_finds_every_seeded_damage_on_drives_and_all_is_rebuilt(make_stack):
     stack = make_stack("--no-mount")
-    sums = put(stack, [20_000, 60_000, 300_000, 1 << 20, 3 << 20, (9 << 20) + 17] * 2)
+    sums = put_objects(stack, [20_000, 60_000, 300_000, 1 << 20, 3 << 20, (9 << 20) + 17] * 2)
     one, two = drives_of(stack)[:2]
     stack.down()
     rng = random.Random(4)
@@ -85,7 +69,7 @@ def test_scrub_finds_every_seeded_damage_on_drives_and_all_is_rebuilt(make_stack
     assert seeded <= stack.status()["objectd"]["counters"]["shards_rebuilt"]
     assert seeded / 2 < found["damaged"] <= seeded
     assert found["mended"] == found["damaged"] == len(found["findings"]) and found["lost"] == 0 and found["completed"] > 0
-    check(stack, sums)
+    check_objects(stack, sums)
     code, report = code_and_json(stack, "scrub", *FAST)
     assert code == 0 and report["objectd"]["damaged"] == 0 and report["objectd"]["bytes"] > sum([20_000, 60_000, 300_000])
     code, report = code_and_json(stack, "fsck")
@@ -94,7 +78,7 @@ def test_scrub_finds_every_seeded_damage_on_drives_and_all_is_rebuilt(make_stack
 
 def test_scrub_says_what_is_lost_and_reads_of_it_fail(make_stack):
     stack = make_stack("--no-mount", drives=1)
-    sums = put(stack, [300_000, 400_000])
+    sums = put_objects(stack, [300_000, 400_000])
     drive, = drives_of(stack)
     stack.down()
     path, at, _ = next(r for r in records(drive) if r[2] == 300_032 or r[2] == 300_000)
@@ -104,7 +88,7 @@ def test_scrub_says_what_is_lost_and_reads_of_it_fail(make_stack):
     assert done.returncode == 1 and "1 LOST" in done.stdout, done.stdout
     code, report = code_and_json(stack, "scrub", "status")
     assert code == 1 and report["objectd"]["lost"] == 1 and not report["objectd"]["running"]
-    check(stack, {"o1": sums["o1"]})
+    check_objects(stack, {"o1": sums["o1"]})
     with pytest.raises(Exception):
         stack.s3().get_object(Bucket="data", Key="o0")["Body"].read()
 
@@ -129,7 +113,7 @@ def test_a_bad_copy_in_the_burst_buffer_is_dropped_and_fetched_again(make_stack)
 
 def test_scrub_starts_stops_goes_on_after_a_kill_and_refuses_nonsense(make_stack):
     stack = make_stack("--no-mount")
-    put(stack, [4 << 20] * 4)
+    put_objects(stack, [4 << 20] * 4)
     code, report = code_and_json(stack, "scrub", "start", "--rate", "1K")
     assert code == 0 and report["objectd"]["running"] and report["objectd"]["bytes_total"] >= 24 << 20
     started = report["objectd"]["started"]
@@ -147,7 +131,7 @@ def test_scrub_starts_stops_goes_on_after_a_kill_and_refuses_nonsense(make_stack
 
 def test_fsck_finds_a_missing_segment_and_a_leaked_burst_file_and_mends_both(make_stack):
     stack = make_stack("--no-mount")
-    sums = put(stack, [100, 20_000, 2 << 20, 10 << 20])
+    sums = put_objects(stack, [100, 20_000, 2 << 20, 10 << 20])
     drive = drives_of(stack)[3]
     stack.down()
     missing = len(records(drive))
@@ -169,7 +153,7 @@ def test_fsck_finds_a_missing_segment_and_a_leaked_burst_file_and_mends_both(mak
     assert code == 0 and report["clean"] and len(report["mended"]) == missing + 1, report
     assert not os.path.exists(leaked) and len(records(drive)) == missing
     assert stack.run("fsck").returncode == 0
-    check(stack, sums)
+    check_objects(stack, sums)
 
 
 def test_fsck_and_scrub_raise_no_false_alarm_under_load(make_stack):

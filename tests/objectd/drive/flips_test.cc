@@ -2,45 +2,19 @@
 // or not at all; damage to the index alone costs nothing. PERIGEE_FLIPS is how many. And what fsck
 // asks of a drive.
 
-#include <cstdlib>
 #include <filesystem>
 
 #include "objectd/drive/shard_index.h"
-#include "tests/objectd/drive/drive_fixture.h"
+#include "tests/flip_count.h"
+#include "tests/objectd/drive/posix_fixture.h"
 
 namespace perigee::objectd {
 namespace {
 
 namespace fs = std::filesystem;
 
-uint64_t FlipCount(uint64_t otherwise) {
-  const char* asked = std::getenv("PERIGEE_FLIPS");
-  return asked ? std::strtoull(asked, nullptr, 10) : otherwise;
-}
-
-struct Store {
-  Store() {
-    std::string pattern = (fs::temp_directory_path() / "perigee-flips-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    root = pattern;
-    dir = root + "/d";
-    Superblock superblock;
-    superblock.cluster_id = kTestCluster;
-    superblock.drive_id = 7;
-    REQUIRE(Drive::Format(*disk, dir, superblock).ok());
-    Open();
-  }
-  ~Store() {
-    drive.reset();
-    fs::remove_all(root);
-  }
-  void Open() {
-    drive.reset();
-    auto opened = Drive::Open(dir, kTestCluster, {.segment_bytes = 1 << 20},
-                              {.disk = disk.get(), .slabs = slabs});
-    REQUIRE_MESSAGE(opened.ok(), opened.status().ToString());
-    drive = std::move(*opened);
-  }
+struct Store : PosixDrive {
+  Store() : PosixDrive(1 << 20) {}
   void Fill(size_t n) {
     for (size_t i = 0; i < n; i++) {
       shards.push_back(MakeShard(1, i, 0, 5'000 + 7'919 * i % 90'000));
@@ -48,10 +22,6 @@ struct Store {
     }
   }
 
-  std::unique_ptr<Disk> disk = CreatePosixDisk();
-  std::string root, dir;
-  std::shared_ptr<rdma::SlabPool> slabs = TestSlabs();
-  std::unique_ptr<Drive> drive;
   std::vector<TestShard> shards;
 };
 

@@ -3,47 +3,17 @@
 #include <filesystem>
 
 #include "objectd/drive/shard_index.h"
-#include "tests/objectd/drive/drive_fixture.h"
+#include "tests/objectd/drive/posix_fixture.h"
 
 namespace perigee::objectd {
 namespace {
 
 namespace fs = std::filesystem;
 
-struct PosixDrive {
-  PosixDrive() : disk(CreatePosixDisk()) {
-    std::string pattern = (fs::temp_directory_path() / "perigee-drive-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    root = pattern;
-    dir = root + "/d";
-    Superblock superblock;
-    superblock.cluster_id = kTestCluster;
-    superblock.drive_id = 7;
-    REQUIRE(Drive::Format(*disk, dir, superblock).ok());
-    Open();
-  }
-  ~PosixDrive() {
-    drive.reset();
-    fs::remove_all(root);
-  }
-  void Open() {
-    drive.reset();
-    auto opened = Drive::Open(dir, kTestCluster, {.segment_bytes = 4 << 20},
-                              {.disk = disk.get(), .slabs = slabs});
-    REQUIRE_MESSAGE(opened.ok(), opened.status().ToString());
-    drive = std::move(*opened);
-  }
-
-  std::unique_ptr<Disk> disk;
-  std::string root, dir;
-  std::shared_ptr<rdma::SlabPool> slabs = TestSlabs();
-  std::unique_ptr<Drive> drive;
-};
-
 }  // namespace
 
 TEST_CASE("large aligned shards go past the page cache and come back") {
-  PosixDrive d;
+  PosixDrive d(4 << 20);
   std::vector<TestShard> shards;
   for (size_t bytes :
        {size_t{65536}, size_t{65537}, size_t{1} << 20, (size_t{4} << 20) - 5, size_t{4} << 20})
@@ -60,7 +30,7 @@ TEST_CASE("large aligned shards go past the page cache and come back") {
 }
 
 TEST_CASE("the index is only a cache: without it, or with an old one, the segments tell all") {
-  PosixDrive d;
+  PosixDrive d(4 << 20);
   std::vector<TestShard> shards;
   for (uint64_t i = 0; i < 6; i++) shards.push_back(MakeShard(1, i, 0, 300'000));
   for (uint64_t i = 0; i < 3; i++)

@@ -2,19 +2,13 @@
 // with the cluster running and between its runs: everything is read as it was written, and scrub
 // makes it whole again. PERIGEE_FLIPS is how many.
 
-#include <cstdlib>
-
+#include "tests/flip_count.h"
 #include "tests/objectd/volume/volume_fixture.h"
 
 namespace perigee::objectd {
 namespace {
 
 constexpr uint64_t kFlipsPerRound = 12;
-
-uint64_t FlipCount(uint64_t otherwise) {
-  const char* asked = std::getenv("PERIGEE_FLIPS");
-  return asked ? std::strtoull(asked, nullptr, 10) : otherwise;
-}
 
 // Superblocks and the headers of segments are read at a start only: damaged while the cluster runs,
 // they would be lost then, beside the two drives that the test takes away.
