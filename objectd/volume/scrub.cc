@@ -288,6 +288,11 @@ void Scrub::FoundBad(const Drive& drive, const wire::BlobId& blob, uint32_t inde
   {
     std::lock_guard lock(mu_);
     if (!GoesOnLocked()) return;
+    // Repair takes a bad shard away before it writes the new one; that absence is no second damage.
+    const bool known = std::any_of(row_.bad.begin(), row_.bad.end(), [&](const BadShard& shard) {
+      return shard.drive == drive.id() && shard.blob == blob && shard.index == index;
+    });
+    if (known) return;
     row_.report.damaged++;
     if (row_.report.findings.size() < wire::kScrubFindingsMax)
       row_.report.findings.push_back(NameOf(blob, index) + " on " + drive.dir() + ": " + why);
