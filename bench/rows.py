@@ -36,13 +36,16 @@ class Bench:
     def fill_memory(self):
         """Fills what memory is free with clean page cache (a sparse file's), so that both sides get theirs by reclaiming, as
         on a machine that has been up for a while. Free memory is no common ground: a virtual machine may have handed it
-        back to its host, and then whoever touches it first pays for that, four seconds a GiB where this was written."""
+        back to its host, and then whoever touches it first pays for that, four seconds a GiB where this was written.
+        So it goes on until all that is free has just been used."""
         path = os.path.join(self.dir, "filler")
         with open(path, "ab+", buffering=0) as f:
-            buffer, at = bytearray(8 << 20), os.path.getsize(path)
-            while memory_free() > 1 << 30:
+            buffer, at, end = bytearray(8 << 20), os.path.getsize(path), None
+            while end is None or at < end:
                 f.truncate(at + len(buffer))
                 at += os.preadv(f.fileno(), [buffer], at)
+                if end is None and memory_free() < 512 << 20:
+                    end = at + (1 << 30)
 
     def backing(self, size):
         """The burst file of this size."""
@@ -279,11 +282,11 @@ def row_restore(bench):
             return read_whole(f"{stack.mount}/data/f")
 
         def local_cold():
-            bench.fill_memory()
             path = os.path.join(bench.local, "cold")
             if not os.path.exists(path):
                 write_file(path, GIB)
             drop_file(path)
+            bench.fill_memory()
             return read_whole(path)
         ours_mbps, limit = alternate(ours, lambda: direct_bandwidth(bench.local, "read"))
         status = stack.status()

@@ -35,6 +35,10 @@ struct BurstFile {
   const wire::BurstId burst;
   const uint32_t dir;
 
+  // Held by a fill while it writes: the file system takes one write of a file at a time, and lets
+  // the others spin. Guards nothing else.
+  std::mutex fill_write;
+
   mutable std::mutex mu;
   CondVar changed;  // anything below did
   // Guarded by mu.
@@ -60,7 +64,7 @@ struct BurstFile {
   std::optional<wire::Version> source;  // of a copy that is not whole: where it comes from
   tiers::Readahead readahead;
   ByteRange fill_goal;
-  std::map<uint64_t, uint32_t> fill_crcs;  // of the blocks that were fetched in one piece
+  std::map<uint64_t, uint32_t> fill_crcs;  // of the blocks that were fetched in one range
   uint32_t fills_in_flight = 0;
   uint64_t fill_failures = 0;
   Status fill_error;

@@ -1,28 +1,13 @@
 #include "bufferd/fill.h"
 
-#include <sys/mman.h>
-
 #include "base/checksum.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "bufferd/piece_crcs.h"
 
 namespace perigee::bufferd {
 
 using wire::LayoutKind;
-
-namespace {
-
-// crc32c of each block of a content of `size` bytes that `range` covers whole.
-std::map<uint64_t, uint32_t> CrcsOf(ByteRange range, ConstBytes bytes, uint64_t size) {
-  std::map<uint64_t, uint32_t> crcs;
-  for (uint64_t i = (range.begin + kCrcBlockBytes - 1) / kCrcBlockBytes;; ++i) {
-    const uint64_t begin = i * kCrcBlockBytes, end = std::min(begin + kCrcBlockBytes, size);
-    if (begin >= end || end > range.end) return crcs;
-    crcs[i] = Crc32c(bytes.subspan(begin - range.begin, end - begin));
-  }
-}
-
-}  // namespace
 
 void Filler::Start(const FilePtr& file, ByteRange want, uint64_t piece) {
   for (const ByteRange& absent : file->residency.Find(want, RangeState::kAbsent)) {
@@ -96,36 +81,40 @@ void Filler::Prefetch(const FilePtr& file) {
   Start(file, file->fill_goal, kRangeBytes);
 }
 
-Status Filler::Fetch(const FilePtr& file, const wire::Version& source, wire::FileId id,
-                     ByteRange range, MutableBytes out) {
-  (void)file;
+// Into the burst file, as it comes.
+Status Filler::Fetch(const wire::Version& source, wire::FileId id, ByteRange range,
+                     const client::BlobSink& sink) {
   switch (source.layout.kind) {
     case LayoutKind::kBlobs:
-      PERIGEE_TRY(core_.blobs->Read(source.layout, source.size, range.begin, out));
-      core_.stats->bytes_filled_blobs->Add(static_cast<double>(out.size()));
+      PERIGEE_TRY(
+          core_.blobs->ReadTo(source.layout, source.size, range.begin, range.bytes(), sink));
+      core_.stats->bytes_filled_blobs->Add(static_cast<double>(range.bytes()));
       return Status::Ok();
     case LayoutKind::kInline: {
       PERIGEE_ASSIGN(std::string bytes,
                      core_.meta->ReadInline({.id = id, .generation = source.generation}));
       if (bytes.size() != source.size)
         return Status(Code::kCorrupt, "inline content has another length than its record");
-      std::memcpy(out.data(), bytes.data() + range.begin, out.size());
-      core_.stats->bytes_filled_inline->Add(static_cast<double>(out.size()));
+      PERIGEE_TRY(sink(range.begin, AsBytes(bytes).subspan(range.begin, range.bytes())));
+      core_.stats->bytes_filled_inline->Add(static_cast<double>(range.bytes()));
       return Status::Ok();
     }
     case LayoutKind::kBurst: {
       if (core_.peers == nullptr)
         return Status(Code::kUnavailable, "content is in another node's buffer");
-      for (size_t at = 0; at < out.size(); at += rdma::kPieceBytesMax) {
-        size_t take = std::min(out.size() - at, rdma::kPieceBytesMax);
+      AlignedBuffer buffer(std::min<uint64_t>(range.bytes(), rdma::kPieceBytesMax));
+      for (uint64_t at = range.begin; at < range.end;) {
+        MutableBytes piece = buffer.span().first(std::min(range.end - at, buffer.size()));
         wire::BurstReadRequest q{.burst = source.layout.burst,
                                  .id = id,
                                  .generation = source.generation,
-                                 .offset = range.begin + at,
-                                 .length = static_cast<uint32_t>(take)};
-        PERIGEE_TRY(core_.peers->Read(source.layout.node, q, out.subspan(at, take)));
+                                 .offset = at,
+                                 .length = static_cast<uint32_t>(piece.size())};
+        PERIGEE_TRY(core_.peers->Read(source.layout.node, q, piece));
+        PERIGEE_TRY(sink(at, piece));
+        at += piece.size();
       }
-      core_.stats->bytes_filled_peer->Add(static_cast<double>(out.size()));
+      core_.stats->bytes_filled_peer->Add(static_cast<double>(range.bytes()));
       return Status::Ok();
     }
     case LayoutKind::kCold:
@@ -138,28 +127,12 @@ Status Filler::Fetch(const FilePtr& file, const wire::Version& source, wire::Fil
 
 void Filler::Measure(uint64_t bytes, Nanos took) {
   if (bytes < (1 << 20) || took <= 0) return;
-  // What this range got, times those beside it: the rate a whole fill would see.
+  // What this range got, times those beside it: the rate a whole fill would see. Readers who go
+  // along with a fill slow it down, so the faster ones count for more.
   double now = static_cast<double>(bytes) * 1e9 / static_cast<double>(took) *
                std::max<uint32_t>(1, running_);
-  rate_ = static_cast<uint64_t>(0.8 * static_cast<double>(rate_.load()) + 0.2 * now);
-}
-
-AlignedBuffer Filler::TakeBuffer() {
-  std::lock_guard lock(buffers_mu_);
-  if (buffers_.empty()) {
-    AlignedBuffer buffer(kRangeBytes);
-    (void)::madvise(buffer.data(), buffer.size(), MADV_HUGEPAGE);  // advice only
-    return buffer;
-  }
-  AlignedBuffer buffer = std::move(buffers_.back());
-  buffers_.pop_back();
-  return buffer;
-}
-
-void Filler::GiveBuffer(AlignedBuffer buffer) {
-  std::lock_guard lock(buffers_mu_);
-  if (running_ > 1) return buffers_.push_back(std::move(buffer));
-  buffers_.clear();  // the last one
+  double before = static_cast<double>(rate_.load());
+  rate_ = static_cast<uint64_t>(before + (now > before ? 0.5 : 0.02) * (now - before));
 }
 
 void Filler::FillOne(const FilePtr& file, ByteRange range) {
@@ -178,19 +151,19 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
   Nanos began = core_.clock->Monotonic();
   if (s.ok() && budget_ != nullptr) s = budget_->Admit(range.bytes(), began + 10 * kSecond);
   if (s.ok()) {
-    AlignedBuffer buffer = TakeBuffer();
-    MutableBytes bytes = buffer.span().first(range.bytes());
-    s = Fetch(file, source, id, range, bytes);
+    PieceCrcs crcs;
+    auto open = core_.store->Open(file->dir, file->burst, OpenMode::kReadWrite);
+    s = open.ok() ? Fetch(source, id, range,
+                          [&](uint64_t offset, ConstBytes bytes) {
+                            crcs.Add(offset, bytes);
+                            std::lock_guard lock(file->fill_write);
+                            return (*open)->WriteAt(offset, bytes);
+                          })
+                  : open.status();
     if (s.ok()) {
-      auto crcs = CrcsOf(range, bytes, source.size);
-      {
-        std::lock_guard lock(file->mu);
-        file->fill_crcs.merge(std::move(crcs));
-      }
-      auto open = core_.store->Open(file->dir, file->burst, OpenMode::kReadWrite);
-      s = open.ok() ? (*open)->WriteAt(range.begin, bytes) : open.status();
+      std::lock_guard lock(file->mu);
+      file->fill_crcs.merge(crcs.Blocks(source.size));
     }
-    GiveBuffer(std::move(buffer));
   }
   PERIGEE_FAILPOINT(burst_fill_after_write);
   bool whole = false;
@@ -231,7 +204,7 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
   core_.RetireIfUnneeded(file);
 }
 
-// Blocks that came in several pieces are read back for theirs.
+// Blocks that came in several ranges are read back for theirs.
 Status Filler::FinishCrcs(const FilePtr& file, File& open) {
   BurstCrcs out;
   std::map<uint64_t, uint32_t> known;

@@ -5,8 +5,6 @@
 // another version is another burst file. Thread-safe.
 
 #include <atomic>
-#include <mutex>
-#include <vector>
 
 #include "bufferd/budget.h"
 #include "bufferd/core.h"
@@ -25,7 +23,7 @@ class Filler {
   Status Ensure(const FilePtr& file, ByteRange range, Nanos deadline, bool ahead);
   // Starts fetching everything; nobody waits.
   void Prefetch(const FilePtr& file);
-  // Measured, of fetches in parallel; for the decision whether an open waits.
+  // Measured, of fetches in parallel that nobody holds up; for the decision whether an open waits.
   uint64_t bytes_per_second() const { return rate_.load(); }
 
   static constexpr uint64_t kRangeBytes = 16 << 20;
@@ -37,23 +35,17 @@ class Filler {
   // With the file's lock held: starts absent pieces of `want` while slots are free.
   void Start(const FilePtr& file, ByteRange want, uint64_t piece);
   void FillOne(const FilePtr& file, ByteRange range);
-  Status Fetch(const FilePtr& file, const wire::Version& source, wire::FileId id, ByteRange range,
-               MutableBytes out);
+  Status Fetch(const wire::Version& source, wire::FileId id, ByteRange range,
+               const client::BlobSink& sink);
   Status Finish(const FilePtr& file);
   Status FinishCrcs(const FilePtr& file, File& open);
   void Measure(uint64_t bytes, Nanos took);
-  // Memory for one range. Kept while fills run: the first touch of fresh pages costs as much as a
-  // copy.
-  AlignedBuffer TakeBuffer();
-  void GiveBuffer(AlignedBuffer buffer);
 
   Core& core_;
   const std::function<void(const FilePtr&)> on_whole_;
   Budget* budget_ = nullptr;
-  std::atomic<uint64_t> rate_{500 << 20};
+  std::atomic<uint64_t> rate_{1 << 30};
   std::atomic<uint32_t> running_{0};
-  std::mutex buffers_mu_;  // guards what follows
-  std::vector<AlignedBuffer> buffers_;
 };
 
 }  // namespace perigee::bufferd

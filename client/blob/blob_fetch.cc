@@ -62,15 +62,26 @@ BlobFetch::BlobFetch(Deps deps, wire::BlobId blob, const Geometry& geometry,
 BlobFetch::~BlobFetch() {
   PERIGEE_CHECK(pending_ == 0);
   status_.Ignore();
-  for (Shard& s : shards_) s.status.Ignore();  // told by Shortage, or made good by other shards
+  for (Shard& s : shards_) {
+    s.status.Ignore();  // told by Shortage, or made good by other shards
+    s.refused.Ignore();
+  }
 }
 
 void BlobFetch::Want(uint32_t stripe, uint32_t shard, uint32_t begin, uint32_t end, uint8_t* to) {
-  PERIGEE_CHECK(stripe < geometry_.stripes && shard < shards_.size() && begin < end);
-  Chunk& chunk = At(stripe, shard);
-  chunk.to = to;
-  chunk.begin = begin;
-  chunk.end = end;
+  PERIGEE_CHECK(to);
+  Want(stripe, shard, {.to = to, .begin = begin, .end = end});
+}
+
+void BlobFetch::Want(uint32_t stripe, uint32_t shard, uint32_t begin, uint32_t end,
+                     uint64_t offset) {
+  PERIGEE_CHECK(deps_.sink);
+  Want(stripe, shard, {.offset = offset, .begin = begin, .end = end});
+}
+
+void BlobFetch::Want(uint32_t stripe, uint32_t shard, const Chunk& wanted) {
+  PERIGEE_CHECK(stripe < geometry_.stripes && shard < shards_.size() && wanted.begin < wanted.end);
+  At(stripe, shard) = wanted;
   first_stripe_ = std::min(first_stripe_, stripe);
   last_stripe_ = std::max(last_stripe_, stripe);
 }
@@ -109,8 +120,21 @@ bool BlobFetch::PlanStripe(uint32_t stripe) {
   return marked;
 }
 
+// What is wanted of a good chunk, to where it is wanted.
+Status BlobFetch::GiveOut(const Chunk& chunk, const uint8_t* data) const {
+  const size_t bytes = chunk.end - chunk.begin;
+  if (!chunk.to) return (*deps_.sink)(chunk.offset, {data + chunk.begin, bytes});
+  std::memcpy(chunk.to, data + chunk.begin, bytes);
+  return Status::Ok();
+}
+
 BlobFetch::Step BlobFetch::Advance(Where where) {
   JudgeShards();
+  for (Shard& s : shards_) {
+    if (s.refused.ok()) continue;
+    status_ = std::move(s.refused);
+    return Step::kFailed;
+  }
   for (Shard& s : shards_) {
     s.first = ~0u;
     s.last = 0;
@@ -201,9 +225,9 @@ void BlobFetch::TakeChunks(uint32_t index, rdma::Piece piece, const std::vector<
     chunk.state = ChunkState::kGood;
     chunk.data = data;
     taken.push_back(&chunk);
-    if (chunk.wanted()) std::memcpy(chunk.to, data + chunk.begin, chunk.end - chunk.begin);
+    if (chunk.wanted() && shard.refused.ok()) shard.refused = GiveOut(chunk, data);
     // What went out whole can be used from there, so that the piece is free again at once.
-    if (chunk.wanted() && chunk.begin == 0 && chunk.end == bytes)
+    if (chunk.to && chunk.begin == 0 && chunk.end == bytes)
       chunk.data = chunk.to;
     else
       keep = true;
@@ -264,19 +288,20 @@ Status BlobFetch::Reconstruct(uint32_t stripe) {
     return Shortage(stripe, static_cast<uint32_t>(present.size()));
   }
   const uint32_t bytes = geometry_.ChunkBytes(stripe);
-  std::vector<std::vector<uint8_t>> partial(wanted.size());
+  computed_.resize(std::max(computed_.size(), wanted.size()));
   std::vector<uint8_t*> out(wanted.size());
+  auto in_place = [&](const Chunk& chunk) {
+    return chunk.to && chunk.begin == 0 && chunk.end == bytes;
+  };
   for (size_t w = 0; w < wanted.size(); ++w) {
     const Chunk& chunk = At(stripe, wanted[w]);
-    bool whole = chunk.begin == 0 && chunk.end == bytes;
-    if (!whole) partial[w].resize(bytes);
-    out[w] = whole ? chunk.to : partial[w].data();
+    if (!in_place(chunk) && computed_[w].size() < bytes) computed_[w] = AlignedBuffer(bytes);
+    out[w] = in_place(chunk) ? chunk.to : computed_[w].data();
   }
   PERIGEE_TRY(code_->Reconstruct(bytes, present, chunks, wanted, out));
   for (size_t w = 0; w < wanted.size(); ++w) {
     const Chunk& chunk = At(stripe, wanted[w]);
-    if (partial[w].empty()) continue;
-    std::memcpy(chunk.to, partial[w].data() + chunk.begin, chunk.end - chunk.begin);
+    if (!in_place(chunk)) PERIGEE_TRY(GiveOut(chunk, out[w]));
   }
   deps_.metrics->ChunksReconstructed(wanted.size());
   return Status::Ok();

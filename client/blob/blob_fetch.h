@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/scheduler.h"
+#include "client/blob/blob_io.h"
 #include "client/blob/blob_metrics.h"
 #include "client/blob/geometry.h"
 #include "client/blob/shard_io.h"
@@ -31,6 +32,7 @@ class BlobFetch {
     const BlobMetrics* metrics = nullptr;
     // Called on the pool, or in Advance, each time a round of reads has ended.
     std::function<void(BlobFetch*)> round_ended;
+    const BlobSink* sink = nullptr;  // of what is wanted without a place in memory
   };
   enum class Step { kReading, kDone, kFailed };
   enum class Where { kPool, kHereToo };  // kHereToo: the last read on the calling thread
@@ -40,8 +42,10 @@ class BlobFetch {
             std::shared_ptr<const VolumeMap> map, std::shared_ptr<const ErasureCode> code);
   ~BlobFetch();
 
-  // Bytes [begin, end) of a chunk shall go to `to`. Before the first Advance; a chunk once.
+  // Bytes [begin, end) of a chunk shall go to `to`, or to the sink, as those from `offset` on.
+  // Before the first Advance; a chunk once.
   void Want(uint32_t stripe, uint32_t shard, uint32_t begin, uint32_t end, uint8_t* to);
+  void Want(uint32_t stripe, uint32_t shard, uint32_t begin, uint32_t end, uint64_t offset);
   // That shard is not to be read (repair makes it anew).
   void Avoid(uint32_t shard) { shards_[shard].usable = false; }
 
@@ -64,19 +68,23 @@ class BlobFetch {
   struct Chunk {
     ChunkState state = ChunkState::kUnknown;
     const uint8_t* data = nullptr;  // kGood
-    uint8_t* to = nullptr;          // wanted
-    uint32_t begin = 0, end = 0;
-    bool wanted() const { return to != nullptr; }
+    uint8_t* to = nullptr;          // nullptr: the sink's
+    uint64_t offset = 0;            // for the sink
+    uint32_t begin = 0, end = 0;    // wanted
+    bool wanted() const { return end != 0; }
   };
   struct Shard {
     bool usable = true;               // may be asked
     bool online = false;              // by the map
     uint32_t first = 0, last = 0;     // stripes of the read under way
     Status status;                    // of the last read
+    Status refused;                   // by the sink
     bool bad = false;                 // to be reported
     std::vector<rdma::Piece> pieces;  // hold chunk data
   };
 
+  void Want(uint32_t stripe, uint32_t shard, const Chunk& wanted);
+  Status GiveOut(const Chunk& chunk, const uint8_t* data) const;
   Chunk& At(uint32_t stripe, uint32_t shard) { return chunks_[stripe * shards_.size() + shard]; }
   bool PlanStripe(uint32_t stripe);
   void MarkForRead(uint32_t stripe, uint32_t shard);
@@ -99,6 +107,7 @@ class BlobFetch {
   std::vector<Chunk> chunks_;                      // by stripe, then shard
   uint32_t first_stripe_ = ~0u, last_stripe_ = 0;  // wanted
   const uint64_t map_epoch_;
+  std::vector<AlignedBuffer> computed_;  // a stripe's chunks that go out in part or to the sink
   std::atomic<uint32_t> pending_ = 0;
   bool map_suspect_ = false;
   Status status_;

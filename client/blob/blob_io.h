@@ -7,11 +7,11 @@
 // when all its shards are on stable storage, less drives that the volume map already records as not
 // online, and never fewer than min(K+M, K+1). A volume that cannot take it: another lease. Reader:
 // reads whole chunks, checks each crc32c, reconstructs from parity what is missing or bad, reports
-// it, and copies only the asked range out. kCorrupt when fewer than K good chunks of a stripe
-// exist; never wrong bytes. kUnavailable when drives that are away may have the rest, kNotFound
-// when no shard of a blob exists (deleted meanwhile: look the object up again). Thread rule: a
-// writer belongs to one caller at a time; readers are thread-safe. Both block: run them on a
-// Scheduler.
+// it, and gives only the asked range out: into memory, or to a sink. kCorrupt when fewer than K
+// good chunks of a stripe exist; never wrong bytes. kUnavailable when drives that are away may have
+// the rest, kNotFound when no shard of a blob exists (deleted meanwhile: look the object up again).
+// Thread rule: a writer belongs to one caller at a time; readers are thread-safe. Both block: run
+// them on a Scheduler.
 
 #include <functional>
 #include <memory>
@@ -58,6 +58,12 @@ class BlobWriter {
   virtual Result<WrittenObject> Finish() = 0;
 };
 
+// Takes a checked part of what is read: the bytes from `offset` of the object on, which are gone
+// after the call. Called on the shard pool and on the reader's thread, for several parts at once. A
+// part may come a second time, after its first call has returned: the second one counts, and so
+// does nothing of a read that fails. A failure fails the read.
+using BlobSink = std::function<Status(uint64_t offset, ConstBytes bytes)>;
+
 class BlobReader {
  public:
   static std::unique_ptr<BlobReader> Create(BlobIoDeps deps);
@@ -66,6 +72,9 @@ class BlobReader {
   // describe. kInvalidArgument when the range is not inside.
   virtual Status Read(const wire::Layout& layout, uint64_t size, uint64_t offset,
                       MutableBytes out) = 0;
+  // The same, without memory for all of it. The sink has returned for good when ReadTo has.
+  virtual Status ReadTo(const wire::Layout& layout, uint64_t size, uint64_t offset, uint64_t bytes,
+                        const BlobSink& sink) = 0;
   // One blob, whole; for repair: `missing` shards are rebuilt. Geometry and crcs come from the
   // survivors.
   virtual Result<std::vector<ShardData>> Rebuild(const wire::VolumeInfo& volume, uint64_t seq,

@@ -56,6 +56,8 @@ class Reader final : public BlobReader {
   explicit Reader(BlobIoDeps deps) : deps_(std::move(deps)), metrics_(deps_.metrics) {}
   Status Read(const wire::Layout& layout, uint64_t size, uint64_t offset,
               MutableBytes out) override;
+  Status ReadTo(const wire::Layout& layout, uint64_t size, uint64_t offset, uint64_t bytes,
+                const BlobSink& sink) override;
   Result<std::vector<ShardData>> Rebuild(const wire::VolumeInfo& volume, uint64_t seq,
                                          const std::vector<uint32_t>& missing) override;
 
@@ -66,11 +68,19 @@ class Reader final : public BlobReader {
     bool second_try = false;
   };
   using Map = std::shared_ptr<const VolumeMap>;
+  // Where a range goes: into memory, or to a sink, as the bytes from `offset` on.
+  struct Target {
+    uint8_t* memory = nullptr;
+    const BlobSink* sink = nullptr;
+    uint64_t offset = 0;
+  };
 
   Result<Map> MapWith(uint32_t volume);
   Result<std::unique_ptr<BlobFetch>> FetchPart(Board& board, const Map& map, const BlobPart& part,
-                                               MutableBytes out);
-  Status ReadParts(const std::vector<BlobPart>& parts, MutableBytes out);
+                                               const Target& target);
+  Status ReadParts(const std::vector<BlobPart>& parts, const Target& target);
+  Status ReadRange(const wire::Layout& layout, uint64_t size, uint64_t offset, uint64_t bytes,
+                   const Target& target);
   Result<std::vector<wire::ShardHeader>> SurvivingHeaders(const wire::VolumeInfo& volume,
                                                           uint64_t seq,
                                                           const std::vector<uint32_t>& missing);
@@ -101,14 +111,14 @@ Result<Reader::Map> Reader::MapWith(uint32_t volume) {
 }
 
 Result<std::unique_ptr<BlobFetch>> Reader::FetchPart(Board& board, const Map& map,
-                                                     const BlobPart& part, MutableBytes out) {
+                                                     const BlobPart& part, const Target& target) {
   const wire::VolumeInfo& volume = *map->Find(part.blob.volume);
   if (part.blob_bytes > FullBlobBytes(volume.k)) {
     return Status(Code::kCorrupt, "a blob larger than its volume's profile allows");
   }
   Geometry g = Geometry::Of(part.blob_bytes, volume.k, volume.m);
   PERIGEE_ASSIGN(auto code, codes_.Get(g.k, g.m));
-  BlobFetch::Deps deps{deps_.cluster, deps_.shard_pool, &metrics_, board.Notifier()};
+  BlobFetch::Deps deps{deps_.cluster, deps_.shard_pool, &metrics_, board.Notifier(), target.sink};
   auto fetch = std::make_unique<BlobFetch>(std::move(deps), part.blob, g, volume.drives, map,
                                            std::move(code));
   const uint64_t end = part.offset + part.length;
@@ -119,14 +129,18 @@ Result<std::unique_ptr<BlobFetch>> Reader::FetchPart(Board& board, const Map& ma
     uint32_t chunk_bytes = g.ChunkBytes(stripe);
     uint32_t begin = static_cast<uint32_t>(in_stripe % chunk_bytes);
     uint32_t run = static_cast<uint32_t>(std::min<uint64_t>(chunk_bytes - begin, end - at));
-    fetch->Want(stripe, static_cast<uint32_t>(in_stripe / chunk_bytes), begin, begin + run,
-                out.data() + part.at + (at - part.offset));
+    const uint32_t chunk = static_cast<uint32_t>(in_stripe / chunk_bytes);
+    const uint64_t place = part.at + (at - part.offset);
+    if (target.memory)
+      fetch->Want(stripe, chunk, begin, begin + run, target.memory + place);
+    else
+      fetch->Want(stripe, chunk, begin, begin + run, target.offset + place);
     at += run;
   }
   return fetch;
 }
 
-Status Reader::ReadParts(const std::vector<BlobPart>& parts, MutableBytes out) {
+Status Reader::ReadParts(const std::vector<BlobPart>& parts, const Target& target) {
   Board board;
   std::list<Active> active;
   auto fetch_of = [](Active& a) -> BlobFetch& { return *a.fetch; };
@@ -142,7 +156,7 @@ Status Reader::ReadParts(const std::vector<BlobPart>& parts, MutableBytes out) {
         failed = std::move(map).TakeStatus();
         break;
       }
-      auto fetch = FetchPart(board, *map, part, out);
+      auto fetch = FetchPart(board, *map, part, target);
       if (!fetch.ok()) {
         failed = std::move(fetch).TakeStatus();
         break;
@@ -152,7 +166,7 @@ Status Reader::ReadParts(const std::vector<BlobPart>& parts, MutableBytes out) {
     if (active.empty()) break;
     auto it = board.AwaitIdle(active, fetch_of);
     if (!failed.ok()) {
-      // Nobody may write into `out` after the return: wait for what still reads, and stop.
+      // Nobody may use the target after the return: wait for what still reads, and stop.
       active.erase(it);
       continue;
     }
@@ -170,7 +184,7 @@ Status Reader::ReadParts(const std::vector<BlobPart>& parts, MutableBytes out) {
       Status why = it->fetch->status();
       auto map = MapWith(it->part.blob.volume);
       if (map.ok()) {
-        auto again = FetchPart(board, *map, it->part, out);
+        auto again = FetchPart(board, *map, it->part, target);
         if (again.ok()) {
           why.Ignore();
           it->fetch = std::move(again).value();
@@ -190,18 +204,28 @@ Status Reader::ReadParts(const std::vector<BlobPart>& parts, MutableBytes out) {
 }
 
 Status Reader::Read(const wire::Layout& layout, uint64_t size, uint64_t offset, MutableBytes out) {
-  if (offset > size || out.size() > size - offset) {
+  return ReadRange(layout, size, offset, out.size(), {.memory = out.data()});
+}
+
+Status Reader::ReadTo(const wire::Layout& layout, uint64_t size, uint64_t offset, uint64_t bytes,
+                      const BlobSink& sink) {
+  return ReadRange(layout, size, offset, bytes, {.sink = &sink, .offset = offset});
+}
+
+Status Reader::ReadRange(const wire::Layout& layout, uint64_t size, uint64_t offset, uint64_t bytes,
+                         const Target& target) {
+  if (offset > size || bytes > size - offset) {
     return Status(Code::kInvalidArgument, "bytes " + std::to_string(offset) + "+" +
-                                              std::to_string(out.size()) + " of an object of " +
+                                              std::to_string(bytes) + " of an object of " +
                                               std::to_string(size));
   }
-  if (out.empty()) return Status::Ok();
+  if (bytes == 0) return Status::Ok();
   if (layout.kind != wire::LayoutKind::kBlobs) {
     return Status(Code::kInvalidArgument, "the object is not in blobs");
   }
-  PERIGEE_ASSIGN(auto extents, ExtentsOfRange(*deps_.cluster, layout, offset, out.size()));
-  PERIGEE_ASSIGN(auto parts, PartsOfRange(extents, offset, out.size()));
-  return ReadParts(parts, out);
+  PERIGEE_ASSIGN(auto extents, ExtentsOfRange(*deps_.cluster, layout, offset, bytes));
+  PERIGEE_ASSIGN(auto parts, PartsOfRange(extents, offset, bytes));
+  return ReadParts(parts, target);
 }
 
 // Distinct opinions of the survivors on what the blob is; normally one.
@@ -266,8 +290,8 @@ Result<std::vector<ShardData>> Reader::RebuildAs(const wire::VolumeInfo& volume,
   Geometry g = Geometry::Of(like.blob_bytes, volume.k, volume.m);
   PERIGEE_ASSIGN(auto code, codes_.Get(g.k, g.m));
   Board board;
-  BlobFetch fetch({deps_.cluster, deps_.shard_pool, &metrics_, board.Notifier()}, like.blob, g,
-                  volume.drives, map, std::move(code));
+  BlobFetch fetch({deps_.cluster, deps_.shard_pool, &metrics_, board.Notifier(), nullptr},
+                  like.blob, g, volume.drives, map, std::move(code));
   std::vector<ShardData> rebuilt;
   for (uint32_t i : missing) {
     if (i >= g.k + g.m) continue;  // of copies there are only M + 1

@@ -37,6 +37,10 @@ TEST_CASE("errno becomes the code a caller acts on") {
 TEST_CASE("crc32c has its published value and can be continued") {
   CHECK(Crc32c(AsBytes("123456789")) == 0xe3069283);
   CHECK(Crc32cExtend(Crc32c(AsBytes("1234")), AsBytes("56789")) == 0xe3069283);
+  CHECK(Crc32cConcat(Crc32c(AsBytes("1234")), Crc32c(AsBytes("56789")), 5) == 0xe3069283);
+  CHECK(Crc32cConcat(Crc32c(AsBytes("1234")), Crc32c({}), 0) == Crc32c(AsBytes("1234")));
+  const std::string a(777, 'a'), b((3 << 20) + 1, 'b');
+  CHECK(Crc32cConcat(Crc32c(AsBytes(a)), Crc32c(AsBytes(b)), b.size()) == Crc32c(AsBytes(a + b)));
 }
 
 TEST_CASE("the seeded stream never changes") {

@@ -1,5 +1,6 @@
 // Copies: from blobs, from the namespace, from another node; whole, in ranges, failing, cancelled.
 
+#include "base/checksum.h"
 #include "world.h"
 
 using namespace perigee;
@@ -38,6 +39,14 @@ TEST_CASE("an open that can wait for the fill answers with a descriptor of the w
   CHECK(w.RecordOf(o->file).mtime == 1'600'000'000'000'000'005);
   CHECK(w.Count("bytes_filled_blobs") == kHuge);
   CHECK(w.Count("opens_descriptor") == 1);
+  // The checksums that scrub and peers go by are those of what arrived.
+  auto crcs = w.index.GetCrcs(o->file->burst);
+  REQUIRE(crcs.ok());
+  REQUIRE(crcs->crcs.size() == (kHuge + kCrcBlockBytes - 1) / kCrcBlockBytes);
+  for (size_t i = 0; i < crcs->crcs.size(); ++i)
+    CHECK(crcs->crcs[i] ==
+          Crc32c(AsBytes(bytes).subspan(i * kCrcBlockBytes,
+                                        std::min(kCrcBlockBytes, kHuge - i * kCrcBlockBytes))));
   w.Release(*o);
   int reads = w.blobs.reads;
   CHECK(w.Load(id) == bytes);

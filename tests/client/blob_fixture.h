@@ -78,7 +78,16 @@ struct BlobFixture {
     Status st;
     Run([&] {
       auto reader = BlobReader::Create(deps());
-      st = reader->Read(LayoutOf(object), object.bytes, offset, *out);
+      if (!by_sink) {
+        st = reader->Read(LayoutOf(object), object.bytes, offset, *out);
+        return;
+      }
+      st = reader->ReadTo(LayoutOf(object), object.bytes, offset, out->size(),
+                          [&](uint64_t at, ConstBytes bytes) {
+                            std::copy(bytes.begin(), bytes.end(),
+                                      out->begin() + static_cast<ptrdiff_t>(at - offset));
+                            return Status::Ok();
+                          });
     });
     return st;
   }
@@ -96,6 +105,7 @@ struct BlobFixture {
   }
   double Counter(const std::string& name) { return registry->GetCounter(name, "")->Value(); }
 
+  bool by_sink = false;  // how Read reads
   std::unique_ptr<ManualScheduler> scheduler;
   std::unique_ptr<metrics::Registry> registry;
   std::shared_ptr<rdma::SlabPool> slabs;

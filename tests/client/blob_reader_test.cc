@@ -62,6 +62,7 @@ TEST_CASE("ranges of any place and length are right") {
     uint64_t length = random.Below(most) + 1;
     CAPTURE(offset);
     CAPTURE(length);
+    f.by_sink = i % 2;
     REQUIRE(f.ReadAndCompare(f.object, f.data, offset, length) == Code::kOk);
   }
   CHECK(f.ReadAndCompare(f.object, f.data, f.data.size(), 0) == Code::kOk);
@@ -97,8 +98,11 @@ TEST_CASE("with any two drives gone every byte is there, and nothing lost is ask
       CHECK(f.cluster->reports.empty());
       bool data_lost = a < 4;
       CHECK((f.Counter("perigee_blob_chunks_reconstructed_total") > 0) == data_lost);
-      REQUIRE(f.ReadAndCompare(f.object, f.data, 2'000'000, 1'234'567) == Code::kOk);
-      REQUIRE(f.ReadAndCompare(f.object, f.data, 5'200'000, 100'000) == Code::kOk);
+      for (bool by_sink : {false, true}) {
+        f.by_sink = by_sink;
+        REQUIRE(f.ReadAndCompare(f.object, f.data, 2'000'000, 1'234'567) == Code::kOk);
+        REQUIRE(f.ReadAndCompare(f.object, f.data, 5'200'000, 100'000) == Code::kOk);
+      }
     }
   }
 }
@@ -116,11 +120,32 @@ TEST_CASE("drives that vanish without a record are read around, and the map is a
 TEST_CASE("shards that a server takes back while they are read are computed from others") {
   OneObject f;
   f.cluster->withdrawn = {f.cluster->DriveOf(f.volume, 0), f.cluster->DriveOf(f.volume, 3)};
-  CHECK(f.ReadAndCompare(f.object, f.data) == Code::kOk);
+  for (bool by_sink : {false, true}) {
+    f.by_sink = by_sink;
+    CHECK(f.ReadAndCompare(f.object, f.data) == Code::kOk);
+  }
   CHECK(f.cluster->reports.empty());
   f.cluster->withdrawn.insert(f.cluster->DriveOf(f.volume, 1));
   std::vector<uint8_t> out(f.data.size());
   CHECK(f.Read(f.object, 0, &out).Is(Code::kUnavailable));
+}
+
+TEST_CASE("what a sink refuses ends the read with its reason, computed or not") {
+  for (bool lost : {false, true}) {
+    OneObject f;
+    if (lost)
+      f.cluster->LoseDrive(f.cluster->DriveOf(f.volume, 1), wire::DriveState::kLost,
+                           Notice::kRecorded);
+    Status read;
+    f.Run([&] {
+      read = BlobReader::Create(f.deps())->ReadTo(
+          f.LayoutOf(f.object), f.object.bytes, 0, f.object.bytes, [&](uint64_t at, ConstBytes) {
+            return at == client::kChunkBytes ? Status(Code::kNoSpace, "full") : Status::Ok();
+          });
+    });
+    CHECK(read.Is(Code::kNoSpace));
+    CHECK(f.cluster->reports.empty());
+  }
 }
 
 TEST_CASE("a third lost drive makes the object unavailable, not corrupt") {
@@ -283,6 +308,7 @@ TEST_CASE("random faults give the right bytes or an error, never wrong ones") {
     }
     for (int i = 0; i < 4; ++i) {
       uint64_t offset = random.Below(f.data.size());
+      f.by_sink = i % 2;
       Code code =
           f.ReadAndCompare(f.object, f.data, offset, random.Below(f.data.size() - offset) + 1);
       REQUIRE(code != Code::kInternal);
