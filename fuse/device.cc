@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -64,6 +65,7 @@ struct DeviceIo {
         }
         iovec patched[2] = {iov[0], {&out, sizeof out}};
         ssize_t n = writev(fd, patched, 2);
+        if (device->passthrough_) device->TryBacking();
         device->init_answered_.Set();
         return n;
       }
@@ -160,11 +162,29 @@ void Device::Unmount() {
   }
 }
 
+// The kernel offers passthrough to mounts that may not use it.
+void Device::TryBacking() {
+  const int fd = memfd_create("perigee", MFD_CLOEXEC);
+  if (fd < 0) return;  // opens will tell
+  auto id = BackingOpen(fd);
+  if (id.ok()) {
+    BackingClose(*id);
+  } else if (id.code() == Code::kPermissionDenied) {
+    backing_refused_ = true;
+    passthrough_ = false;
+  } else {
+    id.status().Ignore();  // of this file; others will tell
+  }
+  close(fd);
+}
+
 std::string Device::why() const {
   if (passthrough_) return "kernel passthrough";
   if (by_fusermount_) return "no passthrough: not root (the kernel asks for CAP_SYS_ADMIN)";
   if (!options_.allow_passthrough) return "no passthrough: switched off by --no-passthrough";
   if (!init_seen_) return "not connected yet";
+  if (backing_refused_)
+    return "no passthrough: the kernel refuses it in a user namespace (it asks for CAP_SYS_ADMIN)";
   return "no passthrough: this kernel does not offer it (6.9 or later does)";
 }
 

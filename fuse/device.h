@@ -57,6 +57,7 @@ class Device {
   Device(fuse_session* session, DeviceOptions options)
       : session_(session), options_(std::move(options)) {}
   Status MountAsRoot();
+  void TryBacking();
 
   fuse_session* session_;
   DeviceOptions options_;
@@ -64,6 +65,7 @@ class Device {
   bool mounted_ = false;
   bool by_fusermount_ = false;
   std::atomic<bool> passthrough_ = false;
+  std::atomic<bool> backing_refused_ = false;
   std::string bdi_;  // the mount's device, as "0:39"
   Event init_answered_;
   std::atomic<bool> init_seen_ = false;
