@@ -31,6 +31,11 @@ class BurstIndex {
   virtual Result<BurstCrcs> GetCrcs(wire::BurstId burst) = 0;  // kNotFound
   virtual Status PutValue(const std::string& name, const std::string& value, Durable durable) = 0;
   virtual Result<std::optional<std::string>> GetValue(const std::string& name) = 0;
+  virtual Status RemoveValue(const std::string& name) = 0;  // ok when absent
+  // Every value whose name begins with `prefix`, by name.
+  virtual Status ForEachValue(
+      const std::string& prefix,
+      const std::function<Status(const std::string& name, std::string_view value)>& fn) = 0;
   virtual Status Sync() = 0;
   // Every record. One that cannot be decoded fails the whole: the operator decides, nothing is
   // dropped silently.
@@ -52,6 +57,10 @@ class MemIndex final : public BurstIndex {
   Result<BurstCrcs> GetCrcs(wire::BurstId burst) override;
   Status PutValue(const std::string& name, const std::string& value, Durable durable) override;
   Result<std::optional<std::string>> GetValue(const std::string& name) override;
+  Status RemoveValue(const std::string& name) override;
+  Status ForEachValue(
+      const std::string& prefix,
+      const std::function<Status(const std::string& name, std::string_view value)>& fn) override;
   Status Sync() override;
   Status ForEach(const std::function<void(BurstRecord)>& fn) override;
 

@@ -112,6 +112,11 @@ void BurstService::RegisterBatch(rdma::Router* router) {
 
 Result<wire::BurstOpenReply> BurstService::Hand(Ctx& ctx, Opened opened, bool writable_fd) {
   bool write = opened.access == wire::Access::kWrite;
+  // Nobody would ever release it.
+  if (engine_.core().clock->Monotonic() >= ctx.deadline) {
+    engine_.opener().Release(opened.file, opened.access);
+    return Status(Code::kDeadlineExceeded, "the caller no longer waits for its file");
+  }
   auto fd = engine_.store().Descriptor(opened.file->dir, opened.file->burst, write && writable_fd);
   if (!fd.ok()) {
     engine_.opener().Release(opened.file, opened.access);

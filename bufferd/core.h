@@ -17,6 +17,7 @@
 #include "bufferd/burst_file.h"
 #include "bufferd/burst_index.h"
 #include "bufferd/burst_table.h"
+#include "bufferd/names.h"
 #include "bufferd/store_dir.h"
 #include "client/blob/blob_io.h"
 #include "client/meta/meta_client.h"
@@ -60,6 +61,8 @@ struct Core {
   BurstIndex* index = nullptr;
   BurstTable* table = nullptr;
   client::MetaClient* meta = nullptr;
+  Names* names = nullptr;               // null: names are objectd's alone
+  client::MetaClient* named = nullptr;  // calls that concern names: through `names`, or as meta
   client::BlobReader* blobs = nullptr;
   WriterFactory make_writer;
   PeerPort* peers = nullptr;

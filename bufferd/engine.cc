@@ -27,6 +27,9 @@ Status Engine::Build() {
   core_.index = deps_.index;
   core_.table = table_.get();
   core_.meta = deps_.meta;
+  core_.names = deps_.names;
+  if (deps_.names) named_ = std::make_unique<client::MetaClient>(deps_.names->calls());
+  core_.named = named_ ? named_.get() : deps_.meta;
   core_.blobs = deps_.blobs;
   core_.make_writer = deps_.make_writer;
   core_.peers = deps_.peers;
@@ -69,6 +72,7 @@ Status Engine::Build() {
 
 Status Engine::Start() {
   PERIGEE_TRY(recovery_->Load());
+  if (core_.names) PERIGEE_TRY(StartNames());
   recovery_->ReconcileAll();
   feed_->Start();
   PollBudget();
@@ -76,8 +80,65 @@ Status Engine::Start() {
   return Status::Ok();
 }
 
+Status Engine::StartNames() {
+  return core_.names->Start(
+      {.owned = [this](wire::FileId id) { return core_.table->Current(id) != nullptr; },
+       .describe = [this](wire::Record* record) { DescribeClosed(record); },
+       .commit = [this](wire::FileId id) { return Commit(id); },
+       .released = [this](const wire::Record& record) { OnUnlinked(record); },
+       .discarded = [this](const wire::Record& record) { Discard(record.id); },
+       .caught_up =
+           [this] {
+             recovery_->ReconcileAll();
+             publisher_->RegisterLater();
+           },
+       .report = [this](std::string line) { core_.Report(std::move(line)); }});
+}
+
+Status Engine::Commit(wire::FileId id) {
+  FilePtr file = core_.table->Current(id);
+  if (!file) return Status::Ok();
+  bool unchecked;
+  {
+    std::lock_guard lock(file->mu);
+    unchecked = file->needs_reconcile;
+  }
+  // After a reboot it may be torn.
+  if (unchecked) PERIGEE_TRY(recovery_->Reconcile(file));
+  BusyHold hold(file);
+  return hold.held() ? publisher_->RegisterHeld(file, false) : Status::Ok();
+}
+
+void Engine::Discard(wire::FileId id) {
+  FilePtr file = core_.table->Current(id);
+  if (!file) return;
+  {
+    std::lock_guard lock(file->mu);
+    file->orphan = file->released = true;
+    file->flush_cancel = true;
+  }
+  core_.RetireIfUnneeded(file);
+}
+
+void Engine::DescribeClosed(wire::Record* record) const {
+  FilePtr file = table_->Current(record->id);
+  if (!file) return;
+  std::lock_guard lock(file->mu);
+  const BurstRecord& rec = file->rec;
+  if (rec.generation == 0 || rec.registered || file->gone) return;
+  record->committed = wire::Version{.generation = rec.generation,
+                                    .size = rec.size,
+                                    .mtime = rec.mtime,
+                                    .durability = rec.durability};
+  record->committed->layout.kind = wire::LayoutKind::kBurst;
+  record->committed->layout.node = options_.node;
+  record->committed->layout.burst = file->burst;
+  record->mtime = rec.mtime;
+}
+
 void Engine::Stop() {
   core_.stopping = true;
+  if (core_.names) core_.names->Stop();
   if (table_) table_->NotifyProgress();
 }
 
@@ -203,7 +264,7 @@ void Engine::FillStatus(wire::BufferdStatusReply* status) const {
   status->used_bytes = budget_->used_bytes();
   status->flush_held = flusher_->held();
   status->flushing = flusher_->running();
-  status->registered_later = publisher_->waiting();
+  status->registered_later = publisher_->waiting() + (core_.names ? core_.names->waiting() : 0);
   status->counters = stats_->Snapshot();
   status->reported = core_.Reported();
   wire::RiskRow rows[3];

@@ -45,6 +45,7 @@ struct EngineDeps {
   Scheduler* poll = nullptr;  // the release feed's long poll
   BurstIndex* index = nullptr;
   client::MetaClient* meta = nullptr;
+  Names* names = nullptr;  // null: nothing goes on while objectd is away; else `meta` is guarded
   client::BlobReader* blobs = nullptr;
   WriterFactory make_writer;
   PeerPort* peers = nullptr;  // null: no other nodes
@@ -88,12 +89,17 @@ class Engine {
  private:
   Engine(EngineDeps deps, EngineOptions options) : deps_(deps), options_(std::move(options)) {}
   Status Build();
+  Status StartNames();
+  Status Commit(wire::FileId id);  // what is closed here and not committed
+  void Discard(wire::FileId id);   // of a file that only this node ever knew
+  void DescribeClosed(wire::Record* record) const;
   void PollBudget();
   void OnSealed(const FilePtr& file);
 
   const EngineDeps deps_;
   const EngineOptions options_;
   Core core_;
+  std::unique_ptr<client::MetaClient> named_;
   std::unique_ptr<StoreDir> store_;
   std::unique_ptr<BurstTable> table_;
   std::unique_ptr<Stats> stats_;

@@ -69,8 +69,11 @@ bool ReleaseFeed::Step(uint32_t wait_ms) {
     return true;
   }
   for (wire::Change& c : reply->changes) {
-    if (c.kind == wire::ChangeKind::kReleasedBurst && c.node == core_.node)
-      pending_.push_back(std::move(c));
+    // Of a copy that is in the object tier the namespace knows nothing: its name's removal tells.
+    bool ours = c.kind == wire::ChangeKind::kReleasedBurst
+                    ? c.node == core_.node
+                    : c.kind == wire::ChangeKind::kRemoved && core_.table->Current(c.id);
+    if (ours) pending_.push_back(std::move(c));
   }
   bool moved = reply->next != *next_;
   next_ = reply->next;
@@ -88,7 +91,11 @@ bool ReleaseFeed::Step(uint32_t wait_ms) {
 
 bool ReleaseFeed::Apply(uint64_t durable) {
   while (!pending_.empty() && pending_.front().position <= durable) {
-    if (FilePtr file = core_.table->Find(pending_.front().burst)) {
+    const wire::Change& change = pending_.front();
+    FilePtr file = change.kind == wire::ChangeKind::kReleasedBurst
+                       ? core_.table->Find(change.burst)
+                       : core_.table->Current(change.id);
+    if (file) {
       Status s = recovery_.Released(file, Recovery::Release::kDurable);
       if (!s.ok()) {
         if (!IsAway(s))

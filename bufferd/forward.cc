@@ -39,6 +39,7 @@ void Forward::Add(rdma::Router* router, Scheduler* pool, Method method) {
         if constexpr (std::is_same_v<Request, wire::MakeRequest>) {
           q.uid = ctx.peer.uid;
           q.gid = ctx.peer.gid;
+          q.id = 0;
         }
         return Send(ctx, method, wire::Encode(q));
       });
@@ -57,11 +58,16 @@ void Forward::AddTrusted(rdma::Router* router, Scheduler* pool, Method method) {
 
 Result<std::string> Forward::Send(rdma::Context& ctx, Method method, std::string header) {
   Nanos left = std::max<Nanos>(kMillisecond, ctx.deadline - engine_.core().clock->Monotonic());
-  PERIGEE_ASSIGN(rdma::Payload payload,
-                 meta_.channel().CallAndWait(method, header, ctx.bulk.span(), {.timeout = left}));
-  Note(method, header, payload.header);
-  ctx.reply_bulk = std::move(payload.bulk);
-  return std::move(payload.header);
+  Names* names = engine_.core().names;
+  bool here = false;
+  auto payload =
+      names ? names->Ask(method, header, ctx.bulk.span(), {.timeout = left}, &here)
+            : meta_.channel().CallAndWait(method, header, ctx.bulk.span(), {.timeout = left});
+  if (!payload.ok()) return std::move(payload).TakeStatus();
+  // What was changed here alone is freed once objectd has let go of it, too.
+  if (!here || method == Method::kMetaSetAttr) Note(method, header, payload->header);
+  ctx.reply_bulk = std::move(payload->bulk);
+  return std::move(payload->header);
 }
 
 // objectd has done it; what fails here costs space or a time stamp, not the call.

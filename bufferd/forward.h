@@ -11,6 +11,7 @@ namespace perigee::bufferd {
 
 class Forward {
  public:
+  // Through the engine's Names where it has one, else to `meta`.
   Forward(Engine& engine, client::MetaClient& meta) : engine_(engine), meta_(meta) {}
   void Register(rdma::Router* router, Scheduler* pool);
 

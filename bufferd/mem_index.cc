@@ -63,6 +63,26 @@ Result<std::optional<std::string>> MemIndex::GetValue(const std::string& name) {
   return it == now_.end() ? std::optional<std::string>() : std::optional<std::string>(it->second);
 }
 
+Status MemIndex::RemoveValue(const std::string& name) {
+  std::lock_guard lock(mu_);
+  now_.erase("v" + name);
+  return Status::Ok();
+}
+
+Status MemIndex::ForEachValue(
+    const std::string& prefix,
+    const std::function<Status(const std::string& name, std::string_view value)>& fn) {
+  std::map<std::string, std::string> copy;
+  {
+    std::lock_guard lock(mu_);
+    copy = now_;
+  }
+  for (const auto& [key, value] : copy) {
+    if (key.starts_with("v" + prefix)) PERIGEE_TRY(fn(key.substr(1), value));
+  }
+  return Status::Ok();
+}
+
 Status MemIndex::Sync() {
   std::lock_guard lock(mu_);
   synced_ = now_;

@@ -54,8 +54,8 @@ Result<wire::RecordReply> Opener::Resolve(const wire::Caller& caller, const std:
   std::string trimmed = path;
   while (!trimmed.empty() && trimmed.back() == '/') trimmed.pop_back();
   while (!trimmed.empty() && trimmed.front() == '/') trimmed.erase(0, 1);
-  if (trimmed.empty()) return core_.meta->GetAttr({.id = wire::kRootId});
-  return core_.meta->Lookup({.caller = caller, .parent = wire::kRootId, .path = trimmed});
+  if (trimmed.empty()) return core_.named->GetAttr({.id = wire::kRootId});
+  return core_.named->Lookup({.caller = caller, .parent = wire::kRootId, .path = trimmed});
 }
 
 Result<Opened> Opener::Open(const OpenAsk& ask) {
@@ -68,6 +68,14 @@ Result<Opened> Opener::Open(const OpenAsk& ask) {
       return std::move(found).TakeStatus();
     }
     const wire::Record& record = found->record;
+    if (ask.id == 0 && core_.names && core_.names->Waits(record.id)) {
+      OpenAsk by_id = ask;
+      by_id.id = record.id;
+      PERIGEE_TRY(CheckAccess(record, ask.caller, ask.access));
+      Status why(Code::kUnavailable, "objectd is away");
+      why.Ignore();  // it may be opened all the same
+      return OpenAway(by_id, why);
+    }
     if (record.kind == wire::FileKind::kDirectory)
       return Status(Code::kIsDirectory, "is a directory");
     if (record.kind != wire::FileKind::kFile)
@@ -218,10 +226,12 @@ Result<Opened> Opener::OpenRead(const wire::Record& record, const OpenAsk& ask) 
 }
 
 // The namespace cannot be asked. What is wholly here still opens for reading, for those who know
-// the id.
+// the id, and for writing what this node is the writer of.
 Result<Opened> Opener::OpenAway(const OpenAsk& ask, const Status& why) {
   FilePtr file = core_.table->Current(ask.id);
-  if (ask.access != Access::kRead || ask.caller.enforce || !file) return why;
+  if (ask.caller.enforce || !file) return why;
+  if (ask.access == Access::kWrite)
+    return core_.names ? OpenWriterAway(file, ask, why) : Result<Opened>(why);
   Opened opened{.file = file};
   {
     std::lock_guard lock(file->mu);
@@ -242,6 +252,39 @@ Result<Opened> Opener::OpenAway(const OpenAsk& ask, const Status& why) {
                           .durability = file->rec.durability};
     opened.record.committed = version;
   }
+  core_.stats->opens_descriptor->Add();
+  return opened;
+}
+
+Result<Opened> Opener::OpenWriterAway(const FilePtr& file, const OpenAsk& ask, const Status& why) {
+  Opened opened{.file = file, .access = Access::kWrite};
+  {
+    BusyHold hold(file);
+    if (!hold.held()) return why;
+    std::lock_guard lock(file->mu);
+    if (file->orphan || file->needs_reconcile || !file->rec.writing ||
+        (ask.expect_burst != 0 && ask.expect_burst != file->burst))
+      return why;
+    file->rec.state = BurstState::kWriting;
+    file->rec.resident_synced = false;
+    ++file->writers;
+    file->rec.accessed = core_.clock->Wall();
+    opened.record.id = ask.id;
+    opened.record.mtime = file->rec.mtime;
+  }
+  if (ask.truncate) {
+    if (Status s = Truncate(file, 0); !s.ok()) {
+      Release(file, Access::kWrite);
+      return s;
+    }
+  }
+  auto open = core_.store->Open(file->dir, file->burst, OpenMode::kRead);
+  auto stat = open.ok() ? StoreDir::Stat(**open) : Result<FileStat>(open.status());
+  if (!stat.ok()) {
+    Release(file, Access::kWrite);
+    return std::move(stat).TakeStatus();
+  }
+  opened.size = stat->size;
   core_.stats->opens_descriptor->Add();
   return opened;
 }
@@ -506,13 +549,13 @@ Result<wire::RecordReply> Opener::ParentOf(const CreateAsk& ask, std::string* na
   if (parent.code() != Code::kNotFound || slash == bucket_end) return parent;
   // S3-like: the directories in between are made, the bucket is not.
   PERIGEE_ASSIGN(wire::RecordReply bucket, Resolve(ask.caller, ask.path.substr(0, bucket_end)));
-  return core_.meta->Mkdir({.caller = ask.caller,
-                            .parent = bucket.record.id,
-                            .name = ask.path.substr(bucket_end + 1, slash - bucket_end - 1),
-                            .mode = 0755,
-                            .uid = ask.uid,
-                            .gid = ask.gid,
-                            .parents = true});
+  return core_.named->Mkdir({.caller = ask.caller,
+                             .parent = bucket.record.id,
+                             .name = ask.path.substr(bucket_end + 1, slash - bucket_end - 1),
+                             .mode = 0755,
+                             .uid = ask.uid,
+                             .gid = ask.gid,
+                             .parents = true});
 }
 
 Result<Opened> Opener::Create(const CreateAsk& ask) {
@@ -532,13 +575,15 @@ Result<Opened> Opener::Create(const CreateAsk& ask) {
   rec.state = BurstState::kWriting;
   rec.writing = true;
   rec.writer_generation = 1;
+  q.id = core_.names ? core_.names->TakeId() : 0;
+  rec.id = q.id;
   rec.parent = q.parent;
   rec.name = q.name;
   PERIGEE_ASSIGN(FilePtr file, MakeFile(std::move(rec)));
   PERIGEE_TRY(core_.Save(file));
   PERIGEE_FAILPOINT(burst_create_before_name);
   q.writer = wire::WriterInfo{.node = core_.node, .burst = file->burst, .generation = 1};
-  Result<wire::RecordReply> reply = core_.meta->Create(q);
+  Result<wire::RecordReply> reply = core_.named->Create(q);
   PERIGEE_FAILPOINT(burst_create_after_name);
   if (!reply.ok()) {
     if (IsAway(reply.status())) {
@@ -562,7 +607,7 @@ Result<Opened> Opener::Create(const CreateAsk& ask) {
     OpenAsk again{
         .caller = ask.caller, .access = Access::kWrite, .truncate = true, .deadline = ask.deadline};
     PERIGEE_ASSIGN(wire::RecordReply found,
-                   core_.meta->Lookup({.caller = ask.caller, .parent = q.parent, .name = q.name}));
+                   core_.named->Lookup({.caller = ask.caller, .parent = q.parent, .name = q.name}));
     again.id = found.record.id;
     return Open(again);
   }

@@ -83,6 +83,7 @@ class Opener {
   Result<Opened> OpenRead(const wire::Record& record, const OpenAsk& ask);
   Result<Opened> OpenWrite(const wire::Record& record, const OpenAsk& ask);
   Result<Opened> OpenAway(const OpenAsk& ask, const Status& why);
+  Result<Opened> OpenWriterAway(const FilePtr& file, const OpenAsk& ask, const Status& why);
   Result<Opened> Rewrite(const FilePtr& file, const wire::Record& record, const OpenAsk& ask);
   Result<Opened> WriteNew(const FilePtr& before, const wire::Record& record);
   Result<FilePtr> MakeCopy(const wire::Record& record);

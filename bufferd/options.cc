@@ -22,6 +22,8 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
               "address of metrics and health; \"none\" for no such door", "ADDR");
   o.AddString("socket-group", &b->socket_group, "group whose members may connect to the socket",
               "GROUP");
+  o.AddDuration("objectd-patience", &b->objectd_patience,
+                "how long files and names wait for objectd before they go on without it");
   o.AddDuration("flush-linger", &b->flush_linger,
                 "how long a sealed file waits before it is flushed");
   o.AddCount("flush-parallel", &b->flush_parallel, 1, 64, "files flushed at the same time");

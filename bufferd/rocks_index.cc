@@ -68,6 +68,20 @@ class RocksIndex final : public BurstIndex {
     PERIGEE_TRY(FromRocks(s, "read " + name));
     return std::optional<std::string>(std::move(value));
   }
+  Status RemoveValue(const std::string& name) override {
+    rocksdb::WriteBatch batch;
+    batch.Delete("v" + name);
+    return Write(&batch, Durable::kNo);
+  }
+  Status ForEachValue(
+      const std::string& prefix,
+      const std::function<Status(const std::string& name, std::string_view value)>& fn) override {
+    const std::string from = "v" + prefix;
+    std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
+    for (it->Seek(from); it->Valid() && it->key().starts_with(from); it->Next())
+      PERIGEE_TRY(fn(it->key().ToString().substr(1), {it->value().data(), it->value().size()}));
+    return FromRocks(it->status(), "read the burst index");
+  }
   Status Sync() override {
     PERIGEE_FAILPOINT_STATUS(burst_index_before_sync);
     PERIGEE_TRY(FromRocks(db_->SyncWAL(), "sync the burst index"));

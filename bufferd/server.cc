@@ -115,10 +115,6 @@ Status Server::Connect() {
   if (local.socket_group >= 0) local.socket_mode = 0660;
   PERIGEE_ASSIGN(transport_, rdma::CreateLocalTransport(std::move(t), local));
   PERIGEE_ASSIGN(objectd_, transport_->Connect(options_.objectd));
-  // Less than the clients' own deadlines, so that they hear why.
-  meta_ = std::make_unique<client::MetaClient>(
-      objectd_,
-      client::MetaClient::Options{.timeout = 20 * kSecond, .durable_timeout = 40 * kSecond});
   pools_.client = Pool("bd-client", 8);
   pools_.slow = Pool("bd-slow", 16);
   pools_.peer = Pool("bd-peer", 3);
@@ -128,6 +124,13 @@ Status Server::Connect() {
   pools_.fill = Pool("bd-fill", 4);
   pools_.flush = Pool("bd-flush", static_cast<uint32_t>(options_.flush_parallel));
   pools_.shards = Pool("bd-shards", 24);
+  names_ =
+      std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
+                              NamesOptions{.patience = options_.objectd_patience});
+  // Less than the clients' own deadlines, so that they hear why.
+  meta_ = std::make_unique<client::MetaClient>(
+      names_->guarded(),
+      client::MetaClient::Options{.timeout = 20 * kSecond, .durable_timeout = 40 * kSecond});
   return Status::Ok();
 }
 
@@ -152,6 +155,7 @@ Status Server::BuildEngine() {
                   .poll = pools_.feed.get(),
                   .index = index_.get(),
                   .meta = meta_.get(),
+                  .names = names_.get(),
                   .blobs = blobs_.get(),
                   .make_writer =
                       [io](client::BlobWriter::Options o) {
@@ -227,6 +231,7 @@ bool Server::RegisterNode() {
     return false;
   }
   if (!registered_.exchange(true)) log::Info("registered", {{"objectd", objectd_->Describe()}});
+  names_->ReserveIds();
   if (reply->inline_bytes_max != engine_->core().inline_bytes_max) {
     engine_->core().inline_bytes_max = reply->inline_bytes_max;
     std::string value;

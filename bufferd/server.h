@@ -55,6 +55,7 @@ class Server {
   std::shared_ptr<rdma::SlabPool> slabs_;
   std::unique_ptr<rdma::Transport> transport_;
   std::shared_ptr<rdma::Channel> objectd_;
+  std::unique_ptr<Names> names_;
   std::unique_ptr<client::MetaClient> meta_;
   std::unique_ptr<client::RemoteCluster> cluster_;
   std::unique_ptr<client::BlobReader> blobs_;

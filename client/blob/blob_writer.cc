@@ -251,6 +251,7 @@ Status Writer::Conclude(std::unique_ptr<BlobSend> send) {
 
 Status Writer::TryElsewhere(std::unique_ptr<BlobSend> send, Status why) {
   if (options_.cancelled && options_.cancelled()) {
+    why.Ignore();  // nobody wants the blob any more
     return Status(Code::kCancelled, "writing was cancelled");
   }
   if (++send->attempts >= kAttemptsMax) return why;

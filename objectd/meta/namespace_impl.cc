@@ -186,9 +186,10 @@ Result<wire::FeedReply> NamespaceImpl::Feed(const wire::FeedRequest& q) {
       }
       last = event.position;
       PERIGEE_ASSIGN(wire::Change change, DecodeChange(event.event));
-      if (q.released_for &&
-          (change.kind != wire::ChangeKind::kReleasedBurst || change.node != q.released_for))
-        continue;
+      bool released =
+          change.kind == wire::ChangeKind::kRemoved ||
+          (change.kind == wire::ChangeKind::kReleasedBurst && change.node == q.released_for);
+      if (q.released_for && !released) continue;
       change.position = event.position;
       bytes += event.event.size() + 16;
       reply.changes.push_back(std::move(change));

@@ -166,9 +166,23 @@ Result<wire::RecordReply> NamespaceImpl::Make(const wire::MakeRequest& q, wire::
   PERIGEE_TRY(CheckName(q.name));
   const bool directory = kind == wire::FileKind::kDirectory;
   if (directory && q.parent == wire::kRootId) PERIGEE_TRY(CheckBucketName(q.name));
-  PERIGEE_ASSIGN(wire::FileId id, NewIds(1));
+  wire::FileId id = q.id;
+  if (id == 0) {
+    PERIGEE_ASSIGN(id, NewIds(1));
+  }
   wire::RecordReply reply;
+  bool done_before = false;
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+    if (q.id != 0) {
+      auto node = tree.ById(id, kv::ReadMode::kConflict);
+      done_before = node.ok();
+      if (done_before) {
+        reply = ReplyOf(std::move(*node));
+        return Status::Ok();
+      }
+      if (node.code() != Code::kStale && node.code() != Code::kNotFound)
+        return std::move(node).TakeStatus();
+    }
     PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
                                              kv::ReadMode::kConflict));
     PERIGEE_ASSIGN(auto existing, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
@@ -186,6 +200,7 @@ Result<wire::RecordReply> NamespaceImpl::Make(const wire::MakeRequest& q, wire::
     }
     return Status::Ok();
   }));
+  if (done_before) return reply;
   reply.parent = q.parent;
   reply.name = q.name;
   return reply;

@@ -121,6 +121,9 @@ struct MakeRequest {  // -> RecordReply. kMetaMkdir, kMetaSymlink (target), kMet
   std::optional<WriterInfo> writer;  // kMetaCreate: the burst file that is being written
   bool parents =
       false;  // kMetaMkdir by path: name may hold '/' and missing parents are made; existing: ok
+  // kMetaCreate, kMetaMkdir: the new id, from ReserveIds; 0: objectd takes one. The call may then
+  // be repeated: an id that exists is answered with its record, wherever it is by now.
+  FileId id = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.caller);
@@ -134,6 +137,7 @@ struct MakeRequest {  // -> RecordReply. kMetaMkdir, kMetaSymlink (target), kMet
     v(9, s.rdev);
     v(10, s.writer);
     v(11, s.parents);
+    v(12, s.id);
     v.Rest(s.unknown);
   }
 };
@@ -462,7 +466,7 @@ struct FeedRequest {   // -> FeedReply. Waits up to wait_ms for something new. k
   uint64_t after = 0;  // position; ~0: only tell the watermarks
   uint32_t limit = 1024;
   uint32_t wait_ms = 0;
-  NodeId released_for = 0;  // not 0: only kReleasedBurst of this node
+  NodeId released_for = 0;  // not 0: only kReleasedBurst of this node, and kRemoved
   uint64_t seen_durable =
       0;  // of the last reply: the wait also ends when durable passes `after` for the first time
   Unknown unknown;

@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/event.h"
@@ -77,12 +78,17 @@ class FakeObjectd final : public rdma::Channel {
     std::lock_guard lock(mu_);
     return names_.contains({wire::kRootId, name}) ? names_[{wire::kRootId, name}] : 0;
   }
+  wire::FileId IdOf(wire::FileId parent, const std::string& name) {
+    std::lock_guard lock(mu_);
+    return names_.contains({parent, name}) ? names_[{parent, name}] : 0;
+  }
   std::string InlineOf(wire::FileId id, uint64_t generation) {
     std::lock_guard lock(mu_);
     return inline_[{id, generation}];
   }
   // A file that other doors made: inline, or blobs, or in another node's burst buffer.
-  wire::FileId Put(const std::string& name, wire::Version version, std::string inline_bytes = {}) {
+  wire::FileId Put(const std::string& name, wire::Version version, std::string inline_bytes = {},
+                   wire::FileId parent = wire::kRootId) {
     std::lock_guard lock(mu_);
     wire::Record r;
     r.id = next_id_++;
@@ -91,7 +97,7 @@ class FakeObjectd final : public rdma::Channel {
     if (version.layout.kind == wire::LayoutKind::kInline)
       inline_[{r.id, version.generation}] = std::move(inline_bytes);
     r.committed = std::move(version);
-    names_[{wire::kRootId, name}] = r.id;
+    names_[{parent, name}] = r.id;
     files_[r.id] = r;
     return r.id;
   }
@@ -107,6 +113,11 @@ class FakeObjectd final : public rdma::Channel {
     names_.erase({wire::kRootId, name});
     files_.erase(id);
     Release(before_record, nullptr);
+  }
+  void Unlink(wire::FileId parent, const std::string& name) {
+    std::lock_guard lock(mu_);
+    files_.erase(names_[{parent, name}]);
+    names_.erase({parent, name});
   }
   void ForgetFeed() {
     std::lock_guard lock(mu_);
@@ -155,6 +166,10 @@ class FakeObjectd final : public rdma::Channel {
       c.burst = b.second;
       events_.push_back(c);
     }
+    if (!after) {
+      events_.push_back(
+          {.position = ++position_, .kind = wire::ChangeKind::kRemoved, .id = before_record.id});
+    }
     if (!hold_durable) durable_ = position_;
     feed_.NotifyAll();
   }
@@ -165,12 +180,32 @@ class FakeObjectd final : public rdma::Channel {
   }
 
   Result<std::string> Record(const wire::Record& r) {
-    return wire::Encode(wire::RecordReply{.record = r});
+    wire::RecordReply reply{.record = r};
+    for (const auto& [key, id] : names_) {
+      if (id == r.id) std::tie(reply.parent, reply.name) = key;
+    }
+    return wire::Encode(reply);
   }
   Result<wire::Record*> File(wire::FileId id) {
     auto it = files_.find(id);
     if (it == files_.end()) return Status(Code::kStale, "no file " + std::to_string(id));
     return &it->second;
+  }
+
+  Result<std::string> MakePath(const wire::MakeRequest& q) {
+    wire::FileId at = q.parent;
+    std::string path = q.name;
+    while (!path.empty()) {
+      std::string part = path.substr(0, path.find('/'));
+      path = part.size() == path.size() ? "" : path.substr(part.size() + 1);
+      auto [it, made] = names_.try_emplace({at, part}, next_id_);
+      if (made) {
+        files_[next_id_] = wire::Record{.id = next_id_, .kind = wire::FileKind::kDirectory};
+        ++next_id_;
+      }
+      at = it->second;
+    }
+    return Record(files_[at]);
   }
 
   Result<std::string> Serve(Method method, std::string_view header, ConstBytes bulk,
@@ -208,9 +243,13 @@ class FakeObjectd final : public rdma::Channel {
       case Method::kMetaMkdir:
       case Method::kMetaCreate: {
         PERIGEE_ASSIGN(auto q, In<wire::MakeRequest>(header));
+        if (q.parents) return MakePath(q);
+        if (q.id != 0 && files_.contains(q.id)) return Record(files_[q.id]);
+        if (q.id != 0 && !files_.contains(q.parent))
+          return Status(Code::kStale, "no such directory");
         if (names_.contains({q.parent, q.name})) return Status(Code::kAlreadyExists, q.name);
         wire::Record r;
-        r.id = next_id_++;
+        r.id = q.id != 0 ? q.id : next_id_++;
         r.mode = q.mode;
         r.uid = q.uid;
         r.kind = method == Method::kMetaMkdir ? wire::FileKind::kDirectory : wire::FileKind::kFile;
@@ -219,10 +258,42 @@ class FakeObjectd final : public rdma::Channel {
         files_[r.id] = r;
         return Record(r);
       }
+      case Method::kMetaReserveIds: {
+        PERIGEE_ASSIGN(auto q, In<wire::ReserveIdsRequest>(header));
+        wire::ReserveIdsReply reply{.first = next_id_, .count = q.count};
+        next_id_ += q.count;
+        return wire::Encode(reply);
+      }
+      case Method::kMetaRename: {
+        PERIGEE_ASSIGN(auto q, In<wire::RenameRequest>(header));
+        auto from = names_.find({q.parent, q.name});
+        if (from == names_.end()) return Status(Code::kNotFound, q.name);
+        wire::RenameReply reply{.moved = files_[from->second]};
+        if (auto to = names_.find({q.new_parent, q.new_name}); to != names_.end()) {
+          if (q.flags & wire::kRenameNoReplace) return Status(Code::kAlreadyExists, q.new_name);
+          reply.replaced = files_[to->second];
+          files_.erase(to->second);
+          Release(*reply.replaced, nullptr);
+        }
+        names_.erase({q.parent, q.name});
+        names_[{q.new_parent, q.new_name}] = reply.moved.id;
+        return wire::Encode(reply);
+      }
+      case Method::kMetaSetAttr: {
+        PERIGEE_ASSIGN(auto q, In<wire::SetAttrRequest>(header));
+        PERIGEE_ASSIGN(auto* r, File(q.id));
+        if (q.set_mode) r->mode = q.mode;
+        return Record(*r);
+      }
+      case Method::kMetaRmdir:
       case Method::kMetaUnlink: {
         PERIGEE_ASSIGN(auto q, In<wire::RemoveRequest>(header));
         auto it = names_.find({q.parent, q.name});
         if (it == names_.end()) return Status(Code::kNotFound, q.name);
+        if (method == Method::kMetaRmdir &&
+            std::any_of(names_.begin(), names_.end(),
+                        [&](const auto& n) { return n.first.first == it->second; }))
+          return Status(Code::kNotEmpty, q.name);
         wire::Record r = files_[it->second];
         files_.erase(it->second);
         names_.erase(it);
@@ -349,7 +420,9 @@ class FakeObjectd final : public rdma::Channel {
       feed_.WaitFor(lock, Nanos{q.wait_ms} * kMillisecond,
                     [&] { return position_ > q.after || durable_ > durable_before; });
       for (const auto& e : events_)
-        if (e.position > q.after && e.node == q.released_for) reply.changes.push_back(e);
+        if (e.position > q.after &&
+            (e.node == q.released_for || e.kind == wire::ChangeKind::kRemoved))
+          reply.changes.push_back(e);
     }
     if (!hold_durable) durable_ = position_;
     reply.next = reply.visible = position_;

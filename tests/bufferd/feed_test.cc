@@ -19,6 +19,20 @@ TEST_CASE("a released burst file is freed once the release is durable, not befor
   CHECK(w.Count("released_files") == 1);
 }
 
+TEST_CASE("a clean copy of what was removed elsewhere goes, too") {
+  World w;
+  w.Save("a", Bytes(1, kBig));
+  w.Settle();
+  REQUIRE(w.Count("files_flushed") == 1);
+  w.objectd->hold_durable = true;
+  w.objectd->Unlink("a");
+  w.Settle();
+  CHECK(w.FilesOnDisk() == 1);
+  w.objectd->LetDurable();
+  w.Settle();
+  CHECK(w.FilesOnDisk() == 0);
+}
+
 TEST_CASE("a burst file that the namespace still names survives a release event") {
   World w;
   wire::FileId id = w.Save("a", Bytes(2, kBig));

@@ -36,6 +36,7 @@ class World {
     uint64_t reserve = 1;
     Nanos linger = 2 * kSecond;
     uint64_t seed = 1;
+    bool names = false;  // files and names go on while objectd is away
   };
   World() : World(Setup{}) {}
   explicit World(Setup s) : setup(s) { Start(); }
@@ -43,7 +44,8 @@ class World {
 
   void Start() {
     sched = ManualScheduler::Create(setup.seed);
-    meta = std::make_unique<client::MetaClient>(objectd);
+    if (setup.names) names = std::make_unique<Names>(objectd, &index, sched.get(), NamesOptions());
+    meta = std::make_unique<client::MetaClient>(names ? names->guarded() : objectd);
     registry = metrics::Registry::Create();
     EngineDeps deps{
         .disk = disk.get(),
@@ -54,6 +56,7 @@ class World {
         .poll = sched.get(),
         .index = &index,
         .meta = meta.get(),
+        .names = names.get(),
         .blobs = &blobs,
         .make_writer =
             [this](client::BlobWriter::Options o) { return blobs.NewWriter(std::move(o)); },
@@ -75,6 +78,7 @@ class World {
     sched->Stop();
     engine.reset();
     meta.reset();
+    names.reset();
     sched.reset();
     registry.reset();
   }
@@ -179,6 +183,7 @@ class World {
   FakeBlobs blobs;
   PeerPort* peers = nullptr;
   std::unique_ptr<ManualScheduler> sched;
+  std::unique_ptr<Names> names;
   std::unique_ptr<client::MetaClient> meta;
   std::unique_ptr<metrics::Registry> registry;
   std::unique_ptr<Engine> engine;

@@ -250,6 +250,21 @@ TEST_CASE("cancelling ends the write between blobs, and failure is final") {
                                    Code::kCancelled});
 }
 
+TEST_CASE("a shard that fails after its writer was cancelled is nobody's business any more") {
+  BlobFixture f;
+  uint32_t v = f.cluster->AddVolume(4, 2);
+  f.cluster->RefuseWrites(f.cluster->DriveOf(v, 5), Code::kNoSpace, 1'000);
+  bool cancelled = false;
+  Code code = Code::kOk;
+  f.Run([&] {
+    auto writer = BlobWriter::Create(f.deps(), {.cancelled = [&] { return cancelled; }});
+    CHECK(writer->Append(std::vector<uint8_t>(1'000'000, 1)).ok());
+    cancelled = true;
+    code = writer->Finish().code();
+  });
+  CHECK(code == Code::kCancelled);
+}
+
 TEST_CASE("committing more than was reserved is refused") {
   BlobFixture f;
   f.cluster->AddVolume(4, 2);

@@ -42,6 +42,8 @@ class Key:
         self.view = self.view_before = None  # what both doors showed at the last looks, as a 1-tuple
         self.doors = {}  # what each of them showed at the last look, in words
         self.recent = []  # what S3 may still show after closes since the last look
+        self.earlier = []  # contents since the last look: the mount may show one while objectd is away
+        self.by_s3 = False  # changed through S3 since the last look: a node without objectd may not know
         self.history = []
         self.fallbacks = []  # what a power cut may bring back: contents since the last durable one
 
@@ -63,8 +65,21 @@ class Key:
         """The call in progress is past a point: these are what is left to be possible."""
         self.states = list(states)
 
+    def looked_at(self):
+        """Every door shows the same now."""
+        self.recent.clear()
+        self.earlier.clear()
+        self.by_s3 = False
+
+    def put(self, content):
+        """A call of S3 was acknowledged: durable, and so is what it replaced gone."""
+        self.acknowledged(content)
+        self.fallbacks = []
+        self.by_s3 = True
+
     def acknowledged(self, content):
         self.history.append("acknowledged")
+        self.earlier += self.states[:1]
         self.states = [content]
         self.mount_only = False
 
@@ -101,6 +116,7 @@ class Model:
         self.keys = {}
         self.deviations = []
         self.late = []  # reads that were right only after a while
+        self.conflicts = 0  # names that were taken while objectd was away
         self.contests = {}  # key: [[body, outcome]] of the puts that compete for it
         self.renames = []  # (source, target, content) that were not answered
         self.trees = set()  # prefixes with a directory that is moved

@@ -202,11 +202,15 @@ class Lane:
             self.slowest = max(self.slowest, (round(time.monotonic() - began, 1), call.__name__))
         self.busy_with = None
 
-    def certain(self, present=None, registered=False):
-        """A key of this lane without doubt, or a new one. `registered`: what S3 shows is what was acknowledged last."""
+    def certain(self, present=None, registered=False, mount=False):
+        """A key of this lane without doubt, or a new one. `registered`: what S3 shows is what was acknowledged last.
+        `mount`: to be changed through the mount. A node without objectd works on names as it saw them last, so where objectd
+        may go away, none that S3 has changed."""
         mine = [k for n, k in sorted(list(self.model.keys.items())) if n.startswith(self.prefix + "/k") and not k.doubtful]
         if registered:
             mine = [k for k in mine if not k.recent]
+        if mount and self.objectd_may_go:
+            mine = [k for k in mine if not k.by_s3]
         if present is not None:
             mine = [k for k in mine if (k.content is not None) == present]
         if present is not True and (not mine or (len(mine) < 10 and self.rng.random() < 0.5)):
@@ -219,8 +223,7 @@ class Lane:
         key, body = self.certain(), self.body()
         key.begin(f"PUT {words(body)}", body)
         self.s3.put_object(Bucket="data", Key=key.name, Body=body)
-        key.acknowledged(body)
-        key.fallbacks = []
+        key.put(body)
 
     def s3_put_if_absent(self):
         key, body = self.certain(registered=True), self.body()
@@ -239,8 +242,7 @@ class Lane:
             raise
         if before is not None:
             self.model.deviation(f"If-None-Match replaced {key.name}; {key.expected()}")
-        key.acknowledged(body)
-        key.fallbacks = []
+        key.put(body)
 
     def s3_contest(self):
         """Every lane puts the same name if it is absent: at most one may win."""
@@ -266,7 +268,7 @@ class Lane:
         body = source.content
         key.begin(f"COPY of {source.name} {words(body)}", body)
         self.s3.copy_object(Bucket="data", Key=key.name, CopySource={"Bucket": "data", "Key": source.name})
-        key.acknowledged(body)
+        key.put(body)
         key.fallbacks = list(source.fallbacks)
 
     def s3_delete(self):
@@ -275,8 +277,7 @@ class Lane:
             return
         key.begin("DELETE", None)
         self.s3.delete_object(Bucket="data", Key=key.name)
-        key.acknowledged(None)
-        key.fallbacks = []
+        key.put(None)
 
     def s3_delete_many(self):
         keys = {k.name: k for k in (self.certain(True, True), self.certain(True, True)) if k}
@@ -286,8 +287,7 @@ class Lane:
             key.begin("DELETE many", None)
         done = self.s3.delete_objects(Bucket="data", Delete={"Objects": [{"Key": n} for n in keys]})
         for item in done.get("Deleted", []):
-            keys[item["Key"]].acknowledged(None)
-            keys[item["Key"]].fallbacks = []
+            keys[item["Key"]].put(None)
 
     def s3_multipart(self):
         key = self.certain()
@@ -327,8 +327,7 @@ class Lane:
                         raise
             else:
                 raise
-        key.acknowledged(body)
-        key.fallbacks = []
+        key.put(body)
 
     def s3_bucket(self):
         name = f"{self.prefix}-{self.rng.randrange(1 << 30):x}"
@@ -359,7 +358,7 @@ class Lane:
             self.model.deviation(f"GET {key.name} under load: {words(seen)}; expected {key.expected()}")
 
     def remember(self, key):
-        # A close while objectd is away succeeds, and is told to the namespace later: until then S3 shows what was before.
+        # A change while objectd is away succeeds, and is told to the namespace later: until then S3 shows what was before.
         if self.objectd_may_go:
             key.recent.append(key.content)
 
@@ -386,10 +385,10 @@ class Lane:
 
     def file_write(self):
         body = self.body()
-        self.write(self.certain(), f"write and close {words(body)}", body)
+        self.write(self.certain(mount=True), f"write and close {words(body)}", body)
 
     def file_fsync(self):
-        key, body = self.certain(), self.body()
+        key, body = self.certain(mount=True), self.body()
         if self.rng.random() < 0.7:
             self.write(key, f"write, fsync and close {words(body)}", body, fsync=True)
             return
@@ -399,20 +398,20 @@ class Lane:
         key.fallbacks = []
 
     def file_append(self):
-        key = self.certain(present=True)
+        key = self.certain(present=True, mount=True)
         if key is not None and len(key.content) < 4 << 20:
             body = self.body()
             self.write(key, f"append {words(body)}", body, "ab", key.content, fsync=self.rng.random() < 0.3)
 
     def file_replace(self):
         """What programs do that care: a new file beside it, fsync, rename over."""
-        key, body = self.certain(), self.body()
+        key, body = self.certain(mount=True), self.body()
         temp = self.model.key(f"{self.prefix}/tmp{len(self.model.keys)}-{self.rng.randrange(1000)}")
         self.write(temp, f"write, fsync and close {words(body)}", body, fsync=True)
         self.rename(temp, key)
 
     def file_rename(self):
-        source, key = self.certain(present=True), self.certain()
+        source, key = self.certain(present=True, mount=True), self.certain(mount=True)
         if source is not None and source is not key:
             self.rename(source, key)
 
@@ -420,6 +419,7 @@ class Lane:
         body = source.content
         fallbacks = source.fallbacks
         self.remember(key)
+        self.remember(source)
         source.begin(f"renamed to {key.name}", None)
         key.begin(f"rename of {source.name} {words(body)}", body)
         key.fallbacks = key.fallbacks + fallbacks
@@ -432,8 +432,9 @@ class Lane:
         source.fallbacks, key.fallbacks = [], list(fallbacks)
 
     def file_unlink(self):
-        key = self.certain(present=True)
+        key = self.certain(present=True, mount=True)
         if key is not None:
+            self.remember(key)
             key.begin("unlink", None)
             os.unlink(self.path(key))
             key.acknowledged(None)
@@ -444,7 +445,8 @@ class Lane:
         if key is not None:
             with open(self.path(key), "rb") as f:
                 seen = f.read()
-            if seen != key.content:
+            # While objectd is away the mount serves what the burst buffer has.
+            if seen != key.content and not (self.objectd_may_go and seen in key.earlier):
                 self.model.deviation(f"read of {key.name} under load: {words(seen)}; expected {key.expected()}")
 
     def tree_move(self):
@@ -555,7 +557,7 @@ def look(stack, model, when):
     s3, mount = quick_s3(stack), stack.info.get("mount")
     stack.wait("all doors after the restart", lambda s: s.get("well") and s["bufferd"].get("registered_later") == 0, timeout=60)
     for key in model.keys.values():
-        key.recent.clear()
+        key.looked_at()
     for name, entries in list(model.contests.items()):
         seen = patiently(name, model, lambda: s3_content(s3, name), lambda seen: True)
         winners = [b for b, outcome in entries if outcome == "won"]
@@ -573,6 +575,12 @@ def look(stack, model, when):
     for name, key in sorted(model.keys.items()):
         look_at(stack, model, s3, mount, key, listed, when)
     settle(model, when)
+    for name in [n for n in listed if ".conflict-" in n]:
+        # Made on the mount while objectd was away, and put through S3 before the node could tell: both are kept.
+        s3_content(s3, name)
+        s3.delete_object(Bucket="data", Key=name)
+        model.conflicts += 1
+        del listed[name]
     for name in listed:
         if name not in model.keys and "/tree-" not in name and not name.startswith("contest/") and not name.endswith("/"):
             model.deviation(f"{when}: listed though nobody made it: {name}")
@@ -694,7 +702,7 @@ class Matrix:
     def report(self, what, outcome, calls):
         self.tally[what] = outcome
         print(f"  {what}: {outcome}; {calls}; {len(self.model.keys)} keys, "
-              f"{sum(k.doubtful for k in self.model.keys.values())} in doubt", flush=True)
+              f"{sum(k.doubtful for k in self.model.keys.values())} in doubt, {self.model.conflicts} conflicts", flush=True)
         if self.model.deviations:
             raise AssertionError(f"seed {SEED}, {what}:\n" + "\n".join(self.model.deviations))
         self.ended = what == THE_END
@@ -712,7 +720,9 @@ class Matrix:
 
     def kill_at(self, daemon, point, n):
         what = f"{daemon}:{point}@{n}"
-        load = self.load(daemon == "objectd")
+        # These are passed while objectd is away, or just back.
+        without_objectd = point.startswith("names_")
+        load = self.load(daemon == "objectd" or without_objectd)
         try:
             load.go_on(40, 2)
             deaths = self.deaths_of(daemon)
@@ -721,9 +731,12 @@ class Matrix:
             # The supervisor waits up to 5 s before it starts what dies often.
             wait_until(f"{daemon} started armed", lambda: not os.path.exists(os.path.join(self.stack.bin, f"{daemon}.arm")), 30)
             # So many calls pass every point that this load ever passes; the collector's round comes every 5 s.
-            began, enough = time.monotonic(), load.calls() + 300
+            began, enough, next_absence = time.monotonic(), load.calls() + 300, 0
             while self.deaths_of(daemon) == deaths + 1 and time.monotonic() < began + (20 if load.calls() < enough else 8):
                 time.sleep(0.02)
+                if without_objectd and time.monotonic() > next_absence and self.stack.all_up():
+                    self.kill("objectd")
+                    next_absence = time.monotonic() + 2
             hit = self.deaths_of(daemon) > deaths + 1
             if not hit:
                 self.kill(daemon)  # disarms it

@@ -45,6 +45,15 @@ def test_s3_objects_are_files(stack, where):
     assert os.listdir(f"{where}/sub") == ["obj"]
 
 
+def test_a_copy_in_the_burst_buffer_goes_with_its_object(stack, where):
+    with open(f"{where}/x", "wb") as f:
+        f.write(os.urandom(8 << 20))
+    stack.run("flush", "--wait")
+    used = stack.used()
+    stack.s3().delete_object(Bucket="data", Key=key_of(stack, f"{where}/x"))
+    stack.wait("the copy is gone", lambda s: s["bufferd"]["used_bytes"] <= used - (8 << 20), timeout=30)
+
+
 @pytest.mark.parametrize("size", [0, 1, 4096, 16384, 20000, 5 << 20])
 def test_sizes_survive_flush_and_evict(stack, where, size):
     body = os.urandom(size)

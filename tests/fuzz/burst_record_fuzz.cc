@@ -4,6 +4,7 @@
 #include "base/checksum.h"
 #include "bufferd/burst_file.h"
 #include "bufferd/burst_record.h"
+#include "bufferd/name_op.h"
 #include "tests/fuzz/input.h"
 
 namespace {
@@ -55,19 +56,30 @@ void CheckCrcs(std::string_view stored) {
   PERIGEE_CHECK(DecodeCrcs(EncodeCrcs(*crcs)).ok());
 }
 
+void CheckOp(std::string_view stored) {
+  auto op = DecodeOp(stored);
+  if (!op.ok()) return;
+  const std::string encoded = EncodeOp(*op);
+  auto again = DecodeOp(encoded);
+  PERIGEE_CHECK(again.ok() && EncodeOp(*again) == encoded);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
-  const uint8_t kind = input.Number<uint8_t>() % 3;
+  const uint8_t kind = input.Number<uint8_t>() % 4;
   const std::string_view bytes = input.Rest();
   if (kind == 0) {
     CheckRecord(bytes);
     CheckCrcs(bytes);
+    CheckOp(bytes);
   } else if (kind == 1) {
     CheckRecord(Framed("PBR1", bytes));
-  } else {
+  } else if (kind == 2) {
     CheckCrcs(Framed("PBC1", bytes));
+  } else {
+    CheckOp(Framed("PBN1", bytes));
   }
   return 0;
 }

@@ -120,7 +120,7 @@ TEST_CASE_FIXTURE(Service, "a file's whole life goes through the calls") {
   CHECK(Send(kMetaGetAttr, wire::GetAttrRequest{.id = f.id}).status.Is(Code::kStale));
   auto feed =
       Call<wire::FeedReply>(kMetaFeed, wire::FeedRequest{.wait_ms = 60'000, .released_for = 5});
-  CHECK(feed.changes.size() == 1);
+  CHECK(feed.changes.size() == 2);  // the burst file, and the name
   // Without a pool of its own the feed never waits.
   CHECK(Call<wire::FeedReply>(kMetaFeed, wire::FeedRequest{.after = feed.next, .wait_ms = 60'000})
             .changes.empty());

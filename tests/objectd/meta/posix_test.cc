@@ -259,3 +259,23 @@ TEST_CASE_FIXTURE(Fixture, "mknod and symlink keep what they were given") {
   CHECK(Keys("bucket") == Strings{"empty"});  // S3 sees regular files only
   CHECK(ns->FileCount() == 3);
 }
+
+TEST_CASE_FIXTURE(Fixture,
+                  "a create or mkdir with a reserved id may be repeated, also once it was moved") {
+  wire::FileId bucket = Must(ns->Mkdir(Make(wire::kRootId, "models"))).record.id;
+  wire::FileId first = Must(ns->ReserveIds({.count = 2})).first;
+  wire::MakeRequest q = Make(bucket, "f", 0644);
+  q.id = first;
+  CHECK(Must(ns->CreateFile(q)).record.id == first);
+  Must(Rename(bucket, "f", bucket, "g"));
+  auto again = Must(ns->CreateFile(q));
+  CHECK(again.record.id == first);
+  CHECK(again.name == "g");
+  CHECK(Names(bucket) == Strings{"g"});
+  wire::MakeRequest d = Make(bucket, "g");
+  d.id = first + 1;
+  CHECK(ns->Mkdir(d).code() == Code::kAlreadyExists);
+  d.name = "d";
+  CHECK(Must(ns->Mkdir(d)).record.id == first + 1);
+  CHECK(Must(ns->Mkdir(d)).record.id == first + 1);
+}

@@ -1,0 +1,135 @@
+#include "bufferd/known_names.h"
+
+#include <algorithm>
+
+namespace perigee::bufferd {
+namespace {
+
+constexpr int kDepthMax = 256;
+
+}  // namespace
+
+KnownNames::Answer KnownNames::Find(wire::FileId parent, const std::string& name,
+                                    const Known** known) const {
+  auto dir = directories_.find(parent);
+  if (dir == directories_.end()) return Answer::kUnknown;
+  auto it = dir->second.names.find(name);
+  if (it == dir->second.names.end()) return dir->second.whole ? Answer::kAbsent : Answer::kUnknown;
+  *known = Get(it->second);
+  return *known ? Answer::kExists : Answer::kUnknown;
+}
+
+const KnownNames::Known* KnownNames::Get(wire::FileId id) const {
+  auto it = known_.find(id);
+  return it == known_.end() ? nullptr : &it->second;
+}
+
+bool KnownNames::Whole(wire::FileId dir) const {
+  auto it = directories_.find(dir);
+  return it != directories_.end() && it->second.whole;
+}
+
+std::optional<std::vector<wire::DirItem>> KnownNames::List(wire::FileId dir) const {
+  if (!Whole(dir)) return std::nullopt;
+  std::vector<wire::DirItem> items;
+  for (const auto& [name, id] : directories_.at(dir).names) {
+    const Known* known = Get(id);
+    if (!known) return std::nullopt;
+    bool directory = known->record.kind == wire::FileKind::kDirectory;
+    items.push_back({.key = directory ? name + "/" : name, .name = name, .record = known->record});
+  }
+  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  return items;
+}
+
+std::string KnownNames::PathOf(wire::FileId dir) const {
+  std::string path;
+  for (int depth = 0; dir != wire::kRootId; ++depth) {
+    const Known* known = Get(dir);
+    if (!known || known->parent == 0 || depth == kDepthMax) return "";
+    path = path.empty() ? known->name : known->name + "/" + path;
+    dir = known->parent;
+  }
+  return path;
+}
+
+wire::FileId KnownNames::BucketOf(wire::FileId id) const {
+  for (int depth = 0; depth < kDepthMax; ++depth) {
+    const Known* known = Get(id);
+    if (!known || known->parent == 0) return 0;
+    if (known->parent == wire::kRootId) return id;
+    id = known->parent;
+  }
+  return 0;
+}
+
+void KnownNames::Learn(wire::FileId parent, const std::string& name, const wire::Record& record) {
+  Directory& dir = directories_[parent];
+  auto [it, added] = dir.names.try_emplace(name, record.id);
+  if (!added && it->second != record.id) {
+    known_.erase(it->second);
+    it->second = record.id;
+  }
+  Known& known = known_[record.id];
+  if (known.parent != 0 && (known.parent != parent || known.name != name) &&
+      record.kind == wire::FileKind::kDirectory)
+    Drop(known.parent, known.name);  // a directory has one name: it was moved
+  known = {record, parent, name};
+}
+
+void KnownNames::LearnRecord(const wire::Record& record) {
+  if (record.kind == wire::FileKind::kDirectory || known_.contains(record.id))
+    known_[record.id].record = record;
+}
+
+void KnownNames::LearnPage(const wire::ReadDirRequest& asked, const wire::ReadDirReply& page) {
+  {
+    Directory& dir = directories_[asked.dir];
+    if (asked.after.empty()) {
+      dir.names.clear();
+      dir.whole = false;
+      dir.listing = true;
+    } else if (!dir.listing || dir.listed != asked.after) {
+      return;
+    }
+  }
+  for (const auto& item : page.items) Learn(asked.dir, item.name, item.record);
+  Directory& dir = directories_[asked.dir];
+  if (!page.items.empty()) dir.listed = page.items.back().key;
+  if (page.end) {
+    dir.whole = true;
+    dir.listing = false;
+  }
+}
+
+void KnownNames::MadeEmpty(wire::FileId dir) {
+  Directory& made = directories_[dir];
+  made.names.clear();
+  made.whole = true;
+}
+
+void KnownNames::Drop(wire::FileId parent, const std::string& name) {
+  auto dir = directories_.find(parent);
+  if (dir != directories_.end()) dir->second.names.erase(name);
+}
+
+void KnownNames::Forget(wire::FileId parent, const std::string& name) {
+  auto dir = directories_.find(parent);
+  if (dir == directories_.end()) return;
+  auto it = dir->second.names.find(name);
+  if (it == dir->second.names.end()) return;
+  auto known = known_.find(it->second);
+  if (known != known_.end() && known->second.parent == parent && known->second.name == name) {
+    directories_.erase(it->second);
+    known_.erase(known);
+  }
+  dir = directories_.find(parent);
+  if (dir != directories_.end()) dir->second.names.erase(name);
+}
+
+void KnownNames::Clear() {
+  known_.clear();
+  directories_.clear();
+}
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,33 @@
+#include "bufferd/name_op.h"
+
+#include "base/bytes.h"
+#include "base/checksum.h"
+
+namespace perigee::bufferd {
+namespace {
+
+constexpr std::string_view kMagic = "PBN1";
+constexpr size_t kFrameBytes = 8;
+
+}  // namespace
+
+std::string EncodeOp(const NameOp& op) {
+  std::string body = wire::Encode(op);
+  uint32_t crc = Crc32c(AsBytes(body));
+  std::string out(kMagic);
+  out.append(reinterpret_cast<const char*>(&crc), sizeof crc);
+  return out + body;
+}
+
+Result<NameOp> DecodeOp(std::string_view stored) {
+  if (stored.size() < kFrameBytes || stored.substr(0, 3) != kMagic.substr(0, 3))
+    return Status(Code::kCorrupt, "not a journaled change of names");
+  if (stored[3] != kMagic[3])
+    return Status(Code::kUnimplemented, "a journaled change of names is of a newer build");
+  std::string_view body = stored.substr(kFrameBytes);
+  if (GetLe<uint32_t>(AsBytes(stored).data() + 4) != Crc32c(AsBytes(body)))
+    return Status(Code::kCorrupt, "a journaled change of names fails its checksum");
+  return wire::Decode<NameOp>(body);
+}
+
+}  // namespace perigee::bufferd

@@ -1,0 +1,147 @@
+#pragma once
+// Names: the namespace's calls of this node, with objectd or without.
+//
+// While objectd answers, calls are passed on, and what they tell is remembered (KnownNames). Once
+// it does not (unreachable, or silent for `patience`), names go on here: lookups of what is known,
+// new files and directories in directories that are known whole, with reserved ids, and moving,
+// removing and changing what this node has a burst file of, or has made meanwhile. Each change is
+// journaled (survives the process at once, power loss with the next fsync), and made at objectd in
+// the same order once it answers again; calls go on here until the journal is empty. A name that
+// was taken meanwhile becomes `name.conflict-ID`; what was removed meanwhile stays removed; a
+// directory that is gone is made again. What is unknown here is kUnavailable.
+//
+// Two channels to objectd go through it: calls(), for what concerns names, and guarded(), for all
+// else: it fails at once while objectd is away, and for files whose name is not made there yet.
+// Files are published after their create, and before a rename that puts them into place.
+// Thread-safe; blocks.
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/scheduler.h"
+#include "bufferd/burst_index.h"
+#include "bufferd/known_names.h"
+#include "bufferd/name_op.h"
+#include "client/meta/meta_client.h"
+#include "rdma/transport.h"
+
+namespace perigee::bufferd {
+
+struct NamesOptions {
+  Nanos patience = 3 * kSecond;  // how long a call that has another way waits for objectd
+  Nanos knock_every = 250 * kMillisecond;
+};
+
+// What Names asks of the burst buffer.
+struct NamesHooks {
+  std::function<bool(wire::FileId)> owned;  // this node has its burst file
+  // Completes a record by what was closed here and is not committed there yet.
+  std::function<void(wire::Record*)> describe;
+  std::function<Status(wire::FileId)> commit;         // what is closed and not committed: now
+  std::function<void(const wire::Record&)> released;  // objectd no longer names this file
+  // The same, of a file that objectd never heard of: nothing else will tell.
+  std::function<void(const wire::Record&)> discarded;
+  std::function<void()> caught_up;          // objectd has every name
+  std::function<void(std::string)> report;  // for the user: see Core::Report
+};
+
+class Names {
+ public:
+  static constexpr size_t kOpsMax = 65536;
+
+  Names(std::shared_ptr<rdma::Channel> objectd, BurstIndex* index, Scheduler* work,
+        NamesOptions options);
+  ~Names();
+  // Before any call. The journal of an earlier run is made at objectd first.
+  Status Start(NamesHooks hooks);
+  void Stop();
+
+  std::shared_ptr<rdma::Channel> calls() { return calls_; }
+  std::shared_ptr<rdma::Channel> guarded() { return guarded_; }
+  // As calls(); `here` tells that the change was made here, and is not at objectd yet.
+  Result<rdma::Payload> Ask(wire::Method method, std::string header, ConstBytes bulk,
+                            rdma::CallOptions options, bool* here);
+
+  // Made here, and not at objectd yet.
+  bool Waits(wire::FileId id) const;
+  wire::FileId TakeId();  // never used before; 0: none are reserved
+  void ReserveIds();      // in the background, when few are left
+  uint64_t waiting() const;
+
+ private:
+  class Calls;
+  class Guarded;
+  enum class State { kThere, kAway, kReplaying };
+  enum class Way { kDone, kCannot };
+
+  Result<rdma::Payload> Guard(wire::Method method, std::string header, ConstBytes bulk,
+                              rdma::CallOptions options);
+  void GoAway(const Status& why);
+  bool AwaitReturn();  // a restart takes moments: who has no other way waits so long
+  void Knock();
+  bool Replay();
+  void Note(wire::Method method, std::string_view request, const Result<rdma::Payload>& reply);
+  void LearnDirectory(wire::FileId dir);
+
+  // names_here.cc: with mu_ held. kCannot: only objectd knows.
+  struct Answer {
+    Way way = Way::kCannot;
+    Result<std::string> reply = std::string();
+    std::optional<wire::Record> discarded;  // nothing needs its bytes, once the journal is synced
+    bool changed = false;
+  };
+  Answer Here(wire::Method method, std::string_view header);
+  Answer LookupHere(const wire::LookupRequest& q);
+  Answer ListHere(const wire::ReadDirRequest& q);
+  Answer MakeHere(wire::Method method, wire::MakeRequest q);
+  Answer RemoveHere(wire::Method method, const wire::RemoveRequest& q);
+  Answer RenameHere(const wire::RenameRequest& q);
+  Answer SetAttrHere(const wire::SetAttrRequest& q);
+  Answer Show(const KnownNames::Known& known);
+  bool Mine(const wire::Record& record) const;
+  Status Journal(NameOp op);
+
+  // names_replay.cc: without mu_. Away errors: try again later; everything else is done with.
+  Status Make(const NameOp& op);
+  Status MakeFile(const NameOp& op);
+  Status MakeRename(const NameOp& op);
+  Status MakeRemove(const NameOp& op);
+  Result<wire::FileId> MadeAgain(const std::string& place);
+  Result<wire::RecordReply> Send(wire::Method method, const wire::MakeRequest& q);
+  void Lost(const std::string& what, const Status& why);
+
+  const std::shared_ptr<rdma::Channel> objectd_;
+  client::MetaClient direct_;
+  BurstIndex* const index_;
+  Scheduler* const work_;
+  const NamesOptions options_;
+  NamesHooks hooks_;            // set by Start
+  std::vector<uint64_t> made_;  // at objectd, and not yet durable there; the replay's own
+  std::shared_ptr<rdma::Channel> calls_, guarded_;
+  std::atomic<bool> stopping_{false}, started_{false};
+  std::atomic<State> state_{State::kThere};  // changed with mu_ held
+  std::atomic<bool> any_pending_{false};
+
+  mutable std::mutex mu_;  // guards what follows
+  CondVar changed_;
+  KnownNames known_;
+  std::deque<std::pair<uint64_t, NameOp>> ops_;  // by sequence
+  uint64_t next_op_ = 1;
+  std::unordered_set<wire::FileId> pending_;  // made here, not yet at objectd
+  std::unordered_set<wire::FileId> learning_;
+  bool held_back_ = false;  // the journal is nearly empty: changes wait until it is
+  bool knocking_ = false;
+  Nanos away_since_ = 0;
+  bool reserving_ = false;
+  wire::FileId next_id_ = 0, ids_end_ = 0;
+  std::string statfs_;
+};
+
+}  // namespace perigee::bufferd
