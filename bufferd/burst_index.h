@@ -40,10 +40,14 @@ class BurstIndex {
   // Every record. One that cannot be decoded fails the whole: the operator decides, nothing is
   // dropped silently.
   virtual Status ForEach(const std::function<void(BurstRecord)>& fn) = 0;
+  // True when what was synced once did not come back, records and values alike. Stays so, over
+  // restarts, until SettleDamage; what it says is synced then.
+  virtual bool damaged() const = 0;
+  virtual Status SettleDamage() = 0;
 };
 
 struct RocksIndexOptions {
-  std::string dir;                    // made when absent
+  std::string dir;                    // made when absent; <dir>.synced is the SyncedMark
   uint64_t memory_bytes = 6 << 20;    // memtables and block cache
   std::function<bool()> on_no_space;  // gives up ballast; true: it helped, the write is tried again
 };
@@ -64,13 +68,18 @@ class MemIndex final : public BurstIndex {
   Status Sync() override;
   Status ForEach(const std::function<void(BurstRecord)>& fn) override;
 
-  void Crash();  // power loss: back to the last Sync
+  bool damaged() const override;
+  Status SettleDamage() override;
+
+  void Crash();                      // power loss: back to the last Sync
+  void Damage(wire::BurstId burst);  // its record is lost though it was synced
   uint64_t syncs() const;
 
  private:
   mutable std::mutex mu_;  // guards what follows
   std::map<std::string, std::string> now_, synced_;
   uint64_t syncs_ = 0;
+  bool damaged_ = false;
 };
 
 }  // namespace perigee::bufferd

@@ -7,6 +7,7 @@ namespace {
 
 constexpr char kCeilingName[] = "burst_ceiling";
 constexpr uint64_t kIdsReserved = 4096;
+constexpr uint64_t kIdsSkipped = uint64_t{1} << 32;
 
 }  // namespace
 
@@ -17,6 +18,14 @@ Result<std::unique_ptr<BurstTable>> BurstTable::Create(BurstIndex* index) {
     if (stored->size() != 8)
       return Status(Code::kCorrupt, "burst id ceiling in the index makes no sense");
     table->next_ = table->ceiling_ = GetBe64(*stored);
+  }
+  if (index->damaged()) {
+    // An older ceiling than the last may be all that came back; what has ids above it is still
+    // named by the namespace.
+    table->next_ = table->ceiling_ += kIdsSkipped;
+    std::string value;
+    AppendBe64(&value, table->ceiling_);
+    PERIGEE_TRY(index->PutValue(kCeilingName, value, Durable::kYes));
   }
   return table;
 }

@@ -43,6 +43,7 @@ Stats::Stats(metrics::Registry& r) {
   lost_files = Make(r, "lost_files", "versions whose burst file is missing");
   rewritten_torn =
       Make(r, "rewritten_torn", "files that were being rewritten in place at a reboot");
+  set_aside = Make(r, "set_aside", "burst files in <store>/lost, as of the start");
 }
 
 std::vector<wire::NamedCount> Stats::Snapshot() const {

@@ -31,7 +31,7 @@ struct Stats {
       *publish_failures, *syncs, *sync_failures, *seals, *seal_refusals, *bytes_filled_blobs,
       *bytes_filled_peer, *bytes_filled_inline, *bytes_flushed, *files_flushed, *flush_failures,
       *flush_cancelled, *bytes_read_burst, *bytes_written_slow, *evicted_files, *evicted_bytes,
-      *released_files, *corrupt_files, *fell_back, *lost_files, *rewritten_torn;
+      *released_files, *corrupt_files, *fell_back, *lost_files, *rewritten_torn, *set_aside;
   std::vector<wire::NamedCount> Snapshot() const;  // short names, as status shows them
 
  private:

@@ -114,4 +114,22 @@ uint64_t MemIndex::syncs() const {
   return syncs_;
 }
 
+bool MemIndex::damaged() const {
+  std::lock_guard lock(mu_);
+  return damaged_;
+}
+
+Status MemIndex::SettleDamage() {
+  std::lock_guard lock(mu_);
+  damaged_ = false;
+  return Status::Ok();
+}
+
+void MemIndex::Damage(wire::BurstId burst) {
+  std::lock_guard lock(mu_);
+  now_.erase(RecordKey(burst));
+  synced_.erase(RecordKey(burst));
+  damaged_ = true;
+}
+
 }  // namespace perigee::bufferd

@@ -51,10 +51,7 @@ Status Recovery::Load() {
     }
     PERIGEE_TRY(LoadOne(std::move(rec), has_file, &kept));
   }
-  for (const auto& [burst, dir] : on_disk) {
-    log::Info("burst_file_without_record", {{"burst", HexEncode64(burst)}});
-    PERIGEE_TRY(core_.store->Unlink(dir, burst));
-  }
+  PERIGEE_TRY(ClearUnrecorded(on_disk));
   std::map<wire::FileId, std::vector<FilePtr>> of_id;
   for (const FilePtr& file : kept) {
     core_.table->Add(file);
@@ -68,6 +65,27 @@ Status Recovery::Load() {
     }
     core_.table->SetCurrent(id, files.back());
   }
+  return Status::Ok();
+}
+
+// Files without records are creates that were cut off, or flushed files; but where the index lost
+// records that were synced, they may be the only copies.
+Status Recovery::ClearUnrecorded(const std::map<wire::BurstId, uint32_t>& files) {
+  for (const auto& [burst, dir] : files) {
+    if (core_.index->damaged()) {
+      log::Error("burst_file_set_aside", {{"burst", HexEncode64(burst)}});
+      PERIGEE_TRY(core_.store->SetAside(dir, burst));
+    } else {
+      log::Info("burst_file_without_record", {{"burst", HexEncode64(burst)}});
+      PERIGEE_TRY(core_.store->Unlink(dir, burst));
+    }
+  }
+  if (core_.index->damaged()) PERIGEE_TRY(core_.index->SettleDamage());
+  PERIGEE_ASSIGN(uint64_t aside, core_.store->CountAside());
+  if (aside == 0) return Status::Ok();
+  core_.stats->set_aside->Add(static_cast<double>(aside));
+  core_.Report(std::to_string(aside) + " burst files in " + core_.store->root() +
+               "/lost: their records were lost when the index was damaged");
   return Status::Ok();
 }
 

@@ -2,8 +2,9 @@
 // Recovery: makes the store, the index and the namespace agree, at start and whenever the feed was
 // lost.
 //
-// Load: files without records are removed, records without files are dropped or marked lost; after
-// a reboot, copies that were not synced are dropped. Reconcile asks the namespace about one file:
+// Load: files without records are removed, or set aside when the index is damaged; records without
+// files are dropped or marked lost; after a reboot, copies that were not synced are dropped.
+// Reconcile asks the namespace about one file:
 //   - its id is gone, or other content is committed and nothing names this burst file: removed;
 //   - a write that was never published: ended (the seal does it, once no process holds the file any
 //   more);
@@ -16,6 +17,9 @@
 //     what the local file system kept is published as a new generation, and reported.
 // What is `local` or better and lost all the same is reported and never given up by itself.
 // Thread-safe.
+
+#include <map>
+#include <vector>
 
 #include "bufferd/core.h"
 #include "bufferd/flush.h"
@@ -52,6 +56,7 @@ class Recovery {
 
  private:
   enum class Verdict { kKeep, kDrop };
+  Status ClearUnrecorded(const std::map<wire::BurstId, uint32_t>& files);
   Status LoadOne(BurstRecord record, bool has_file, std::vector<FilePtr>* kept);
   Result<Verdict> ReconcileHeld(const FilePtr& file);
   Result<Verdict> UnfinishedCreate(const FilePtr& file, const BurstRecord& rec);

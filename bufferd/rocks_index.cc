@@ -4,7 +4,9 @@
 #include <rocksdb/write_batch.h>
 
 #include "base/failpoint.h"
+#include "base/log.h"
 #include "bufferd/burst_index.h"
+#include "bufferd/synced_mark.h"
 
 namespace perigee::bufferd {
 namespace {
@@ -31,8 +33,9 @@ std::string CrcsKey(wire::BurstId burst) {
 
 class RocksIndex final : public BurstIndex {
  public:
-  RocksIndex(std::unique_ptr<rocksdb::DB> db, RocksIndexOptions options)
-      : db_(std::move(db)), options_(std::move(options)) {}
+  RocksIndex(std::unique_ptr<rocksdb::DB> db, std::unique_ptr<SyncedMark> mark,
+             RocksIndexOptions options)
+      : db_(std::move(db)), mark_(std::move(mark)), options_(std::move(options)) {}
   ~RocksIndex() override { db_->Close().PermitUncheckedError(); }
 
   Status Put(const BurstRecord& record, Durable durable) override {
@@ -83,9 +86,11 @@ class RocksIndex final : public BurstIndex {
     return FromRocks(it->status(), "read the burst index");
   }
   Status Sync() override {
+    const uint64_t written = db_->GetLatestSequenceNumber();
     PERIGEE_FAILPOINT_STATUS(burst_index_before_sync);
     PERIGEE_TRY(FromRocks(db_->SyncWAL(), "sync the burst index"));
     PERIGEE_FAILPOINT_STATUS(burst_index_after_sync);
+    mark_->Raise(written);
     return Status::Ok();
   }
 
@@ -98,10 +103,18 @@ class RocksIndex final : public BurstIndex {
     return FromRocks(it->status(), "read the burst index");
   }
 
+  bool damaged() const override { return mark_->damaged(); }
+  Status SettleDamage() override {
+    PERIGEE_TRY(Sync());
+    return mark_->Settle(db_->GetLatestSequenceNumber());
+  }
+
  private:
   Status Write(rocksdb::WriteBatch* batch, Durable durable) {
     rocksdb::WriteOptions how;
     how.sync = durable == Durable::kYes;
+    // The batch gets later numbers than these, and its sync is one of all before it.
+    const uint64_t written = db_->GetLatestSequenceNumber() + batch->Count();
     PERIGEE_FAILPOINT_STATUS(burst_index_before_write);
     rocksdb::Status s = db_->Write(how, batch);
     if (s.IsNoSpace() && options_.on_no_space && options_.on_no_space()) {
@@ -111,10 +124,12 @@ class RocksIndex final : public BurstIndex {
     }
     PERIGEE_TRY(FromRocks(s, "write the burst index"));
     PERIGEE_FAILPOINT_STATUS(burst_index_after_write);
+    if (how.sync) mark_->Raise(written);
     return Status::Ok();
   }
 
   std::unique_ptr<rocksdb::DB> db_;
+  const std::unique_ptr<SyncedMark> mark_;
   const RocksIndexOptions options_;
 };
 
@@ -141,8 +156,15 @@ Result<std::unique_ptr<BurstIndex>> OpenRocksIndex(RocksIndexOptions options) {
   rocksdb::DB* raw = nullptr;
   PERIGEE_TRY(
       FromRocks(rocksdb::DB::Open(o, options.dir, &raw), "open the burst index " + options.dir));
+  std::unique_ptr<rocksdb::DB> db(raw);
+  PERIGEE_ASSIGN(auto mark, SyncedMark::Open(options.dir + ".synced"));
+  if (uint64_t found = db->GetLatestSequenceNumber(); found < mark->sequence()) {
+    log::Error("burst_index_damaged",
+               {{"index", options.dir}, {"found", found}, {"synced", mark->sequence()}});
+    PERIGEE_TRY(mark->SetDamaged());
+  }
   return std::unique_ptr<BurstIndex>(
-      std::make_unique<RocksIndex>(std::unique_ptr<rocksdb::DB>(raw), std::move(options)));
+      std::make_unique<RocksIndex>(std::move(db), std::move(mark), std::move(options)));
 }
 
 }  // namespace perigee::bufferd

@@ -165,6 +165,24 @@ Status StoreDir::Unlink(uint32_t dir, wire::BurstId burst) {
   return Status::Ok();
 }
 
+Status StoreDir::SetAside(uint32_t dir, wire::BurstId burst) {
+  const std::string lost = root_ + "/lost";
+  PERIGEE_TRY(disk_.CreateDirs(lost));
+  PERIGEE_FAILPOINT_STATUS(burst_aside_before_rename);
+  PERIGEE_TRY(disk_.Rename(Path(dir, burst), lost + "/" + HexEncode64(burst)));
+  PERIGEE_TRY(disk_.SyncDir(lost));
+  PERIGEE_TRY(disk_.SyncDir(DirPath(dir)));
+  PERIGEE_FAILPOINT_STATUS(burst_aside_after_rename);
+  return Status::Ok();
+}
+
+Result<uint64_t> StoreDir::CountAside() const {
+  auto entries = disk_.List(root_ + "/lost");
+  if (entries.status().Is(Code::kNotFound)) return uint64_t{0};
+  if (!entries.ok()) return std::move(entries).TakeStatus();
+  return entries->size();
+}
+
 Result<std::vector<StoreDir::Found>> StoreDir::List() const {
   std::vector<Found> found;
   for (uint32_t d = 0; d < kDirs; ++d) {

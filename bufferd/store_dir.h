@@ -2,6 +2,7 @@
 // StoreDir: the burst files of one store directory.
 //
 //   <root>/files/<xx>/<burst id, 16 hex digits>   256 directories
+//   <root>/lost/<burst id>                         set aside, for a person to look at
 //   <root>/ballast                                 preallocated; given up so that the index can
 //   write on a full disk <root>/node, <root>/index/                     identity and journal
 //   (server.cc, burst_index.h)
@@ -51,6 +52,9 @@ class StoreDir {
   Result<rdma::OwnedFd> Descriptor(uint32_t dir, wire::BurstId burst, bool writable) const;
   Status SyncName(uint32_t dir);
   Status Unlink(uint32_t dir, wire::BurstId burst);
+  // Moves it to <root>/lost, where a person finds it under the same name. Durable on return.
+  Status SetAside(uint32_t dir, wire::BurstId burst);
+  Result<uint64_t> CountAside() const;
   Result<std::vector<Found>> List() const;
   Result<SpaceInfo> Space() const { return disk_.Space(root_); }
 

@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   log::Info("stopping", {{"signal", WaitForStop()}});
+  const bool healthy = (*server)->Health().ok();
   (*server)->Stop();
-  return 0;
+  return healthy ? 0 : 1;
 }

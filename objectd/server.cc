@@ -1,5 +1,8 @@
 #include "objectd/server.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/daemon.h"
@@ -14,6 +17,8 @@ namespace perigee::objectd {
 
 namespace {
 constexpr Nanos kHousekeepEvery = 60 * kSecond;
+constexpr Nanos kWatchEvery = kSecond;
+constexpr Nanos kReclaimEvery = 10 * kSecond;
 constexpr uint32_t kS3Threads = 32;
 }  // namespace
 
@@ -37,6 +42,7 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   PERIGEE_TRY(s->ListenRpc());
   s->volumes_->Start();
   s->Housekeep();
+  s->WatchStore();
   log::Info("objectd_ready", {{"s3", s->s3_->address()},
                               {"admin", s->admin_->address()},
                               {"rpc", s->listener_->address()},
@@ -220,6 +226,25 @@ void Server::Housekeep() {
       log::Warn("upload_clean_up_failed", {{"error", done}});
     slabs_->Trim();
     Housekeep();
+  });
+}
+
+// While room is short, deletes give theirs back at once. A store whose last mirror failed, of a
+// full disk for instance, is down for good in this process; the next one opens it again as soon as
+// the disk lets it.
+void Server::WatchStore() {
+  background_pool_->PostAfter(kWatchEvery, [this] {
+    Status health = Health();
+    if (health.ok()) {
+      const Nanos now = RealClock::Get().Monotonic();
+      if (!room_->Check().ok() && now - reclaimed_ > kReclaimEvery) {
+        store_->Reclaim();
+        reclaimed_ = now;
+      }
+      return WatchStore();
+    }
+    log::Error("restarting", {{"cause", health}, {"remedy", "see metadata_store_down above"}});
+    ::kill(::getpid(), SIGTERM);
   });
 }
 

@@ -26,6 +26,7 @@ class Server {
   static Result<std::unique_ptr<Server>> Start(const ObjectdOptions& options);
   ~Server() { Stop(); }
   void Stop();
+  Status Health();  // kUnavailable: the process has to end; it asks itself to, as by SIGTERM
 
  private:
   explicit Server(ObjectdOptions options)
@@ -39,9 +40,9 @@ class Server {
   Status StartDoors();
   void RegisterControl();
   void Housekeep();
+  void WatchStore();
   wire::ObjectdStatusReply State();     // all but the doors' addresses
   wire::ObjectdStatusReply Describe();  // once the doors are open
-  Status Health();
 
   const ObjectdOptions options_;
   const MemoryPlan memory_;
@@ -56,6 +57,7 @@ class Server {
   std::unique_ptr<kv::RocksStore> store_;
   std::unique_ptr<VolumeManager> volumes_;
   std::unique_ptr<MetadataRoom> room_;
+  Nanos reclaimed_ = 0;  // by WatchStore, when it last was
   std::unique_ptr<Namespace> namespace_;
   std::unique_ptr<NodeTable> nodes_;
   std::unique_ptr<rdma::Transport> transport_;

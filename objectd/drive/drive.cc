@@ -89,6 +89,7 @@ class DriveImpl final : public Drive {
   Result<SpaceInfo> Space() override { return segments_->Space(); }
   Result<SegmentAudit> AuditSegment(uint32_t after) override;
   Result<bool> Reindex(const wire::BlobId& blob, uint32_t index) override;
+  Result<uint32_t> MendHeaders() override;
   void SetOffline(const std::string& reason) override;
   void Stop() override;
 
@@ -404,6 +405,14 @@ Result<uint64_t> DriveImpl::ShardBytes() {
   });
   PERIGEE_TRY(FailWrite(std::move(outcome), "index"));
   return bytes;
+}
+
+Result<uint32_t> DriveImpl::MendHeaders() {
+  Call call(this);
+  PERIGEE_TRY(call.status());
+  auto mended = segments_->MendHeaders();
+  if (!mended.ok()) return FailWrite(std::move(mended).TakeStatus(), "segment header");
+  return mended;
 }
 
 Result<SegmentAudit> DriveImpl::AuditSegment(uint32_t after) {

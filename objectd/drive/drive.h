@@ -82,6 +82,8 @@ class Drive {
   // shard's index entry made anew where it does not lead to the shard: true when it was changed.
   virtual Result<SegmentAudit> AuditSegment(uint32_t after) = 0;
   virtual Result<bool> Reindex(const wire::BlobId& blob, uint32_t index) = 0;
+  // Segment headers that rotted are written anew; how many. For scrub.
+  virtual Result<uint32_t> MendHeaders() = 0;
   virtual void SetOffline(const std::string& reason) = 0;
   virtual void Stop() = 0;
 };

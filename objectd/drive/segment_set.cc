@@ -375,6 +375,44 @@ std::shared_ptr<SegmentFile> SegmentSet::Find(uint32_t segment, uint64_t generat
   return it->second.file;
 }
 
+Result<uint32_t> SegmentSet::MendHeaders() {
+  uint32_t mended = 0;
+  for (const auto& segment : All()) {
+    {
+      std::unique_lock lock(mu_);
+      while (changing_) changed_.Wait(lock);
+      changing_ = true;  // no segment is used afresh meanwhile
+    }
+    Result<bool> outcome = MendHeader(segment);
+    {
+      std::lock_guard lock(mu_);
+      changing_ = false;
+      changed_.NotifyAll();
+    }
+    if (!outcome.ok()) return std::move(outcome).TakeStatus();
+    mended += *outcome;
+  }
+  return mended;
+}
+
+Result<bool> SegmentSet::MendHeader(const std::shared_ptr<SegmentFile>& segment) {
+  const SegmentHeader& header = segment->header();
+  if (Find(header.segment, header.generation) != segment) return false;
+  PERIGEE_ASSIGN(File * file, segment->Buffered());
+  AlignedBuffer page(kPageBytes);
+  PERIGEE_ASSIGN(size_t got, file->ReadAt(0, page.span()));
+  if (got == kPageBytes) {
+    auto read = DecodeSegmentHeader(page.span());
+    if (read.ok() && *read == header) return false;
+    read.status().Ignore();  // of whatever kind the damage is
+  }
+  log::Error("segment_header_mended", {{"path", segment->path()}});
+  EncodeSegmentHeader(header, page.span());
+  PERIGEE_TRY(file->WriteAt(0, page.span()));
+  PERIGEE_TRY(segment->Sync());
+  return true;
+}
+
 Result<SpaceInfo> SegmentSet::Space() {
   PERIGEE_ASSIGN(SpaceInfo space, disk_->Space(dir_));
   uint64_t reserve = ReserveBytes(space.total_bytes);

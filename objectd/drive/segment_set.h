@@ -57,6 +57,10 @@ class SegmentSet {
   // Null when the segment is gone or in another use.
   std::shared_ptr<SegmentFile> Find(uint32_t segment, uint64_t generation);
 
+  // Reads the headers of all segments again, and writes those anew that rotted: at a start they
+  // would take every record behind them along. How many.
+  Result<uint32_t> MendHeaders();
+
   Result<SpaceInfo> Space();
   uint64_t UsedBytes();
   // No Reserve may run any more: seals the active segment.
@@ -79,6 +83,7 @@ class SegmentSet {
              metrics::Counter* syncs)
       : disk_(disk), dir_(std::move(dir)), drive_id_(drive_id), options_(options), syncs_(syncs) {}
   Status MakeRoom(uint64_t bytes);
+  Result<bool> MendHeader(const std::shared_ptr<SegmentFile>& segment);
   Status Grow(uint32_t segment, uint64_t need);
   Status Roll(uint64_t bytes);
   struct Made {

@@ -291,6 +291,19 @@ std::vector<uint64_t> MirrorSet::InSync() {
   return out;
 }
 
+void MirrorSet::Reclaim() {
+  std::vector<std::shared_ptr<RocksMirror>> mirrors;
+  {
+    std::lock_guard lock(mu_);
+    for (const MemberRef& m : members_)
+      if (!m->failed && m->state == Member::State::kInSync) mirrors.push_back(m->mirror);
+  }
+  for (const auto& mirror : mirrors) {
+    if (Status s = mirror->Reclaim(); !s.ok())
+      log::Warn("metadata_reclaim_failed", {{"dir", mirror->place().dir}, {"error", s}});
+  }
+}
+
 bool MirrorSet::Has(uint64_t drive_id) {
   std::lock_guard lock(mu_);
   return std::any_of(members_.begin(), members_.end(),

@@ -81,6 +81,7 @@ class MirrorSet {
   bool ReadFailed(const RocksView& view);
 
   std::vector<uint64_t> InSync();
+  void Reclaim();  // RocksMirror::Reclaim of each; logs
   bool Has(uint64_t drive_id);
   // Until a mirror of this drive that left is closed. kBusy: its drive still hangs.
   Status WaitClosed(uint64_t drive_id);

@@ -44,6 +44,17 @@ Status RocksMirror::Sync() {
   return Status::Ok();
 }
 
+Status RocksMirror::Reclaim() {
+  PERIGEE_TRY(FromRocks(handles_.db->Flush(rocksdb::FlushOptions(), handles_.inline_values),
+                        "flush inline values in " + place_.dir));
+  rocksdb::CompactRangeOptions how;
+  how.exclusive_manual_compaction = false;
+  how.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  how.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kDisable;
+  return FromRocks(handles_.db->CompactRange(how, handles_.inline_values, nullptr, nullptr),
+                   "compact inline values in " + place_.dir);
+}
+
 Result<std::string> RocksMirror::ReadOwn(const std::string& key) {
   std::string value;
   rocksdb::Status status = handles_.db->Get(rocksdb::ReadOptions(), handles_.main, key, &value);

@@ -32,6 +32,9 @@ class RocksMirror {
   std::shared_ptr<Event> closed() const { return closed_; }
   Status Write(const std::string& batch);
   Status Sync();
+  // Gives the space of deleted inline values back, as far as it takes none to do so: blob files
+  // that hold live values as well stay.
+  Status Reclaim();
   // The newest state; kCorrupt when the record is absent.
   Result<FormatRecord> ReadFormat();
   Result<Head> ReadHead();

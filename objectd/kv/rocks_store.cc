@@ -46,6 +46,7 @@ class RocksStoreImpl final : public RocksStore {
   Status AddMirror(MirrorPlace place) override;
   Status EjectMirror(uint64_t drive_id, const std::string& reason) override;
   std::vector<uint64_t> InSync() override { return mirrors_.InSync(); }
+  void Reclaim() override;
   void Stop() override;
 
  private:
@@ -60,6 +61,12 @@ class RocksStoreImpl final : public RocksStore {
   std::atomic<bool> stopping_{false}, adding_{false};
   Event stopped_;
 };
+
+void RocksStoreImpl::Reclaim() {
+  OpGate::Pass pass(gate_);
+  Status entered = pass.entered();
+  if (entered.ok()) mirrors_.Reclaim();
+}
 
 Result<Position> RocksStoreImpl::Run(const Closure& closure) {
   OpGate::Pass pass(gate_);

@@ -60,6 +60,9 @@ class RocksStore : public Store {
   // As after a failure of that drive; ok when it is no mirror.
   virtual Status EjectMirror(uint64_t drive_id, const std::string& reason) = 0;
   virtual std::vector<uint64_t> InSync() = 0;  // none: the store is down
+  // Gives the space of deleted inline values back to the drives now, instead of with the next
+  // compaction: for when it runs short. Takes seconds.
+  virtual void Reclaim() = 0;
   virtual void Stop() = 0;  // syncs what is visible, closes
 };
 

@@ -215,6 +215,8 @@ void DriveSet::Probe() {
       bool gone = superblock.ok() ? !right : superblock.code() == Code::kNotFound;
       if (slot.drive->online() && gone)
         slot.drive->SetOffline("its superblock is gone from " + slot.dir);
+      else if (slot.drive->online() && superblock.code() == Code::kCorrupt)
+        MendSuperblock(*slot.drive, superblock.status());
       continue;
     }
     if (!right) continue;
@@ -233,6 +235,13 @@ void DriveSet::Probe() {
       break;
     }
   }
+}
+
+// A block that rotted: the next start would take the drive for lost.
+void DriveSet::MendSuperblock(Drive& drive, const Status& cause) {
+  std::lock_guard change(change_mu_);
+  Status outcome = drive.WriteSuperblock(drive.superblock());
+  log::Error("superblock_mended", {{"dir", drive.dir()}, {"cause", cause}, {"outcome", outcome}});
 }
 
 bool DriveSet::SharesFileSystem() const {

@@ -7,7 +7,8 @@
 //   absent or empty only file                      drives are found by their superblocks; a
 //   directory without the right one is a lost drive, named in
 //                             the log and in Slots(), never formatted
-//   no file, superblocks      the file is written again from them (the state directory was lost)
+//   no file, superblocks      the file is written again from them (the state directory was lost);
+//   so is a file that fails its checksum
 // Refused, naming the directory: drives of another cluster (kPreconditionFailed), of a newer format
 // (kUnimplemented), fewer than N - M superblocks or no in-sync mirror among the drives
 // (kUnavailable).
@@ -85,8 +86,8 @@ class DriveSet final : public kv::MirrorMembership {
   // it gets the slot. kNotFound: no drive of this cluster was there. kPreconditionFailed: the drive
   // is not lost, or the directory not empty.
   Result<DriveSlot> Replace(const std::string& dir);
-  // Takes drives offline whose superblock has gone from under them, and opens lost ones that are
-  // back. Now and then.
+  // Takes drives offline whose superblock has gone from under them, writes those anew that rotted,
+  // and opens lost drives that are back. Now and then.
   void Probe();
 
   bool SharesFileSystem() const;
@@ -104,6 +105,7 @@ class DriveSet final : public kv::MirrorMembership {
   Superblock SuperblockOfLocked(const DriveSlot& slot) const;
   ClusterFile FileLocked() const;
   Status ChangeMirrors(uint64_t drive_id, bool in_sync);
+  void MendSuperblock(Drive& drive, const Status& cause);
   Status SpreadSuperblocks(uint64_t epoch, const std::vector<uint64_t>& mirrors);
 
   const Options options_;

@@ -62,8 +62,15 @@ Result<std::unique_ptr<DriveSet>> DriveSet::Open(Options options, DriveDeps deps
 
   std::unique_ptr<DriveSet> set(new DriveSet(std::move(options), deps));
   auto file = ReadClusterFile(*deps.disk, set->options_.state_dir);
-  if (!file.ok() && file.code() != Code::kNotFound) return std::move(file).TakeStatus();
+  if (!file.ok() && file.code() != Code::kNotFound && file.code() != Code::kCorrupt)
+    return std::move(file).TakeStatus();
   PERIGEE_ASSIGN(auto found, set->ReadSuperblocks());
+  if (file.code() == Code::kCorrupt) {
+    // Without a superblock nothing tells a new cluster from one whose drives are all away.
+    if (found.empty()) return std::move(file).TakeStatus();
+    log::Error("cluster_file_unreadable",
+               {{"cause", file.status()}, {"remedy", "none: written anew"}});
+  }
   if (file.ok()) {
     set->cluster_id_ = file->cluster_id;
     set->profile_ = {file->k, file->m};

@@ -212,6 +212,10 @@ uint64_t Scrub::ReadSome() {
       from = row_.blob;
       from_index = row_.index;
     }
+    if (from == wire::BlobId{} && from_index == 0) {
+      // It went offline just now, where it fails.
+      drive->MendHeaders().status().Ignore();
+    }
     auto shards = drive->ListShards(from, kShardsPerPage);
     size_t looked = 0;
     if (shards.ok()) {

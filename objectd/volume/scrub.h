@@ -1,6 +1,7 @@
 #pragma once
 // Scrub: reads every shard of every online drive back, at a limited rate, and holds it against its
-// checksums; then looks, by the drives' indexes, whether every blob that is referred to has all of
+// checksums, and before them the headers of the drive's segments, which are written anew where they
+// rotted; then looks, by the drives' indexes, whether every blob that is referred to has all of
 // its shards. A bad or missing one that is still wanted goes to Repair, and is looked at again
 // before the pass ends: `mended`, or `lost` when it could not be rebuilt.
 //

@@ -4,6 +4,10 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
+
+#include "base/disk.h"
+#include "bufferd/synced_mark.h"
 #include "temp_dir.h"
 
 using namespace perigee;
@@ -53,6 +57,64 @@ void Suite(BurstIndex& index) {
 }
 
 }  // namespace
+
+TEST_CASE(
+    "the mark of what was synced is coded as documented, and one that is wrong says nothing") {
+  TempDir dir;
+  const std::string path = dir / "index.synced";
+  auto disk = CreatePosixDisk();
+  {
+    auto mark = SyncedMark::Open(path);
+    REQUIRE(mark.ok());
+    CHECK((*mark)->sequence() == 0);
+    (*mark)->Raise(0x0102);
+    (*mark)->Raise(7);  // never down
+    REQUIRE((*mark)->SetDamaged().ok());
+  }
+  std::string bytes = *ReadWholeFile(*disk, path, 100);
+  REQUIRE(bytes.size() == SyncedMark::kBytes);
+  CHECK(bytes.substr(0, 16) == std::string("PBSM\1\0\1\0\2\1\0\0\0\0\0\0", 16));
+  CHECK((*SyncedMark::Open(path))->sequence() == 0x0102);
+  CHECK((*SyncedMark::Open(path))->damaged());
+  for (size_t at = 0; at < bytes.size(); ++at) {
+    std::string flipped = bytes;
+    flipped[at] ^= 0x10;
+    REQUIRE(WriteFileAtomically(*disk, path, flipped).ok());
+    CHECK((*SyncedMark::Open(path))->sequence() == 0);
+    CHECK(!(*SyncedMark::Open(path))->damaged());
+  }
+}
+
+TEST_CASE("an index that comes back with less than was synced says so until it is settled") {
+  TempDir dir;
+  auto disk = CreatePosixDisk();
+  {
+    auto index = OpenRocksIndex({.dir = dir / "index"});
+    REQUIRE(index.ok());
+    for (uint64_t b = 1; b <= 20; ++b) REQUIRE((*index)->Put(Record(b, 1), Durable::kYes).ok());
+    CHECK(!(*index)->damaged());
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(dir / "index")) {
+    if (entry.path().extension() != ".log") continue;
+    auto log = disk->Open(entry.path().string(), OpenMode::kReadWrite);
+    REQUIRE(log.ok());
+    uint64_t half = *(*log)->Size() / 2;
+    uint8_t byte = 0;
+    REQUIRE((*log)->ReadAt(half, {&byte, 1}).ok());
+    byte ^= 1;
+    REQUIRE((*log)->WriteAt(half, {&byte, 1}).ok());
+  }
+  for (int start = 0; start < 2; ++start) {
+    auto index = OpenRocksIndex({.dir = dir / "index"});
+    REQUIRE(index.ok());
+    CHECK((*index)->damaged());
+    if (start == 0) CHECK(AllOf(**index).size() < 20);
+    // More than was lost is written before the second start.
+    for (uint64_t b = 100; b <= 130; ++b) REQUIRE((*index)->Put(Record(b, 1), Durable::kYes).ok());
+    if (start == 1) REQUIRE((*index)->SettleDamage().ok());
+  }
+  CHECK(!(*OpenRocksIndex({.dir = dir / "index"}))->damaged());
+}
 
 TEST_CASE("the index in memory keeps records, checksums and values") {
   MemIndex index;

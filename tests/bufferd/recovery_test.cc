@@ -409,6 +409,32 @@ TEST_CASE("a synced burst file that is missing is reported lost and not given up
   CHECK(!w.Open(id).ok());
 }
 
+TEST_CASE("a burst file whose record a damaged index lost is set aside, never removed") {
+  World w;
+  w.engine->flusher().Hold(true);
+  const std::string bytes = Bytes(7, 300'000);
+  w.Save("f", bytes);
+  auto id = w.Save("g", bytes);
+  w.Settle();
+  const wire::BurstId burst = w.Current(id)->burst;
+  w.Kill();
+  w.index.Damage(burst);
+  w.Start();
+  w.Settle();
+  CHECK(w.Count("set_aside") == 1);
+  CHECK(!w.index.damaged());
+  auto aside = w.disk->Open(w.dir.path() + "/lost/" + HexEncode64(burst), OpenMode::kRead);
+  REQUIRE(aside.ok());
+  std::string seen(bytes.size(), ' ');
+  REQUIRE((*aside)->ReadAt(0, {reinterpret_cast<uint8_t*>(seen.data()), seen.size()}).ok());
+  CHECK(seen == bytes);
+  // Its id is named by the namespace: no new file may get it, or one between.
+  CHECK(w.Current(w.Save("h", bytes))->burst > burst + 1'000'000);
+  w.Restart();
+  w.Settle();
+  CHECK(w.Count("set_aside") == 1);
+}
+
 TEST_CASE("whatever step a crash interrupts, acknowledged content is there afterwards") {
   constexpr uint64_t kSeed = 99;
   INFO("seed ", kSeed);

@@ -479,12 +479,14 @@ class Lane:
 class Load:
     """Lanes that run until they are told to stop."""
 
+    lane = Lane
+
     def __init__(self, stack, model, rng, mount, objectd_may_go, children):
         self.model, self.mount, self.stop = model, mount, threading.Event()
         s3 = quick_s3(stack)
         contests = {f"contest/{rng.randrange(1 << 40):x}": [] for _ in range(6)}
         model.contests.update(contests)
-        self.lanes = [Lane(n, stack, model, s3, mount, random.Random(rng.random()), self.stop, contests,
+        self.lanes = [self.lane(n, stack, model, s3, mount, random.Random(rng.random()), self.stop, contests,
                            objectd_may_go, children) for n in range(LANES)]
         self.threads = [threading.Thread(target=lane.run, daemon=True) for lane in self.lanes]
         for t in self.threads:

@@ -313,4 +313,39 @@ TEST_CASE("the default profile follows the number of drives") {
   CHECK(DefaultProfile(40).k == 8);
 }
 
+TEST_CASE("a superblock that rots while its drive is in use is written anew by the next probe") {
+  Set s;
+  s.Open();
+  REQUIRE(s.disk->FlipBit("/d2/superblock", 8 * 50 + 3).ok());
+  CHECK(ReadSuperblock(*s.disk, "/d2").code() == Code::kCorrupt);
+  s.set->Probe();
+  CHECK(s.set->Slots()[1].drive->online());
+  s.disk->Crash();
+  auto mended = ReadSuperblock(*s.disk, "/d2");
+  REQUIRE(mended.ok());
+  s.Open();
+  CHECK(s.set->Slots()[1].drive != nullptr);
+}
+
+TEST_CASE(
+    "a cluster file that rotted is written anew from the superblocks, and refused without any") {
+  Set s;
+  s.Open();
+  const uint64_t cluster = s.set->cluster_id();
+  std::vector<std::string> dirs;
+  for (const DriveSlot& slot : s.set->Slots()) dirs.push_back(slot.dir);
+  s.set.reset();
+  REQUIRE(s.disk->FlipBit("/state/cluster", 8 * 30).ok());
+  REQUIRE(ReadClusterFile(*s.disk, "/state").code() == Code::kCorrupt);
+  s.Open();
+  CHECK_FALSE(s.set->formed_now());
+  CHECK(s.set->cluster_id() == cluster);
+  for (size_t i = 0; i < dirs.size(); i++) CHECK(s.set->Slots()[i].dir == dirs[i]);
+  CHECK(ReadClusterFile(*s.disk, "/state").ok());
+  s.set.reset();
+  REQUIRE(s.disk->FlipBit("/state/cluster", 8 * 30).ok());
+  for (const std::string& dir : dirs) REQUIRE(ClearTree(*s.disk, dir).ok());
+  CHECK(s.OpenFails().Is(Code::kCorrupt));
+}
+
 }  // namespace perigee::objectd

@@ -1,6 +1,7 @@
 #include "objectd/volume/scrub.h"
 
 #include "base/bytes.h"
+#include "objectd/drive/segment.h"
 #include "tests/objectd/volume/shard_finder.h"
 #include "tests/objectd/volume/volume_fixture.h"
 
@@ -220,6 +221,22 @@ TEST_CASE("drives that are away are passed over") {
   auto report = RunToEnd(v);
   CHECK(report.checked == v.ShardCount(object));
   CHECK(report.damaged == 0);
+}
+
+TEST_CASE("scrub writes the header of a segment anew that rotted, before a start needs it") {
+  TestVolumes v;
+  TestObject object = v.Write(500'000);
+  const RecordPlace place = PlaceOf(v, object, 2);
+  REQUIRE(v.disk->FlipBit(place.path, 8 * 40 + 1).ok());
+  AlignedBuffer page(kPageBytes);
+  auto file = v.disk->Open(place.path, OpenMode::kRead);
+  REQUIRE(file.ok());
+  REQUIRE((*file)->ReadAt(0, page.span()).ok());
+  REQUIRE(!DecodeSegmentHeader(page.span()).ok());
+  Ask(v, ScrubAction::kStart);
+  CHECK(RunToEnd(v).damaged == 0);
+  REQUIRE((*file)->ReadAt(0, page.span()).ok());
+  CHECK(DecodeSegmentHeader(page.span()).ok());
 }
 
 }  // namespace perigee::objectd

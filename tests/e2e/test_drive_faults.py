@@ -1,0 +1,145 @@
+"""Drives that are slow, fail, are read-only or full: one at a time, all, and those with the namespace's mirrors. What is stored stays
+readable, what cannot be written is refused, and all of it recovers when the fault goes. The faults come from tests/powercut."""
+
+import errno
+import os
+import statistics
+import tempfile
+import time
+
+import botocore.exceptions
+import pytest
+
+from conftest import Made, check_objects, needs_fuse, needs_root, put_objects
+from cutfs import CutFs
+from test_kill_matrix import quick_s3, wait_until
+
+pytestmark = [needs_fuse, needs_root]
+SIZES = [100, 20_000, 300_000, 3 << 20]
+
+
+class Faulty:
+    """A stack on a file system with knobs."""
+
+    def __init__(self, make):
+        self.place = tempfile.mkdtemp(prefix="perigee-faults-")
+        self.disk = CutFs(os.path.join(self.place, "disk"))
+        self.stack = make("--no-mount", data=os.path.join(self.place, "disk", "stack"))
+        self.sums = put_objects(self.stack, SIZES, "before")
+        self.drives = [d["dir"] for d in self.stack.status()["objectd"]["drives"]]
+
+    def put(self, key, body):
+        """True, or the HTTP status of the refusal."""
+        try:
+            quick_s3(self.stack).put_object(Bucket="data", Key=key, Body=body)
+            return True
+        except botocore.exceptions.ClientError as e:
+            return e.response["ResponseMetadata"]["HTTPStatusCode"]
+        except botocore.exceptions.BotoCoreError:
+            return 0
+
+    def puts_work_again(self):
+        wait_until("a put that works", lambda: self.put("again", os.urandom(100_000)) is True and
+                   self.put("again-small", b"x") is True, 60)
+        check_objects(self.stack, self.sums)
+
+    def state_of(self, status, drive):
+        return next(d["state"] for d in status["objectd"]["drives"] if d["dir"] == drive)
+
+    def mirrors(self):
+        return [d for d in self.drives if os.path.exists(os.path.join(d, "meta", "CURRENT"))]
+
+
+@pytest.fixture
+def faulty():
+    made, all_of = Made(), []
+
+    def make():
+        all_of.append(Faulty(made))
+        return all_of[-1]
+
+    yield make
+    for f in all_of:
+        for d in f.drives:
+            f.disk.fault(d)
+    made.close()
+    for f in all_of:
+        f.disk.close()
+        os.rmdir(os.path.join(f.place, "disk"))
+        os.rmdir(f.place)
+
+
+def times_of(f, prefix, n=12):
+    took = []
+    for i in range(n):
+        began = time.monotonic()
+        assert f.put(f"{prefix}{i}", b"x" * 200) is True
+        took.append(time.monotonic() - began)
+    return took
+
+
+def test_a_slow_drive_does_not_stall_the_others(faulty):
+    f = faulty()
+    slow = f.mirrors()[0]
+    f.disk.fault(slow, delay_ms=300)
+    began = time.monotonic()
+    check_objects(f.stack, f.sums)
+    assert time.monotonic() - began < 10
+    # A mirror is waited for until it is late; then it is ejected, and small objects no longer pass by it.
+    wait_until("puts at the speed of the others", lambda: statistics.median(times_of(f, "slow")) < 0.25, 60)
+    assert f.put("large", os.urandom(1 << 20)) is True
+    f.disk.fault(slow)
+    f.puts_work_again()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS], ids=["EIO", "read-only"])
+def test_a_drive_that_fails_its_writes_is_left_out(faulty, error):
+    f = faulty()
+    bad = f.mirrors()[0]
+    f.disk.fault(bad, write=error, sync=error)
+    for i, size in enumerate(SIZES):
+        assert f.put(f"meanwhile{i}", os.urandom(size)) is True
+    check_objects(f.stack, f.sums)
+    f.stack.wait("the drive is shown offline", lambda s: f.state_of(s, bad) == "offline", timeout=30)
+    f.stack.wait("the namespace on three drives again", lambda s: "3 of 3" in str(s["objectd"]["mirrors"]), timeout=60)
+    f.disk.fault(bad)
+    f.stack.kill_all()
+    f.stack.up()  # stale now: reconciled before it serves
+    f.stack.wait("repair", lambda s: s["objectd"]["volumes_to_repair"] == 0 and f.state_of(s, bad) == "online", timeout=60)
+    f.puts_work_again()
+
+
+def test_a_drive_that_fails_its_reads_is_read_around(faulty):
+    f = faulty()
+    f.disk.fault(os.path.join(f.drives[1], "segments"), read=errno.EIO)
+    f.disk.fault(os.path.join(f.drives[4], "segments"), read=errno.EIO)
+    check_objects(f.stack, f.sums)
+    f.disk.fault(os.path.join(f.drives[1], "segments"))
+    f.disk.fault(os.path.join(f.drives[4], "segments"))
+    f.puts_work_again()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS], ids=["EIO", "full", "read-only"])
+def test_when_all_drives_fail_nothing_is_lost_and_all_comes_back(faulty, error):
+    f = faulty()
+    for d in f.drives:
+        f.disk.fault(d, write=error)
+    for i in range(3):
+        assert f.put(f"refused{i}", os.urandom(SIZES[i])) is not True
+    for d in f.drives:
+        f.disk.fault(d)
+    if error != errno.ENOSPC:
+        f.stack.kill_all()  # a drive that failed otherwise is out until a restart
+        f.stack.up()
+    f.puts_work_again()
+
+
+def test_full_mirrors_of_the_namespace_are_down_until_there_is_room(faulty):
+    f = faulty()
+    mirrors = f.mirrors()
+    for d in mirrors:
+        f.disk.fault(os.path.join(d, "meta"), write=errno.ENOSPC)
+    assert f.put("refused", b"x") is not True
+    for d in mirrors:
+        f.disk.fault(os.path.join(d, "meta"))
+    f.puts_work_again()
