@@ -10,9 +10,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/disk.h"
 #include "base/failpoint.h"
 #include "base/random.h"
@@ -144,12 +147,16 @@ int WaitForStop() {
 
 void StopWithParent() { prctl(PR_SET_PDEATHSIG, SIGTERM); }
 
-Result<PidLock> PidLock::Take(const std::string& path) {
+Result<PidLock> PidLock::Take(const std::string& path, Nanos patience) {
   Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (fd.get() < 0) return ErrnoStatus("open", path);
+  const Nanos until = RealClock::Get().Monotonic() + patience;
   int r;
-  do r = flock(fd.get(), LOCK_EX | LOCK_NB);
-  while (r != 0 && errno == EINTR);
+  while ((r = flock(fd.get(), LOCK_EX | LOCK_NB)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK || RealClock::Get().Monotonic() >= until) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   if (r != 0 && errno == EWOULDBLOCK) {
     PERIGEE_ASSIGN(std::string holder, ReadSmall(fd.get(), path));
     while (holder.ends_with('\n')) holder.pop_back();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/clock.h"
 #include "base/status.h"
 
 namespace perigee {
@@ -19,10 +20,12 @@ int WaitForStop();
 void StopWithParent();
 
 // An exclusive flock on `path` (made if absent) that holds until the object goes; the file then
-// holds this pid. kAlreadyExists names the pid that has it.
+// holds this pid. kAlreadyExists names the pid that has it. A killed process keeps its locks while a
+// thread of it is in the kernel, in a sync for example: `patience` waits for that.
 class PidLock {
  public:
-  static Result<PidLock> Take(const std::string& path);
+  static constexpr Nanos kPatience = 10 * kSecond;  // for a daemon's predecessor
+  static Result<PidLock> Take(const std::string& path, Nanos patience = 0);
   PidLock(PidLock&& other) noexcept;
   PidLock& operator=(PidLock&&) = delete;
   ~PidLock();

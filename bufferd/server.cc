@@ -82,7 +82,7 @@ Status Server::OpenStore() {
   disk_ = CreatePosixDisk();
   PERIGEE_TRY(disk_->CreateDirs(options_.store));
   PERIGEE_TRY(disk_->CreateDirs(options_.run_dir));
-  PERIGEE_ASSIGN(PidLock lock, PidLock::Take(options_.store + "/lock"));
+  PERIGEE_ASSIGN(PidLock lock, PidLock::Take(options_.store + "/lock", PidLock::kPatience));
   lock_ = std::make_unique<PidLock>(std::move(lock));
   PERIGEE_ASSIGN(node_, LoadNode(*disk_, options_.store));
   PERIGEE_ASSIGN(boot_, ReadWholeFile(*disk_, "/proc/sys/kernel/random/boot_id", 256));

@@ -53,6 +53,9 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
 Status Server::OpenDrives() {
   PERIGEE_TRY(disk_->CreateDirs(options_.state_dir));
   PERIGEE_TRY(disk_->CreateDirs(options_.run_dir));
+  // Drives that a killed predecessor still holds would be taken for lost ones.
+  PERIGEE_ASSIGN(PidLock lock, PidLock::Take(options_.state_dir + "/lock", PidLock::kPatience));
+  lock_ = std::make_unique<PidLock>(std::move(lock));
   DriveSet::Options o;
   o.dirs = options_.drives;
   o.k = options_.k;

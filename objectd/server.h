@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/admin_server.h"
+#include "base/daemon.h"
 #include "base/preflight.h"
 #include "objectd/burst_peers.h"
 #include "objectd/kv/rocks_store.h"
@@ -53,6 +54,7 @@ class Server {
   // One pool per layer of calls; see docs/architecture.md, "Threads".
   std::unique_ptr<Scheduler> s3_pool_, meta_pool_, feed_pool_, shard_pool_, fan_out_pool_,
       background_pool_;
+  std::unique_ptr<PidLock> lock_;
   std::unique_ptr<DriveSet> drives_;
   std::unique_ptr<kv::RocksStore> store_;
   std::unique_ptr<VolumeManager> volumes_;

@@ -8,8 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -79,6 +81,24 @@ TEST_CASE("a pid lock ends with a killed process, whatever its file still says")
     return lock.ok() ? 0 : 1;  // _exit runs no destructor
   });
   CHECK(PidLock::Take(path).ok());
+}
+
+TEST_CASE("with patience a pid lock is waited for") {
+  TempDir temp;
+  std::string path = temp / "lock";
+  auto first = PidLock::Take(path);
+  REQUIRE(first.ok());
+  auto held = std::make_unique<PidLock>(*std::move(first));
+  std::atomic<bool> taken = false;
+  std::thread waiting([&] {
+    CHECK(PidLock::Take(path, 60 * kSecond).ok());
+    taken = true;
+  });
+  CHECK(PidLock::Take(path, 20 * kMillisecond).code() == Code::kAlreadyExists);
+  CHECK(!taken);
+  held.reset();
+  waiting.join();
+  CHECK(taken);
 }
 
 TEST_CASE("a secret is made once, private, and then stays") {
