@@ -55,6 +55,8 @@ Status Names::Make(const NameOp& op) {
       s = Status(Code::kUnimplemented, "a change of names of an unknown kind");
   }
   PERIGEE_FAILPOINT(names_replay_after_op);
+  if (IsGone(s))
+    log::Warn("name_not_made", {{"what", "of file " + HexEncode64(op.id)}, {"why", s}});
   if (s.ok() || IsGone(s)) return Status::Ok();
   if (Later(s)) return s.With("a change of names");
   Lost("file " + HexEncode64(op.id), s);

@@ -224,7 +224,22 @@ struct Ops {
   static void Mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
     auto dir = NodeOf(req, parent);
     if (!dir) return;
-    ReplyEntry(req, Fs(req).meta_->Mkdir(Make(req, *dir, name, mode)));
+    auto q = Make(req, *dir, name, mode);
+    Nanos began = RealClock::Get().Wall();
+    auto reply = Fs(req).meta_->Mkdir(q);
+    if (Returned(req, reply.status(), q.parent)) {
+      reply = Fs(req).meta_->Mkdir(q);
+      if (reply.code() == Code::kAlreadyExists) {
+        wire::LookupRequest lookup;
+        lookup.parent = q.parent;
+        lookup.name = q.name;
+        auto there = Fs(req).meta_->Lookup(lookup);
+        bool made = there.ok() && there->record.kind == wire::FileKind::kDirectory &&
+                    there->record.btime >= began;
+        if (made) reply = std::move(there);
+      }
+    }
+    ReplyEntry(req, std::move(reply));
   }
 
   static void Symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
@@ -249,9 +264,23 @@ struct Ops {
     wire::RemoveRequest q;
     q.parent = dir->file;
     q.name = name;
-    auto reply = directory ? Fs(req).meta_->Rmdir(q) : Fs(req).meta_->Unlink(q);
+    auto remove = [&] { return directory ? Fs(req).meta_->Rmdir(q) : Fs(req).meta_->Unlink(q); };
+    auto reply = remove();
+    if (Returned(req, reply.status(), q.parent)) {
+      reply = remove();
+      if (reply.code() == Code::kNotFound) return fuse_reply_err(req, 0), void();
+    }
     if (!reply.ok()) return Fail(req, reply.status());
     fuse_reply_err(req, 0);
+  }
+
+  // bufferd was lost under a call that changes something, and is back: the call may have been made,
+  // so that what it finds when it is made again may be its own doing.
+  static bool Returned(fuse_req_t req, const perigee::Status& status, wire::FileId directory) {
+    if (!status.Is(Code::kUnavailable) || Fs(req).meta_->channel().Healthy()) return false;
+    wire::GetAttrRequest q;
+    q.id = directory;
+    return Fs(req).meta_->GetAttr(q).ok();  // waits for it
   }
 
   static void Rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
@@ -269,6 +298,12 @@ struct Ops {
     q.new_name = new_name;
     q.flags = flags;
     auto reply = Fs(req).meta_->Rename(q);
+    if (Returned(req, reply.status(), q.parent)) {
+      reply = Fs(req).meta_->Rename(q);
+      // Not where it was: moved by the call that was lost, if anything is where it goes.
+      if (reply.code() == Code::kNotFound && Fs(req).LookupRecord(q.new_parent, new_name).ok())
+        return fuse_reply_err(req, 0), void();
+    }
     if (!reply.ok()) return Fail(req, reply.status());
     fuse_reply_err(req, 0);
   }
@@ -316,7 +351,9 @@ struct Ops {
     std::shared_ptr<Handle> handle;
     std::shared_ptr<Node> node;
     wire::Record record;
-    auto created = fs.burst_->Create(q);
+    auto created =
+        fs.burst_->Create(q, (fi->flags & O_EXCL) ? client::BurstSession::Exclusive::kYes
+                                                  : client::BurstSession::Exclusive::kNo);
     if (created.ok()) {
       record = created->record;
       node = fs.nodes_.Lookup(record);

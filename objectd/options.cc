@@ -53,6 +53,8 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
              "objects up to this size are kept with the metadata");
   o.AddCount("reader-grace", &grace_s, 1, 86400,
              "seconds that deleted content stays readable for those reading it");
+  o.AddDuration("lease", &s->lease,
+                "how long a writer that died keeps the space of what it had not committed");
   o.AddBytes("scrub-rate", &s->scrub_rate, "bytes a second that a scrub reads");
   o.AddDuration("scrub-interval", &s->scrub_interval,
                 "all drives are scrubbed so often (0s: only by `perigee scrub`)");
@@ -109,6 +111,9 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
   }
   PERIGEE_TRY(ParseHostPort(s->s3_listen).status().With("--s3-listen " + s->s3_listen));
   PERIGEE_TRY(ParseHostPort(s->admin_listen).status().With("--admin-listen " + s->admin_listen));
+  // Writers take a new lease a minute before one ends.
+  if (s->lease < 90 * kSecond)
+    return Status(Code::kInvalidArgument, "--lease: at least 90 seconds");
   s->reader_grace = static_cast<Nanos>(grace_s) * kSecond;
   return outcome;
 }

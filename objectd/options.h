@@ -19,6 +19,7 @@ struct ObjectdOptions {
   uint64_t drive_capacity = 0;
   uint64_t inline_bytes_max = 16 << 10;
   Nanos reader_grace = 60 * kSecond;
+  Nanos lease = 15 * 60 * kSecond;  // of blobs that no commit has taken yet
   uint64_t scrub_rate = 32 << 20;
   Nanos scrub_interval = 7 * 24 * 3600 * kSecond;
   // What clients of the S3 endpoint may do; see objectd/s3/server.h.

@@ -90,6 +90,7 @@ Status Server::BuildVolumes() {
   VolumeManagerOptions o;
   o.table.address = "local:" + options_.run_dir + "/objectd.sock";
   o.collector.grace = options_.reader_grace;
+  o.table.lease = options_.lease;
   o.scrub.rate = options_.scrub_rate;
   o.scrub.interval = options_.scrub_interval;
   VolumeManagerDeps deps;

@@ -145,7 +145,8 @@ Result<OpenedBurst> BurstSession::Open(const wire::BurstOpenRequest& request) {
   }
 }
 
-Result<OpenedBurst> BurstSession::Create(const wire::BurstCreateRequest& request) {
+Result<OpenedBurst> BurstSession::Create(const wire::BurstCreateRequest& request,
+                                         Exclusive exclusive) {
   if (!channel_->Healthy()) {
     NoteLost();
     PERIGEE_TRY(AwaitConnection());
@@ -153,9 +154,15 @@ Result<OpenedBurst> BurstSession::Create(const wire::BurstCreateRequest& request
   wire::BurstOpenRequest again;
   again.caller = request.caller;
   again.access = wire::Access::kWrite;
-  return Opened(rdma::CallFull<wire::BurstOpenReply>(*channel_, Method::kBurstCreate, request, {},
-                                                     {.timeout = options_.timeout}),
-                std::move(again));
+  for (int attempt = 0;; ++attempt) {
+    auto reply = rdma::CallFull<wire::BurstOpenReply>(*channel_, Method::kBurstCreate, request, {},
+                                                      {.timeout = options_.timeout});
+    bool lost = !reply.ok() && ConnectionFailed(reply.code()) && !channel_->Healthy();
+    if (!lost || exclusive == Exclusive::kYes || attempt > 0)
+      return Opened(std::move(reply), std::move(again));
+    NoteLost();
+    PERIGEE_TRY(AwaitConnection());
+  }
 }
 
 Status BurstSession::Reopen(std::unique_lock<std::mutex>& lock, uint64_t handle) {

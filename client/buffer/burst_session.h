@@ -5,7 +5,8 @@
 // Handles are the session's own and outlive bufferd: when the connection was lost, the next call
 // with a handle waits up to reconnect_timeout for bufferd, opens the same burst file again by id,
 // and goes on (kStale when another burst file serves that id by now). Calls that may be repeated
-// without harm are; Create is not: after kUnavailable it may have happened.
+// without harm are; so is a Create that is not exclusive: kAlreadyExists may then be about the file
+// it made itself. An exclusive one is not: after kUnavailable it may have happened.
 // Descriptors belong to the caller and stay valid whatever becomes of the session.
 // Thread-safe; blocks (base/event.h).
 
@@ -55,7 +56,9 @@ class BurstSession {
 
   // kCached: Ensure a range before reading it from the descriptor.
   Result<OpenedBurst> Open(const wire::BurstOpenRequest& request);
-  Result<OpenedBurst> Create(const wire::BurstCreateRequest& request);
+  enum class Exclusive { kNo, kYes };
+  Result<OpenedBurst> Create(const wire::BurstCreateRequest& request,
+                             Exclusive exclusive = Exclusive::kYes);
   Result<wire::BurstStatReply> Publish(uint64_t handle);
   Result<wire::BurstStatReply> Fsync(uint64_t handle, wire::Durability durability);
   Status Ensure(uint64_t handle, uint64_t offset, uint64_t length);

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 DRIVES = 6
 RAW_RATIO = 6 / 4  # 4+2
 TOLERANCE = 0.10
-SETTLE_S = 180
+SETTLE_S = 240  # what a killed writer had not committed is given back when its lease is over
 
 
 class Month:
@@ -53,7 +54,7 @@ class Month:
         drives = [x for n in range(DRIVES) for x in ("--drive", os.path.join(self.drive_root, f"d{n}"))]
         self.stack.up(*drives, "--profile", "4+2", "--burst-budget", self.args.budget, "--s3-listen", "127.0.0.1:0",
                       "--admin-listen", "127.0.0.1:0", "--bufferd-admin-listen", "127.0.0.1:0",
-                      "--daemon-option", "objectd:--reader-grace=2s", "--daemon-option", "bufferd:--flush-linger=500ms")
+                      "--daemon-option", "objectd:--reader-grace=2", "--daemon-option", "objectd:--lease=90s", "--daemon-option", "bufferd:--flush-linger=500ms")
         if not self.stack.info.get("mount"):
             raise Failed("this job needs a mount (/dev/fuse)")
         self.target = os.path.join(self.stack.mount, "data", "month")
@@ -125,8 +126,10 @@ class Month:
             k.join()
         drain.join(10)
         if process.wait() != 0 or len(self.saves) != self.args.saves:
-            lines = [l.strip() for l in errors if l.strip()]
-            raise Failed(f"training ended after {len(self.saves)} saves: " + " | ".join(lines[-12:]))
+            with open(os.path.join(self.stack.data, "log", "train.log"), "w") as f:
+                f.writelines(errors)
+            lines = [l.strip() for l in errors if re.search(r"(Error|Exception)\b.*:", l) and "elastic" not in l]
+            raise Failed(f"training ended after {len(self.saves)} saves: " + " | ".join(lines[:4]))
 
     def judge_saves(self):
         """Only a save that was in flight when the mount's daemon died may fail, and the one after it works."""

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
@@ -67,7 +68,7 @@ def attempt(call):
     try:
         call()
         return None
-    except Exception as e:  # noqa: BLE001: whatever a save fails with is what is told
+    except (Exception, CheckpointException) as e:  # noqa: BLE001: whatever a save fails with is what is told
         return str(e).strip().splitlines()[-1] if str(e).strip() else repr(e)
 
 

@@ -255,6 +255,21 @@ TEST_CASE("create is sent once, even when its answer is lost") {
   CHECK(f.bufferd.channel->seen.size() == 1);
 }
 
+TEST_CASE("a create that is not exclusive is sent again once bufferd is back") {
+  Fixture f;
+  f.bufferd.Kill();
+  f.bufferd.channel->healthy = true;  // nobody knows yet
+  f.bufferd.starts_after = 3;
+  f.Run([&] {
+    wire::BurstCreateRequest q;
+    CHECK(f.session->Create(q, BurstSession::Exclusive::kNo).ok());
+    f.bufferd.Kill();
+    f.bufferd.channel->healthy = true;
+    f.bufferd.starts_after = 3;
+    CHECK(f.session->Create(q).code() == Code::kUnavailable);
+  });
+}
+
 TEST_CASE("long writes go in pieces at their offsets") {
   Fixture f;
   auto a = f.session->Open(f.ById(7));

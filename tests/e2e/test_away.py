@@ -235,7 +235,8 @@ def test_saves_go_on_at_local_speed_while_objectd_is_away(away_stack, kind):
     print(f"\n{kind}: {saves.number} saves, {len(calls)} calls, median {statistics.median(calls) * 1e3:.2f} ms, "
           f"slowest {max(calls) * 1e3:.0f} ms")
     assert max(calls) < 10 and statistics.median(calls) < 0.1
-    stack.wait("everything registered", lambda s: s.get("well") and s["bufferd"].get("registered_later") == 0, timeout=120)
+    stack.wait("everything registered", lambda s: s.get("well") and s["bufferd"].get("registered_later") == 0,
+               timeout=120 + 2 * SECONDS)
     assert on_the_mount(saves.base) == saves.expected()
     assert by_s3(stack, kind) == saves.expected()
     saves.save()  # with objectd, as before
