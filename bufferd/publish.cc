@@ -196,9 +196,10 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
   }
   if (!committed) {
     Status s = core_.meta->Publish(q, AsBytes(bytes)).status();
-    if (s.Is(Code::kTooLarge) && q.has_inline) {
-      core_.inline_bytes_max =
-          std::min(core_.inline_bytes_max.load(), q.size == 0 ? 0 : q.size - 1);
+    if ((s.Is(Code::kTooLarge) || s.Is(Code::kNoSpace)) && q.has_inline) {
+      if (s.Is(Code::kTooLarge))
+        core_.inline_bytes_max =
+            std::min(core_.inline_bytes_max.load(), q.size == 0 ? 0 : q.size - 1);
       q.has_inline = false;
       {
         std::lock_guard lock(file->mu);

@@ -1,7 +1,11 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
+
+#include <cstdarg>
+#include <cstdio>
 
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -10,6 +14,20 @@
 
 namespace perigee::bufferd {
 namespace {
+
+// RocksDB's warnings, in our log. In a file beside the database they would end the process:
+// Debian's build asserts when a file is written to again that a failing disk refused once.
+class InfoLog final : public rocksdb::Logger {
+ public:
+  InfoLog() : Logger(rocksdb::InfoLogLevel::WARN_LEVEL) {}
+  using Logger::Logv;
+  void Logv(const char* format, va_list args) override {
+    char line[1024];
+    std::vsnprintf(line, sizeof line, format, args);
+    log::Warn("rocksdb", {{"what", std::string(line)}});
+  }
+  void LogHeader(const char*, va_list) override {}
+};
 
 Status FromRocks(const rocksdb::Status& s, std::string_view what) {
   if (s.ok()) return Status::Ok();
@@ -142,9 +160,8 @@ Result<std::unique_ptr<BurstIndex>> OpenRocksIndex(RocksIndexOptions options) {
   o.max_write_buffer_number = 2;
   o.max_open_files = 64;
   o.max_background_jobs = 2;
-  o.keep_log_file_num = 2;
   o.max_manifest_file_size = 4 << 20;
-  o.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  o.info_log = std::make_shared<InfoLog>();
   o.wal_recovery_mode =
       rocksdb::WALRecoveryMode::kPointInTimeRecovery;  // a torn tail is the unsynced part
   o.stats_dump_period_sec = 0;

@@ -104,6 +104,8 @@ Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q,
   }
   if (q.has_inline && q.size > options_.inline_bytes_max)
     return Status(Code::kTooLarge, "too much for inline content");
+  // Its bytes are new also where the file is not; as a burst layout they need no room here.
+  if (q.has_inline && options_.room) PERIGEE_TRY(options_.room());
   if (!q.has_inline && q.durability > Durability::kPartner) {
     return Status(Code::kInvalidArgument, "a burst file is kPartner at most");
   }

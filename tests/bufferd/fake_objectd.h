@@ -63,6 +63,7 @@ class FakeObjectd final : public rdma::Channel {
   Method lose_reply = Method::kPing;  // executed, but its caller hears nothing, once
   bool hold_durable = false;          // the durable watermark stands still
   uint64_t inline_bytes_max = 16 << 10;
+  bool metadata_full = false;  // no inline content fits
   std::map<Method, int> calls;
   std::function<void(Method)> before;
 
@@ -313,6 +314,7 @@ class FakeObjectd final : public rdma::Channel {
       case Method::kMetaPublish: {
         PERIGEE_ASSIGN(auto q, In<wire::PublishRequest>(header));
         PERIGEE_ASSIGN(auto* r, File(q.id));
+        if (q.has_inline && metadata_full) return Status(Code::kNoSpace, "metadata is full");
         if (q.has_inline && q.size > inline_bytes_max) return Status(Code::kTooLarge, "too much");
         if (r->committed && r->committed->generation == q.generation) return Record(*r);
         if (!Writes(*r, q.node, q.burst) || r->writer->generation != q.generation)

@@ -55,6 +55,18 @@ TEST_CASE("a small file travels inside the publish and needs no flush") {
   CHECK(w.objectd->calls[wire::Method::kMetaSync] == 1);
 }
 
+TEST_CASE("a small file for which the metadata has no room is published as a burst file") {
+  World w;
+  w.objectd->metadata_full = true;
+  auto id = w.Save("small", "five!");
+  CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBurst);
+  w.Settle();
+  CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
+  CHECK(w.Load(id) == "five!");
+  w.objectd->metadata_full = false;
+  CHECK(w.objectd->Get(w.Save("next", "six")).committed->layout.kind == LayoutKind::kInline);
+}
+
 TEST_CASE("a publish without a change calls nobody") {
   World w;
   Opened o = w.Create("a");

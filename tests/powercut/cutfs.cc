@@ -43,7 +43,7 @@ Owner CallerOf(fuse_req_t req) {
   return {c->uid, c->gid};
 }
 
-enum class Access { kNone, kRead, kWrite, kSync };
+enum class Access { kNone, kRead, kWrite, kWriteDirect, kSync };
 
 }  // namespace
 
@@ -58,14 +58,14 @@ struct Operations {
     std::unique_lock lock(fs.mu_);
     if (!fs.off_ && access != Access::kNone) {
       Fault fault = fs.FaultOf(ino);
-      if (fault.delay_ms > 0) {
+      if (fault.delay_ms > 0 && access != Access::kWrite) {
         lock.unlock();
         std::this_thread::sleep_for(std::chrono::milliseconds(fault.delay_ms));
         lock.lock();
       }
-      int error = access == Access::kRead    ? fault.read_error
-                  : access == Access::kWrite ? fault.write_error
-                                             : fault.sync_error;
+      int error = access == Access::kRead   ? fault.read_error
+                  : access == Access::kSync ? fault.sync_error
+                                            : fault.write_error;
       if (!fs.off_ && error != 0) {
         fuse_reply_err(req, error);
         return;
@@ -217,8 +217,9 @@ struct Operations {
     });
   }
   static void Write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
-                    fuse_file_info*) {
-    With(req, ino, Access::kWrite, [&](Image& image) {
+                    fuse_file_info* fi) {
+    const bool direct = (fi->flags & O_DIRECT) != 0;
+    With(req, ino, direct ? Access::kWriteDirect : Access::kWrite, [&](Image& image) {
       image.Write(ino, static_cast<uint64_t>(offset), {data, size});
       fuse_reply_write(req, size);
     });

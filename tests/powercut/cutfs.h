@@ -24,7 +24,7 @@
 namespace perigee::powercut {
 
 struct Fault {
-  uint32_t delay_ms = 0;                                // of each read, write and sync
+  uint32_t delay_ms = 0;                                // of each read, direct write and sync
   int read_error = 0, write_error = 0, sync_error = 0;  // errno; write: of all that changes
 };
 

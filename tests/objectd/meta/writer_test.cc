@@ -297,3 +297,19 @@ TEST_CASE_FIXTURE(Writers, "a burst file never claims to be in the object tier")
               {.id = f, .node = 1, .burst = 20, .generation = 1, .durability = Durability::kObject})
             .code() == Code::kInvalidArgument);
 }
+
+TEST_CASE("without room in the metadata inline content is refused, also of a file that is there") {
+  auto full = std::make_shared<bool>(false);
+  NamespaceOptions options;
+  options.room = [full] { return *full ? Status(Code::kNoSpace, "full") : Status::Ok(); };
+  Fixture f(options);
+  wire::FileId bucket = f.Bucket("data");
+  wire::FileId id = f.File(bucket, "f");
+  Must(f.ns->OpenWrite({.id = id, .expect_generation = 1, .node = 1, .burst = 77}));
+  *full = true;
+  wire::PublishRequest q{
+      .id = id, .node = 1, .burst = 77, .generation = 2, .size = 3, .has_inline = true};
+  CHECK(f.ns->Publish(q, "abc").code() == Code::kNoSpace);
+  q.has_inline = false;
+  CHECK(f.ns->Publish(q, {}).ok());
+}
