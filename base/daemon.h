@@ -20,8 +20,8 @@ int WaitForStop();
 void StopWithParent();
 
 // An exclusive flock on `path` (made if absent) that holds until the object goes; the file then
-// holds this pid. kAlreadyExists names the pid that has it. A killed process keeps its locks while a
-// thread of it is in the kernel, in a sync for example: `patience` waits for that.
+// holds this pid. kAlreadyExists names the pid that has it. A killed process keeps its locks while
+// a thread of it is in the kernel, in a sync for example: `patience` waits for that.
 class PidLock {
  public:
   static constexpr Nanos kPatience = 10 * kSecond;  // for a daemon's predecessor
