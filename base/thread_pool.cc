@@ -2,6 +2,10 @@
 // a time (the watcher) sleeps until the next deadline, the others until there is a task. When all
 // are busy, a due timer waits for a thread like any task would, but is never refused by the bound
 // of the queue.
+//
+// Waking is what light work costs most, so one thread is woken at a time, the one that went idle
+// last; when it arrives and finds more than one task it wakes the next. Threads that come back from
+// a task meanwhile take the rest without having slept.
 
 #include <pthread.h>
 
@@ -27,19 +31,27 @@ class ThreadPool final : public Scheduler {
   explicit ThreadPool(ThreadPoolOptions options) : options_(std::move(options)) {
     options_.threads = std::max<uint32_t>(options_.threads, 1);
     threads_.reserve(options_.threads);
-    for (uint32_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { RunThread(); });
+    idle_.reserve(options_.threads);
+    for (uint32_t i = 0; i < options_.threads; ++i) {
+      Worker* worker = &workers_.emplace_back();
+      threads_.emplace_back([this, worker] { RunThread(worker); });
+    }
   }
   ~ThreadPool() override { Stop(); }
 
   Status Post(Task task) override {
-    std::lock_guard lock(mu_);
-    if (stopping_) return Status(Code::kCancelled, options_.name + " is stopping");
-    if (queue_.size() >= options_.queue_max) {
-      return Status(Code::kBusy,
-                    options_.name + " has " + std::to_string(queue_.size()) + " tasks waiting");
+    Worker* next;
+    {
+      std::lock_guard lock(mu_);
+      if (stopping_) return Status(Code::kCancelled, options_.name + " is stopping");
+      if (queue_.size() >= options_.queue_max) {
+        return Status(Code::kBusy,
+                      options_.name + " has " + std::to_string(queue_.size()) + " tasks waiting");
+      }
+      queue_.push_back(std::move(task));
+      next = ToWake();
     }
-    queue_.push_back(std::move(task));
-    WakeOne();
+    if (next != nullptr) next->Wake();
     return Status::Ok();
   }
 
@@ -53,8 +65,8 @@ class ThreadPool final : public Scheduler {
     if (it == timers_.begin()) {
       if (watched_) {
         watcher_.notify_one();
-      } else {
-        WakeOne();
+      } else if (Worker* next = ToWake()) {
+        next->Wake();
       }
     }
     return id;
@@ -82,7 +94,7 @@ class ThreadPool final : public Scheduler {
         stopping_ = true;
         dropped.swap(timers_);
         deadlines_.clear();
-        idle_.notify_all();
+        for (Worker* worker : std::exchange(idle_, {})) worker->Wake();
         watcher_.notify_all();
       }
       for (std::thread& t : threads_) {
@@ -93,17 +105,39 @@ class ThreadPool final : public Scheduler {
   }
 
  private:
-  void RunThread() {
+  // Where one thread waits while it is idle.
+  class Worker {
+   public:
+    void Wake() {
+      {
+        std::lock_guard lock(mu_);
+        woken_ = true;
+      }
+      cv_.notify_one();
+    }
+    void Wait() {
+      std::unique_lock lock(mu_);
+      cv_.wait(lock, [this] { return woken_; });
+      woken_ = false;
+    }
+
+   private:
+    std::mutex mu_;  // guards woken_; taken after the pool's
+    std::condition_variable cv_;
+    bool woken_ = false;
+  };
+
+  void RunThread(Worker* self) {
     pthread_setname_np(pthread_self(), options_.name.substr(0, 15).c_str());
     for (;;) {
-      Task task = NextTask();
+      Task task = NextTask(self);
       if (!task) return;
       task();
     }
   }
 
   // Empty when the pool stops and nothing is left to run.
-  Task NextTask() {
+  Task NextTask(Worker* self) {
     std::unique_lock lock(mu_);
     for (;;) {
       QueueDueTimers();
@@ -116,15 +150,20 @@ class ThreadPool final : public Scheduler {
         watcher_.wait_for(lock, std::chrono::nanoseconds(std::clamp<Nanos>(left, 0, kLongest)));
         watched_ = false;
       } else {
-        ++idle_count_;
-        idle_.wait(lock);
-        --idle_count_;
+        idle_.push_back(self);
+        lock.unlock();
+        self->Wait();
+        lock.lock();
+        arriving_ = false;
       }
     }
     Task task = std::move(queue_.front());
     queue_.pop_front();
     // This thread may have been the watcher, and several timers may have come due at once.
-    if (!queue_.empty() || (!timers_.empty() && !watched_)) WakeOne();
+    Worker* next = nullptr;
+    if (!queue_.empty() || (!timers_.empty() && !watched_)) next = ToWake();
+    lock.unlock();
+    if (next != nullptr) next->Wake();
     return task;
   }
 
@@ -139,19 +178,26 @@ class ThreadPool final : public Scheduler {
     }
   }
 
-  void WakeOne() {
-    if (idle_count_ > 0) {
-      idle_.notify_one();
-    } else if (watched_) {
-      watcher_.notify_one();
+  // Whom the caller has to wake so that somebody looks at the queue and the timers; null: somebody
+  // will.
+  Worker* ToWake() {
+    if (arriving_) return nullptr;
+    if (idle_.empty()) {
+      if (watched_) watcher_.notify_one();
+      return nullptr;
     }
+    Worker* worker = idle_.back();
+    idle_.pop_back();
+    arriving_ = true;
+    return worker;
   }
 
   ThreadPoolOptions options_;
-  std::mutex mu_;  // guards all below but threads_
-  std::condition_variable idle_;
+  std::deque<Worker> workers_;
+  std::mutex mu_;              // guards all below but threads_
+  std::vector<Worker*> idle_;  // in the order in which they went idle
   std::condition_variable watcher_;
-  uint32_t idle_count_ = 0;
+  bool arriving_ = false;  // one was woken and has not looked yet
   bool watched_ = false;
   bool stopping_ = false;
   std::deque<Task> queue_;
