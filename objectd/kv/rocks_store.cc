@@ -13,6 +13,7 @@
 #include "objectd/kv/op_gate.h"
 #include "objectd/kv/overlay_transaction.h"
 #include "objectd/kv/rocks_open.h"
+#include "objectd/kv/row_cache.h"
 #include "objectd/kv/sequencer.h"
 
 namespace perigee::objectd::kv {
@@ -31,7 +32,7 @@ class RocksStoreImpl final : public RocksStore {
         engine_(std::move(engine)),
         mirrors_({options.membership, options.clock, options.late_after, metrics_},
                  std::move(opened.mirrors), opened.head.position),
-        sequencer_(mirrors_, std::move(opened.feed), opened.head) {
+        sequencer_(mirrors_, rows_, std::move(opened.feed), opened.head) {
     mirrors_.Start();
   }
   ~RocksStoreImpl() override { Stop(); }
@@ -56,6 +57,7 @@ class RocksStoreImpl final : public RocksStore {
   const KvMetrics metrics_;
   const std::shared_ptr<RocksEngine> engine_;
   MirrorSet mirrors_;
+  RowCache rows_;
   Sequencer sequencer_;
   OpGate gate_;
   std::atomic<bool> stopping_{false}, adding_{false};
@@ -74,7 +76,8 @@ Result<Position> RocksStoreImpl::Run(const Closure& closure) {
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
     if (attempt > 0) KvMetrics::Count(metrics_.conflicts);
     PERIGEE_ASSIGN(std::shared_ptr<RocksView> view, mirrors_.AcquireView());
-    OverlayTransaction txn(*view, options_.clock);
+    CachedReader reader(*view, rows_);
+    OverlayTransaction txn(reader, options_.clock);
     Status outcome = closure(txn);
     // What the closure made of a failed read means nothing when another mirror can be read.
     if (!view->failure().ok() && mirrors_.ReadFailed(*view)) {

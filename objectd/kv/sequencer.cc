@@ -9,8 +9,9 @@ constexpr int kBaseRoundsMax = 16;
 
 }  // namespace
 
-Sequencer::Sequencer(MirrorSet& mirrors, FeedIndex feed, Head head)
+Sequencer::Sequencer(MirrorSet& mirrors, RowCache& rows, FeedIndex feed, Head head)
     : mirrors_(mirrors),
+      rows_(rows),
       window_(kWindowBytesMax, head.position),
       feed_(std::move(feed)),
       head_(head) {}
@@ -83,6 +84,7 @@ Result<Position> Sequencer::Assign(const WriteSet& writes, const Bases& bases) {
   std::vector<std::string> keys;
   keys.reserve(content.writes.size());
   for (auto& [key, value] : content.writes) {
+    rows_.Written(key, position);
     Remember(key, value, writes.keys.find(key)->second.effect == KeyWrite::Effect::kModify);
     keys.push_back(std::move(key));
   }

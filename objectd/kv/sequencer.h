@@ -5,7 +5,7 @@
 //
 // Nothing is read from a drive under the lock: the base of an atomic operation comes from a small
 // cache of counters, or is read before, and used only when no commit has written it since.
-// Thread rule: thread-safe. Lock order: this, then MirrorSet.
+// Thread rule: thread-safe. Lock order: this, then MirrorSet's or RowCache's.
 
 #include <functional>
 #include <map>
@@ -18,13 +18,14 @@
 #include "objectd/kv/feed_index.h"
 #include "objectd/kv/mirror_set.h"
 #include "objectd/kv/overlay_transaction.h"
+#include "objectd/kv/row_cache.h"
 #include "objectd/kv/store_format.h"
 
 namespace perigee::objectd::kv {
 
 class Sequencer {
  public:
-  Sequencer(MirrorSet& mirrors, FeedIndex feed, Head head);
+  Sequencer(MirrorSet& mirrors, RowCache& rows, FeedIndex feed, Head head);
 
   // The position of the commit, which is enqueued, not yet visible. kConflict: run the closure
   // again.
@@ -49,6 +50,7 @@ class Sequencer {
   void Remember(const std::string& key, const std::optional<std::string>& value, bool counter);
 
   MirrorSet& mirrors_;
+  RowCache& rows_;
   std::mutex mu_;  // guards all below; held over memory operations only
   CommitWindow window_;
   FeedIndex feed_;

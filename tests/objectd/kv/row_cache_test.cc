@@ -1,0 +1,59 @@
+#include "objectd/kv/row_cache.h"
+
+#include <doctest/doctest.h>
+
+namespace perigee::objectd::kv {
+namespace {
+
+using Value = RowCache::Value;
+
+void OfferTwice(RowCache* cache, const std::string& key, const Value& value, Position at) {
+  cache->Offer(key, value, at);
+  cache->Offer(key, value, at);
+}
+
+TEST_CASE("a row that is offered twice serves views from its position on") {
+  RowCache cache;
+  cache.Offer("a", "1", 5);
+  CHECK_FALSE(cache.Find("a", 5).has_value());
+  cache.Offer("a", "1", 7);
+  CHECK_FALSE(cache.Find("a", 6).has_value());
+  CHECK(cache.Find("a", 7) == Value("1"));
+  CHECK(cache.Find("a", 100) == Value("1"));
+  OfferTwice(&cache, "absent", std::nullopt, 7);
+  REQUIRE(cache.Find("absent", 7).has_value());
+  CHECK_FALSE(cache.Find("absent", 7)->has_value());
+}
+
+TEST_CASE("a commit drops what it writes") {
+  RowCache cache;
+  OfferTwice(&cache, "a", "1", 5);
+  OfferTwice(&cache, "b", "1", 5);
+  cache.Written("a", 6);
+  CHECK_FALSE(cache.Find("a", 6).has_value());
+  CHECK(cache.Find("b", 6) == Value("1"));
+}
+
+TEST_CASE("a reader that a commit has overtaken offers in vain") {
+  RowCache cache;
+  OfferTwice(&cache, "a", "1", 5);
+  cache.Written("a", 6);
+  OfferTwice(&cache, "a", "1", 5);
+  CHECK_FALSE(cache.Find("a", 6).has_value());
+  OfferTwice(&cache, "a", "2", 6);
+  CHECK(cache.Find("a", 6) == Value("2"));
+}
+
+TEST_CASE("large rows are left out, and the number of rows is bounded") {
+  RowCache cache;
+  OfferTwice(&cache, "large", std::string(4096, 'x'), 5);
+  CHECK_FALSE(cache.Find("large", 5).has_value());
+  size_t kept = 0;
+  for (int i = 0; i < 5000; ++i) OfferTwice(&cache, std::to_string(i), "1", 5);
+  for (int i = 0; i < 5000; ++i) kept += cache.Find(std::to_string(i), 5).has_value();
+  CHECK(kept > 0);
+  CHECK(kept <= 1024);
+}
+
+}  // namespace
+}  // namespace perigee::objectd::kv
