@@ -48,8 +48,8 @@ void MirrorSet::Enqueue(BatchRef batch) {
     if (m->state == Member::State::kHeld) {
       if (m->queue_bytes > kHeldQueueBytesMax)
         FailLocked(m, "commits came faster than the copy could follow");
-    } else if (m != primary_) {
-      m->work.NotifyAll();
+    } else if (m != primary_ && !m->writing) {
+      m->write_work.NotifyAll();
     }
   }
   WakeKeeperLocked();
@@ -72,11 +72,11 @@ bool MirrorSet::DrainLocked(Lock& lock, const MemberRef& m, size_t batches_max) 
     }
     m->applied = batch->position;
     if (m == primary_) AdvanceVisibleLocked(m->applied);
-    if (m->sync_wanted > m->synced) m->work.NotifyAll();
+    WakeSyncerLocked(m);
     if (n % 8 == 7) commit_cv_.NotifyAll();
   }
   m->writing = false;
-  if (!m->queue.empty()) m->work.NotifyAll();  // whoever comes first
+  if (!m->queue.empty()) m->write_work.NotifyAll();  // whoever comes first
   commit_cv_.NotifyAll();
   return true;
 }
@@ -112,17 +112,24 @@ void MirrorSet::RequestSyncLocked(Position position) {
     if (m->state == Member::State::kHeld || m->sync_wanted >= position) continue;
     if (m->sync_wanted <= m->synced) m->sync_first = position;
     m->sync_wanted = position;
-    m->work.NotifyAll();
   }
+  for (const MemberRef& m : members_) WakeSyncerLocked(m);
   WakeKeeperLocked();
+}
+
+void MirrorSet::WakeSyncerLocked(const MemberRef& m) {
+  if (!m->syncing && m->SyncIsDue() && (!m->gathering || waiting_ >= m->expected))
+    m->sync_work.NotifyAll();
 }
 
 Status MirrorSet::WaitDurable(Position position) {
   Lock lock(mu_);
   if (position > assigned_)
     return Status(Code::kInvalidArgument, "no commit has this position yet");
+  ++waiting_;
   if (!dead_ && durable_ < position) RequestSyncLocked(position);
   while (!dead_ && durable_ < position) durable_cv_.Wait(lock);
+  --waiting_;
   PERIGEE_TRY(DeadLocked());
   lock.unlock();
   PERIGEE_FAILPOINT(kv_durable_before_reply);
@@ -226,7 +233,7 @@ void MirrorSet::PickPrimaryLocked() {
   if (view_) trash_.push_back(std::move(view_));
   view_ = nullptr;
   AdvanceVisibleLocked(primary_->applied);
-  primary_->work.NotifyAll();
+  primary_->WakeThreads();
 }
 
 void MirrorSet::FailLocked(const MemberRef& m, const std::string& reason) {
@@ -259,7 +266,7 @@ void MirrorSet::RetireLocked(const MemberRef& m) {
   m->retired = true;
   m->queue.clear();
   m->queue_bytes = 0;
-  m->work.NotifyAll();
+  m->WakeThreads();
   retired_.push_back(m);
   std::erase_if(closing_, [](const auto& closing) { return closing.second->IsSet(); });
   closing_.emplace_back(m->mirror->place().drive_id, m->mirror->closed());
@@ -355,7 +362,7 @@ Status MirrorSet::Join(const MemberRef& m, Position position) {
     RequestSyncLocked(goal);
     m->sync_first = m->sync_wanted = goal;  // the others may have been asked long ago
   }
-  m->work.NotifyAll();
+  m->WakeThreads();
   while (!dead_ && !interrupted_ && !m->failed && m->synced < goal) durable_cv_.Wait(lock);
   PERIGEE_TRY(DeadLocked());
   if (m->failed) return Status(Code::kIo, m->failure);

@@ -8,7 +8,9 @@
 // The primary is written by the committers themselves, one of them at a time for all; the others by
 // a thread of their own.
 // Each mirror has a thread that syncs when someone waits, one sync for all that wait; nobody
-// waiting, the keeper asks for one within about a second.
+// waiting, the keeper asks for one within about a second. Where many waited for the last syncs, the
+// next one waits a few milliseconds for most of them to be back: a sync costs too much to make one
+// for each. One that comes alone never waits for others.
 // A mirror whose write, sync or read fails, or takes longer than `late_after` while another in sync
 // does not, is failed: it serves nothing from then on, and holds `durable` back until the keeper
 // thread has ejected it durably. When all are late it is the machine that is slow: they are waited
@@ -104,6 +106,8 @@ class MirrorSet {
   void AdvanceVisibleLocked(Position position);
   void UpdateDurableLocked();
   void RequestSyncLocked(Position position);
+  void WakeSyncerLocked(const MemberRef& member);
+  void GatherLocked(Lock& lock, const MemberRef& member);
   void PickPrimaryLocked();
   size_t HealthyLocked() const;
   void FailLocked(const MemberRef& member, const std::string& reason);
@@ -136,6 +140,7 @@ class MirrorSet {
   MemberRef primary_;
   std::shared_ptr<RocksView> view_;  // of the primary; reused while nothing moved
   Position assigned_, visible_, durable_;
+  size_t waiting_ = 0;  // in WaitDurable
   Nanos late_checked_ = 0;
   Nanos undurable_since_ = 0;  // 0: all that is visible is durable, or was asked for
   bool interrupted_ = false, feed_ended_ = false, stop_ = false, keeper_idle_ = false;
@@ -157,10 +162,21 @@ struct MirrorSet::Member {
   Position sync_first = 0,
            sync_wanted = 0;  // the next sync waits for the first, and is made for the second
   bool writing = false, syncing = false;
+  bool gathering = false;             // the syncer waits for `expected` waiters before it syncs
+  size_t expected = 0;                // follows how many waited for the last syncs
   Nanos write_for = 0, sync_for = 0;  // how long the keeper has watched the operation under way
   bool failed = false, retired = false;
   std::string failure;
-  CondVar work;  // for its threads
+  CondVar write_work, sync_work;  // for its writer, for its syncer
+  void WakeThreads() {
+    write_work.NotifyAll();
+    sync_work.NotifyAll();
+  }
+  // The next sync has something to do.
+  bool SyncIsDue() const {
+    return state != State::kHeld && !failed && sync_wanted > synced && applied >= sync_first &&
+           applied > synced;
+  }
   int threads_running = 0;
   std::thread writer, syncer;
 };
