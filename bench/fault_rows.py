@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 
-from measure import GIB, REPEATS, Failed, direct_bandwidth
+from measure import REPEATS, Failed, direct_bandwidth
 from mount_rows import in_processes
 from s3_rows import stack_load
 
@@ -52,6 +52,11 @@ def row_ready(bench):
         bench.drop(stack)
 
 
+def repaired(status):
+    objectd = status["objectd"]
+    return objectd["volumes_to_repair"] == 0 and not objectd["repairing"] and all(d["state"] == "online" for d in objectd["drives"])
+
+
 def row_repair(bench):
     """3 GiB of objects, one drive lost: what is written to the new one, while small objects are read and written."""
     stack = bench.fresh("repair")
@@ -80,7 +85,7 @@ def row_repair(bench):
             thread = threading.Thread(target=foreground)
             thread.start()
             try:
-                stack.wait("the repair", lambda s: not s["objectd"]["repairing"] and s["objectd"]["volumes_to_repair"] == 0)
+                stack.wait("the repair", repaired)
                 rates.append(tree_bytes(lost) / (time.perf_counter() - begin) / 1e6)
             finally:
                 stop.set()
@@ -103,7 +108,7 @@ def tree_bytes(directory):
     """Bytes that a drive's segments take."""
     total = 0
     for where, _, names in os.walk(directory):
-        total += sum(os.lstat(os.path.join(where, name)).st_blocks * 512 for name in names if "segment" in where or "seg" in name)
+        total += sum(os.lstat(os.path.join(where, name)).st_blocks * 512 for name in names if name.endswith(".seg"))
     return total
 
 
