@@ -105,9 +105,9 @@ def daemon_pid(stack, name):
     return next(d["pid"] for d in stack.status()["daemons"] if d["name"] == name)
 
 
-def metric(stack, name):
-    """A counter of objectd, over all its labels."""
-    with urllib.request.urlopen(f"http://{stack.status()['objectd']['admin']}/metrics") as reply:
+def metric(stack, name, daemon="objectd"):
+    """A counter of a daemon, over all its labels."""
+    with urllib.request.urlopen(f"http://{stack.status()[daemon]['admin']}/metrics") as reply:
         lines = reply.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
