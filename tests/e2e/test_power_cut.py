@@ -19,7 +19,7 @@ from cutfs import CutFs
 from test_kill_matrix import LANES, OPTIONS, KillStack, Lane, Load, from_the_object_tier, look, settle_doubts, wait_until
 
 SEED = int(os.environ.get("PERIGEE_CUT_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
-CUTS = int(os.environ.get("PERIGEE_CUTS", "3"))
+CUTS = int(os.environ.get("PERIGEE_CUTS", "2"))
 # Whose sync: anything, the namespace's mirrors, the drives' indexes and segments, the burst index, burst files, any log or manifest.
 PARTS = ("/", "/meta/", "/index/", "/segments", "/burst/index", "/burst/files", ".log", "MANIFEST")
 
