@@ -45,6 +45,14 @@ void BurstService::Register(rdma::Router* router,
   router->Add<wire::BurstReadRequest>(
       Method::kBurstRead, Access::kNodesOnly, pools_.peer,
       [this](Ctx& c, const wire::BurstReadRequest& q) { return Read(c, q); });
+  // Whoever changed the files waits for this, and it waits for nothing.
+  router->Add<wire::BurstRecallRequest>(
+      Method::kBurstRecall, Access::kNodesOnly, nullptr,
+      [this](Ctx&, const wire::BurstRecallRequest& q) -> Result<wire::Empty> {
+        if (engine_.core().delegations && engine_.core().delegations->Recall(q.ids))
+          return wire::Empty{};
+        return Status(Code::kUnavailable, "an earlier process may have delegated them further");
+      });
   router->Add<wire::BurstWatchRequest>(
       Method::kBurstWatch, Access::kAnyone, pools_.watch,
       [this](Ctx& c, const wire::BurstWatchRequest& q) -> Result<wire::BurstWatchReply> {
@@ -110,7 +118,8 @@ void BurstService::RegisterBatch(rdma::Router* router) {
       [this](Ctx&, const wire::BurstTarget& q) { return batch_.Hold(q); });
 }
 
-Result<wire::BurstOpenReply> BurstService::Hand(Ctx& ctx, Opened opened, bool writable_fd) {
+Result<wire::BurstOpenReply> BurstService::Hand(Ctx& ctx, Opened opened, bool writable_fd,
+                                                uint64_t known_page) {
   bool write = opened.access == wire::Access::kWrite;
   // Nobody would ever release it.
   if (engine_.core().clock->Monotonic() >= ctx.deadline) {
@@ -134,6 +143,13 @@ Result<wire::BurstOpenReply> BurstService::Hand(Ctx& ctx, Opened opened, bool wr
   reply.size = opened.size;
   reply.low_space = write && engine_.budget().Low();
   ctx.reply_fds.push_back(std::move(*fd));
+  if (opened.delegation) {
+    if (opened.delegation->page != known_page) {
+      auto page = engine_.core().delegations->page().Descriptor();
+      if (page.ok()) ctx.reply_fds.push_back(std::move(*page));
+    }
+    reply.delegation = std::move(opened.delegation);
+  }
   return reply;
 }
 
@@ -148,9 +164,11 @@ Result<wire::BurstOpenReply> BurstService::Open(Ctx& ctx, wire::BurstOpenRequest
               .truncate = q.truncate && q.access == wire::Access::kWrite,
               .expect_burst = q.expect_burst,
               .wait_fill = Nanos{q.wait_fill_ms} * kMillisecond,
-              .deadline = ctx.deadline};
+              .deadline = ctx.deadline,
+              .want_delegation = q.want_delegation && q.id != 0 &&
+                                 q.access == wire::Access::kRead && Trusted(ctx.peer)};
   PERIGEE_ASSIGN(Opened opened, engine_.opener().Open(ask));
-  return Hand(ctx, std::move(opened), q.want_writable_fd);
+  return Hand(ctx, std::move(opened), q.want_writable_fd, q.known_page);
 }
 
 Result<wire::BurstOpenReply> BurstService::Create(Ctx& ctx, wire::BurstCreateRequest q) {
@@ -170,7 +188,7 @@ Result<wire::BurstOpenReply> BurstService::Create(Ctx& ctx, wire::BurstCreateReq
     ask.gid = ctx.peer.gid;
   }
   PERIGEE_ASSIGN(Opened opened, engine_.opener().Create(ask));
-  auto reply = Hand(ctx, std::move(opened), q.want_writable_fd);
+  auto reply = Hand(ctx, std::move(opened), q.want_writable_fd, 0);
   PERIGEE_FAILPOINT(burst_create_before_reply);
   return reply;
 }
@@ -256,9 +274,9 @@ Result<wire::BurstWatchReply> BurstService::Watch(const wire::BurstWatchRequest&
   wire::BurstWatchReply reply;
   wire::FeedRequest feed{.after = q.after == 0 ? UINT64_MAX : q.after,
                          .wait_ms = q.after == 0 ? 0 : std::min<uint32_t>(q.wait_ms, 30'000)};
-  auto got = engine_.core().meta->Feed(feed);
+  auto got = engine_.core().feed->Feed(feed);
   if (!got.ok() && got.code() == Code::kResync) {
-    got = engine_.core().meta->Feed({.after = UINT64_MAX});
+    got = engine_.core().feed->Feed({.after = UINT64_MAX});
     reply.resync = true;
   }
   if (!got.ok()) return std::move(got).TakeStatus();

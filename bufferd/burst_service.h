@@ -37,7 +37,7 @@ class BurstService {
   using Ctx = rdma::Context;
   Result<wire::BurstOpenReply> Open(Ctx& ctx, wire::BurstOpenRequest q);
   Result<wire::BurstOpenReply> Create(Ctx& ctx, wire::BurstCreateRequest q);
-  Result<wire::BurstOpenReply> Hand(Ctx& ctx, Opened opened, bool writable_fd);
+  Result<wire::BurstOpenReply> Hand(Ctx& ctx, Opened opened, bool writable_fd, uint64_t known_page);
   Result<wire::BurstStatReply> Release(Ctx& ctx, const wire::BurstHandleRequest& q);
   Result<wire::BurstStatReply> Publish(Ctx& ctx, const wire::BurstHandleRequest& q);
   Result<wire::BurstStatReply> Fsync(Ctx& ctx, const wire::BurstHandleRequest& q);

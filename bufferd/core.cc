@@ -73,6 +73,7 @@ Status Core::Save(const FilePtr& file, Durable durable) {
 
 void Core::Forget(const FilePtr& file) {
   table->Remove(file);
+  Undelegate(file);
   {
     std::lock_guard lock(file->save_mu);
     file->saved_seq = UINT64_MAX;  // a Save on its way must not bring the record back
@@ -91,6 +92,16 @@ void Core::Forget(const FilePtr& file) {
     file->changed.NotifyAll();
   }
   table->NotifyProgress();
+}
+
+void Core::Undelegate(const FilePtr& file) {
+  if (delegations == nullptr) return;
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.id;
+  }
+  delegations->Drop(id);
 }
 
 void Core::RetireIfUnneeded(const FilePtr& file) {

@@ -17,6 +17,7 @@
 #include "bufferd/burst_file.h"
 #include "bufferd/burst_index.h"
 #include "bufferd/burst_table.h"
+#include "bufferd/delegations.h"
 #include "bufferd/names.h"
 #include "bufferd/store_dir.h"
 #include "client/blob/blob_io.h"
@@ -61,8 +62,12 @@ struct Core {
   BurstIndex* index = nullptr;
   BurstTable* table = nullptr;
   client::MetaClient* meta = nullptr;
+  // The same for long polls, on a connection of its own: whoever waits on a connection reads for
+  // all who call over it, and every answer would have to be passed on to another thread.
+  client::MetaClient* feed = nullptr;
   Names* names = nullptr;               // null: names are objectd's alone
   client::MetaClient* named = nullptr;  // calls that concern names: through `names`, or as meta
+  Delegations* delegations = nullptr;   // null: none are asked for
   client::BlobReader* blobs = nullptr;
   WriterFactory make_writer;
   PeerPort* peers = nullptr;
@@ -77,6 +82,8 @@ struct Core {
   // `gone` must be set. Out of the table, the index and the store. Failures are logged: the start's
   // scan finds leftovers.
   void Forget(const FilePtr& file);
+  // It no longer serves its id: who opened it under a delegation opens again.
+  void Undelegate(const FilePtr& file);
   // Removes the file when nothing of it is needed any more: no handles, and superseded or orphaned
   // without being the only copy. Called after each change that may have made it so.
   void RetireIfUnneeded(const FilePtr& file);

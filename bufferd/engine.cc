@@ -27,7 +27,9 @@ Status Engine::Build() {
   core_.index = deps_.index;
   core_.table = table_.get();
   core_.meta = deps_.meta;
+  core_.feed = deps_.feed ? deps_.feed : deps_.meta;
   core_.names = deps_.names;
+  core_.delegations = deps_.delegations;
   if (deps_.names) named_ = std::make_unique<client::MetaClient>(deps_.names->calls());
   core_.named = named_ ? named_.get() : deps_.meta;
   core_.blobs = deps_.blobs;
@@ -87,6 +89,10 @@ Status Engine::StartNames() {
        .commit = [this](wire::FileId id) { return Commit(id); },
        .released = [this](const wire::Record& record) { OnUnlinked(record); },
        .discarded = [this](const wire::Record& record) { Discard(record.id); },
+       .went_away =
+           [this] {
+             if (core_.delegations) core_.delegations->Forgo();
+           },
        .caught_up =
            [this] {
              recovery_->ReconcileAll();

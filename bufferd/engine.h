@@ -45,6 +45,8 @@ struct EngineDeps {
   Scheduler* poll = nullptr;  // the release feed's long poll
   BurstIndex* index = nullptr;
   client::MetaClient* meta = nullptr;
+  client::MetaClient* feed = nullptr;  // for long polls; null: meta
+  Delegations* delegations = nullptr;  // null: none are asked for
   Names* names = nullptr;  // null: nothing goes on while objectd is away; else `meta` is guarded
   client::BlobReader* blobs = nullptr;
   WriterFactory make_writer;

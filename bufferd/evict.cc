@@ -15,13 +15,17 @@ void Evictor::Run() {
       budget_->used_bytes(), tiers::WatermarksOf(budget_->budget_bytes()), budget_->ShortBytes());
   if (bytes == 0) return;
   std::vector<tiers::EvictCandidate> candidates;
+  bool kept_open = false;
   for (const FilePtr& file : core_.table->All()) {
     std::lock_guard lock(file->mu);
+    if (!file->Evictable(nullptr)) continue;
     // Files with readers give nothing back before they are closed.
-    if (file->readers == 0 && file->Evictable(nullptr)) {
+    if (file->readers == 0)
       candidates.push_back({file->burst, file->allocated(), file->rec.accessed});
-    }
+    else
+      kept_open = true;
   }
+  if (kept_open && core_.delegations) core_.delegations->AskBack();
   for (uint64_t burst : tiers::PickEvictions(std::move(candidates), bytes)) {
     if (FilePtr file = core_.table->Find(burst)) {
       std::string why;

@@ -36,7 +36,7 @@ bool ReleaseFeed::Begin() {
     return true;
   }
   if (!stored.ok()) log::Warn("feed_position_unreadable", {{"error", stored.status()}});
-  auto now = core_.meta->Feed({.after = UINT64_MAX, .released_for = core_.node});
+  auto now = core_.feed->Feed({.after = UINT64_MAX, .released_for = core_.node});
   if (!now.ok()) return false;
   next_ = now->visible;
   recovery_.FlagAll();
@@ -57,7 +57,7 @@ bool ReleaseFeed::Begin() {
 
 bool ReleaseFeed::Step(uint32_t wait_ms) {
   if (!next_ && !Begin()) return false;
-  auto reply = core_.meta->Feed(
+  auto reply = core_.feed->Feed(
       {.after = *next_, .limit = 1024, .wait_ms = wait_ms, .released_for = core_.node});
   if (!reply.ok()) {
     if (!reply.status().Is(Code::kResync)) return false;

@@ -325,6 +325,7 @@ void Names::GoAway(const Status& why) {
     if (state_ == State::kThere) {
       log::Warn("names_go_on_here", {{"why", why}});
       away_since_ = work_->clock().Monotonic();
+      if (hooks_.went_away) hooks_.went_away();
     }
     state_ = State::kAway;
     held_back_ = false;

@@ -48,6 +48,7 @@ struct NamesHooks {
   std::function<void(const wire::Record&)> released;  // objectd no longer names this file
   // The same, of a file that objectd never heard of: nothing else will tell.
   std::function<void(const wire::Record&)> discarded;
+  std::function<void()> went_away;          // names change here from now on; does not block
   std::function<void()> caught_up;          // objectd has every name
   std::function<void(std::string)> report;  // for the user: see Core::Report
 };

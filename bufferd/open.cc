@@ -61,8 +61,11 @@ Result<wire::RecordReply> Opener::Resolve(const wire::Caller& caller, const std:
 Result<Opened> Opener::Open(const OpenAsk& ask) {
   for (int look = 0; look < kLooksMax; ++look) {
     if (core_.stopping) return Status(Code::kUnavailable, "bufferd is stopping");
+    std::optional<Delegations::Mark> mark;
+    if (ask.want_delegation && core_.delegations) mark = core_.delegations->Begin();
     Result<wire::RecordReply> found =
-        ask.id != 0 ? core_.meta->GetAttr({.id = ask.id}) : Resolve(ask.caller, ask.path);
+        ask.id != 0 ? core_.meta->GetAttr({.id = ask.id, .delegate_to = mark ? core_.node : 0})
+                    : Resolve(ask.caller, ask.path);
     if (!found.ok()) {
       if (ask.id != 0 && IsAway(found.status())) return OpenAway(ask, found.status());
       return std::move(found).TakeStatus();
@@ -87,11 +90,21 @@ Result<Opened> Opener::Open(const OpenAsk& ask) {
       opened->access = ask.access;
       core_.stats->opens_descriptor->Add(opened->kind == OpenKind::kDescriptor ? 1 : 0);
       core_.stats->opens_cached->Add(opened->kind == OpenKind::kCached ? 1 : 0);
+      if (mark && found->delegated && opened->kind == OpenKind::kDescriptor)
+        Delegate(*found, *mark, &*opened);
       return opened;
     }
     if (opened.code() != Code::kConflict) return opened;
   }
   return Status(Code::kBusy, "the file keeps changing while it is opened");
+}
+
+void Opener::Delegate(const wire::RecordReply& found, const Delegations::Mark& mark,
+                      Opened* opened) {
+  opened->delegation = core_.delegations->Take(found.record.id, mark);
+  if (!opened->delegation) return;
+  opened->delegation->parent = found.parent;
+  opened->delegation->name = found.name;
 }
 
 // With the file's lock held: what it holds is what the record names.
@@ -158,6 +171,7 @@ void Opener::MakeCurrent(const FilePtr& file) {
   }
   FilePtr before = core_.table->SetCurrent(id, file);
   if (!before) return;
+  core_.Undelegate(before);
   {
     std::lock_guard lock(before->mu);
     before->superseded = true;
@@ -530,6 +544,7 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
   core_.table->Add(file);
   // The old one is kept: it serves until the new content is committed, and again if it never is.
   if (FilePtr old = core_.table->SetCurrent(record.id, file)) {
+    core_.Undelegate(old);
     std::lock_guard lock(old->mu);
     old->superseded = true;
   }

@@ -28,6 +28,7 @@ struct OpenAsk {
   wire::BurstId expect_burst = 0;
   Nanos wait_fill = 0;
   Nanos deadline = 0;  // monotonic
+  bool want_delegation = false;
 };
 
 struct CreateAsk {
@@ -47,6 +48,7 @@ struct Opened {
   wire::OpenKind kind = wire::OpenKind::kDescriptor;
   wire::Record record;
   uint64_t size = 0;
+  std::optional<wire::Delegation> delegation;
 };
 
 // kPermissionDenied unless the record's bits give `caller` what `access` needs.
@@ -89,6 +91,7 @@ class Opener {
   Result<FilePtr> MakeCopy(const wire::Record& record);
   Result<FilePtr> MakeFile(BurstRecord record);
   Result<wire::RecordReply> ParentOf(const CreateAsk& ask, std::string* name);
+  void Delegate(const wire::RecordReply& found, const Delegations::Mark& mark, Opened* opened);
   bool Serves(const BurstFile& file, const wire::Record& record) const;
   Result<FilePtr> ServingFile(const wire::Record& record);
   bool TakeReader(const FilePtr& file, const wire::Record& record);

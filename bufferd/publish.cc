@@ -114,7 +114,7 @@ Status Publisher::PublishHeld(const FilePtr& file, bool sync) {
   PERIGEE_FAILPOINT_STATUS(burst_publish_before_journal);
   PERIGEE_TRY(core_.Save(file, sync && !content.is_inline ? Durable::kYes : Durable::kNo));
   PERIGEE_FAILPOINT_STATUS(burst_publish_before_commit);
-  Status s = RegisterHeld(file, sync);
+  Status s = Register(file, sync, &content);
   PERIGEE_FAILPOINT(burst_publish_after_commit);
   if (s.ok()) return s;
   if (!IsAway(s)) return s;
@@ -146,6 +146,10 @@ Result<bool> Publisher::AlreadyCommitted(const FilePtr& file) {
 }
 
 Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
+  return Register(file, sync, nullptr);
+}
+
+Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh) {
   bool unknown;
   {
     std::lock_guard lock(file->mu);
@@ -167,7 +171,10 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
   std::string bytes;
   bool changed_since = false;
   if (!committed) {
-    PERIGEE_ASSIGN(auto open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
+    std::unique_ptr<File> open;
+    if (fresh == nullptr) {
+      PERIGEE_ASSIGN(open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
+    }
     std::lock_guard lock(file->mu);
     const BurstRecord& rec = file->rec;
     q.id = rec.id;
@@ -179,7 +186,9 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
     q.durability = rec.home == Home::kInline ? Durability::kUnsynced : rec.durability;
     q.has_inline = rec.home == Home::kInline;
     q.sync = sync;
-    if (q.has_inline) {
+    if (q.has_inline && fresh != nullptr) {
+      bytes = fresh->bytes;
+    } else if (q.has_inline) {
       bytes.resize(rec.size);
       PERIGEE_ASSIGN(size_t got,
                      open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));

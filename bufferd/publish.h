@@ -37,6 +37,8 @@ class Publisher {
     bool is_inline = false;
     std::string bytes;
   };
+  // `fresh`: what the record was just made from, if it was.
+  Status Register(const FilePtr& file, bool sync, const Content* fresh);
   Result<Content> Look(const FilePtr& file, File& open) const;
   Status SyncBytes(const FilePtr& file, File& open);
   Status MakeDurableHeld(const FilePtr& file, File& open);

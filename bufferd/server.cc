@@ -124,9 +124,11 @@ Status Server::Connect() {
   pools_.fill = Pool("bd-fill", 4);
   pools_.flush = Pool("bd-flush", static_cast<uint32_t>(options_.flush_parallel));
   pools_.shards = Pool("bd-shards", 24);
-  names_ =
-      std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
-                              NamesOptions{.patience = options_.objectd_patience});
+  names_ = std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
+                                   NamesOptions{.patience = options_.objectd_patience});
+  PERIGEE_ASSIGN(feed_channel_, transport_->Connect(options_.objectd));
+  feed_ = std::make_unique<client::MetaClient>(feed_channel_);
+  PERIGEE_ASSIGN(delegations_, Delegations::Create(node_, objectd_, pools_.work.get()));
   // Less than the clients' own deadlines, so that they hear why.
   meta_ = std::make_unique<client::MetaClient>(
       names_->guarded(),
@@ -155,6 +157,8 @@ Status Server::BuildEngine() {
                   .poll = pools_.feed.get(),
                   .index = index_.get(),
                   .meta = meta_.get(),
+                  .feed = feed_.get(),
+                  .delegations = delegations_.get(),
                   .names = names_.get(),
                   .blobs = blobs_.get(),
                   .make_writer =
@@ -232,6 +236,7 @@ bool Server::RegisterNode() {
   }
   if (!registered_.exchange(true)) log::Info("registered", {{"objectd", objectd_->Describe()}});
   names_->ReserveIds();
+  delegations_->GiveUp();  // of the time before
   if (reply->inline_bytes_max != engine_->core().inline_bytes_max) {
     engine_->core().inline_bytes_max = reply->inline_bytes_max;
     std::string value;
@@ -288,6 +293,8 @@ void Server::Stop() {
   if (admin_) admin_->Stop();
   if (engine_) engine_->Stop();
   if (peers_) peers_->Close();
+  if (delegations_) delegations_->GiveUp();
+  if (feed_channel_) feed_channel_->Close();
   if (objectd_) objectd_->Close();
   for (Scheduler* pool : pools_.All()) {
     if (pool) pool->Stop();

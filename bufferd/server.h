@@ -54,9 +54,10 @@ class Server {
   Pools pools_;
   std::shared_ptr<rdma::SlabPool> slabs_;
   std::unique_ptr<rdma::Transport> transport_;
-  std::shared_ptr<rdma::Channel> objectd_;
+  std::shared_ptr<rdma::Channel> objectd_, feed_channel_;
   std::unique_ptr<Names> names_;
-  std::unique_ptr<client::MetaClient> meta_;
+  std::unique_ptr<Delegations> delegations_;
+  std::unique_ptr<client::MetaClient> meta_, feed_;
   std::unique_ptr<client::RemoteCluster> cluster_;
   std::unique_ptr<client::BlobReader> blobs_;
   std::unique_ptr<RpcPeers> peers_;

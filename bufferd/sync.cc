@@ -17,7 +17,7 @@ void Syncer::Add(const FilePtr& file) {
   }
   std::lock_guard lock(mu_);
   queue_.push_back(file);
-  if (running_ < kRunningMax) Arm(0);
+  if (running_ < kRunningMax) Arm(kGather);
 }
 
 size_t Syncer::waiting() const {

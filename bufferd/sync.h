@@ -38,6 +38,7 @@ class Syncer {
 
   static constexpr size_t kBatchMax = 256;
   static constexpr uint32_t kRunningMax = 2;
+  static constexpr Nanos kGather = 10 * kMillisecond;  // for what one sync can do for many
 
   Core& core_;
   const std::function<void(const FilePtr&)> on_settled_;

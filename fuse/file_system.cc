@@ -12,6 +12,11 @@
 
 namespace perigee::fuse {
 
+FileSystem::~FileSystem() {
+  closing_ = true;
+  kept_.Stop();
+}
+
 Result<wire::Record> FileSystem::LookupRecord(wire::FileId parent, const std::string& name) {
   wire::LookupRequest q;
   q.parent = parent;
@@ -33,6 +38,8 @@ struct stat FileSystem::Attributes(const wire::Record& record, Node& node) {
 }
 
 Result<struct stat> FileSystem::GetAttr(Node& node, Handle* handle) {
+  if (auto record = Delegated(node)) return Attributes(*record, node);
+  DropKept(node);
   wire::GetAttrRequest q;
   q.id = node.file;
   auto reply = meta_->GetAttr(q);
@@ -68,7 +75,14 @@ Result<struct stat> FileSystem::GetAttr(Node& node, Handle* handle) {
 Result<std::shared_ptr<Handle>> FileSystem::OpenFile(const std::shared_ptr<Node>& node, int flags,
                                                      uint32_t* open_flags) {
   bool write = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+  const bool keeps = !write && !(flags & O_DIRECT);
+  if (keeps) {
+    if (auto kept = OpenKept(*node, open_flags)) return kept;
+  }
+  DropKept(*node);
   wire::BurstOpenRequest q;
+  q.want_delegation = keeps;
+  q.known_page = keeps ? kept_.known_page() : 0;
   q.id = node->file;
   q.access = write ? wire::Access::kWrite : wire::Access::kRead;
   q.truncate = flags & O_TRUNC;
@@ -89,7 +103,72 @@ Result<std::shared_ptr<Handle>> FileSystem::OpenFile(const std::shared_ptr<Node>
     }
     return std::move(opened).TakeStatus();
   }
-  return Admit(node, flags, std::move(*opened), open_flags);
+  auto kept = MakeKept(&*opened);
+  auto handle = Admit(node, flags, std::move(*opened), open_flags);
+  if (handle.ok() && kept) Keep(*handle, std::move(kept));
+  return handle;
+}
+
+std::shared_ptr<Kept> FileSystem::MakeKept(client::OpenedBurst* opened) {
+  if (!opened->delegation) return nullptr;
+  auto kept = std::make_shared<Kept>();
+  kept->page = kept_.Page(opened->delegation->page, opened->delegation_page);
+  if (!kept->page) return nullptr;
+  kept->delegation = std::move(*opened->delegation);
+  kept->record = opened->record;
+  kept->Use();
+  return kept;
+}
+
+std::shared_ptr<Handle> FileSystem::OpenKept(Node& node, uint32_t* open_flags) {
+  std::lock_guard lock(node.mu);
+  if (!node.kept || !node.kept->kept->Holds()) return nullptr;
+  node.kept->kept->Use();
+  ++node.kept->users;
+  ++opens_kept_;
+  *open_flags = AnswerFlags(node, false);
+  return node.kept;
+}
+
+std::optional<wire::Record> FileSystem::Delegated(Node& node) {
+  std::lock_guard lock(node.mu);
+  if (!node.kept || !node.kept->kept->Holds()) return std::nullopt;
+  return node.kept->kept->record;
+}
+
+// The kernel asks for security.capability before the first write to a file. Of one that is written
+// here, nobody else changes that.
+Result<wire::Record> FileSystem::ForXattr(Node& node, const std::string& name) {
+  if (auto record = Delegated(node)) return std::move(*record);
+  if (name == "security.capability") {
+    std::lock_guard lock(node.mu);
+    if (node.write_opens > 0) return node.record;
+  }
+  PERIGEE_ASSIGN(wire::RecordReply reply, meta_->GetAttr({.id = node.file}));
+  return std::move(reply.record);
+}
+
+void FileSystem::Keep(const std::shared_ptr<Handle>& handle, std::shared_ptr<Kept> kept) {
+  std::lock_guard lock(handle->node->mu);
+  if (handle->node->kept || !kept_.Add(handle->node, kept)) return;
+  handle->kept = std::move(kept);
+  handle->node->kept = handle;
+}
+
+void FileSystem::DropKept(Node& node) {
+  std::shared_ptr<Handle> dropped;
+  {
+    std::lock_guard lock(node.mu);
+    if (!node.kept) return;
+    dropped = std::move(node.kept);
+    kept_.Remove(dropped->kept);
+    if (dropped->users > 0) return;  // the last of them closes it
+  }
+  Close(*dropped);
+}
+
+uint32_t FileSystem::AnswerFlags(const Node& node, bool writer) const {
+  return (writer ? 0 : kOpenNoFlush) | (node.mode == OpenMode::kPassthrough ? kOpenPassthrough : 0);
 }
 
 Result<std::shared_ptr<Handle>> FileSystem::Admit(const std::shared_ptr<Node>& node, int flags,
@@ -144,9 +223,8 @@ Result<std::shared_ptr<Handle>> FileSystem::Admit(const std::shared_ptr<Node>& n
     return Status(Code::kStale, "another burst file serves this name");
   }
 
-  uint32_t answer = handle->writer ? 0 : kOpenNoFlush;
+  uint32_t answer = AnswerFlags(*node, handle->writer);
   if (node->mode == OpenMode::kPassthrough) {
-    answer |= kOpenPassthrough;
     if (flags & O_DIRECT) {
       // Unaligned direct I/O is EINVAL on the local file system: take it here, leave mmap to the
       // backing file.
@@ -164,7 +242,15 @@ Result<std::shared_ptr<Handle>> FileSystem::Admit(const std::shared_ptr<Node>& n
   return handle;
 }
 
-void FileSystem::Release(Handle& handle) {
+void FileSystem::Release(const std::shared_ptr<Handle>& handle) {
+  {
+    std::lock_guard lock(handle->node->mu);
+    if (--handle->users > 0 || handle->node->kept == handle) return;
+  }
+  Close(*handle);
+}
+
+void FileSystem::Close(Handle& handle) {
   int32_t backing_id = 0;
   {
     std::lock_guard lock(handle.node->mu);
@@ -183,6 +269,7 @@ void FileSystem::Release(Handle& handle) {
   if (backing_id != 0) device->BackingClose(backing_id);
   // The seal test needs every writable descriptor gone before bufferd hears of the release.
   handle.fd.Reset(-1);
+  if (closing_) return;
   auto released = burst_->Release(handle.burst_handle);
   if (!released.ok()) {
     log::Warn("release_failed", {{"file", handle.node->file}, {"error", released}});
@@ -219,6 +306,8 @@ wire::FuseStatusReply FileSystem::Describe() const {
   add("opens_passthrough", opens_passthrough_);
   add("opens_direct", opens_direct_);
   add("opens_cached", opens_cached_);
+  add("opens_kept", opens_kept_);
+  add("kept_open", kept_.size());
   add("read_requests", reads_);
   add("read_bytes", read_bytes_);
   add("write_requests", writes_);

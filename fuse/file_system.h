@@ -18,6 +18,7 @@
 #include "client/buffer/burst_session.h"
 #include "client/meta/meta_client.h"
 #include "fuse/device.h"
+#include "fuse/kept_opens.h"
 #include "fuse/node_table.h"
 #include "rdma/wire/control.h"
 
@@ -42,7 +43,9 @@ struct Handle {
   bool writable_fd = false;
   bool direct = false;  // O_DIRECT beside passthrough: I/O through here, mmap to the backing file
   bool ensure = false;  // not resident at open: ask for ranges first
-  bool slow_writes = false;  // buffer nearly full: write through bufferd, which slows
+  bool slow_writes = false;    // buffer nearly full: write through bufferd, which slows
+  uint32_t users = 1;          // opens of the kernel; guarded by the node
+  std::shared_ptr<Kept> kept;  // null: closed by its last user
 };
 
 // An open directory: the page of entries last fetched, and where pages began.
@@ -59,7 +62,12 @@ struct DirHandle {
 class FileSystem : public SessionData {
  public:
   FileSystem(client::BurstSession* burst, FileSystemOptions options)
-      : meta_(&burst->meta()), burst_(burst), options_(options) {}
+      : meta_(&burst->meta()),
+        burst_(burst),
+        options_(options),
+        kept_([this](Node& node) { DropKept(node); }) {}
+
+  ~FileSystem();
 
   static const fuse_lowlevel_ops& Operations();
   wire::FuseStatusReply Describe() const;
@@ -76,7 +84,19 @@ class FileSystem : public SessionData {
   // Decides the mode and makes the handle from bufferd's answer; gives the handle back on failure.
   Result<std::shared_ptr<Handle>> Admit(const std::shared_ptr<Node>& node, int flags,
                                         client::OpenedBurst opened, uint32_t* open_flags);
-  void Release(Handle& handle);
+  // The open that `node` keeps, for one more user; null: there is none that still holds.
+  std::shared_ptr<Handle> OpenKept(Node& node, uint32_t* open_flags);
+  // What is still true of `node`, by its delegation.
+  std::optional<wire::Record> Delegated(Node& node);
+  uint32_t AnswerFlags(const Node& node, bool writer) const;  // with the node's lock held
+  Result<wire::Record> ForXattr(Node& node, const std::string& name);
+  // Null: bufferd has not delegated it.
+  std::shared_ptr<Kept> MakeKept(client::OpenedBurst* opened);
+  void Keep(const std::shared_ptr<Handle>& handle, std::shared_ptr<Kept> kept);
+  // Nobody uses what the node only keeps open, if so: closed, before it is opened otherwise.
+  void DropKept(Node& node);
+  void Release(const std::shared_ptr<Handle>& handle);
+  void Close(Handle& handle);
   Result<wire::Record> LookupRecord(wire::FileId parent, const std::string& name);
   Result<int> WritableFd(Handle& handle);  // opens one when the handle has none
 
@@ -84,10 +104,13 @@ class FileSystem : public SessionData {
   client::BurstSession* burst_;
   FileSystemOptions options_;
   NodeTable nodes_;
+  KeptOpens kept_;
+  std::atomic<bool> closing_{false};  // bufferd releases with the connection what is left
   mutable std::mutex why_mu_;
   std::string degraded_;  // guarded by why_mu_; why a passthrough open was refused last
 
   std::atomic<uint64_t> opens_passthrough_ = 0, opens_cached_ = 0, opens_direct_ = 0;
+  std::atomic<uint64_t> opens_kept_ = 0;  // of those, answered without a call
   std::atomic<uint64_t> reads_ = 0, read_bytes_ = 0, writes_ = 0, write_bytes_ = 0;
   std::atomic<uint64_t> publishes_ = 0, stale_opens_ = 0, passthrough_refused_ = 0;
 };

@@ -25,6 +25,8 @@ namespace perigee::fuse {
 
 enum class OpenMode { kNone, kCached, kPassthrough };
 
+struct Handle;
+
 struct Node {
   uint64_t node_id = 0;
   wire::FileId file = 0;
@@ -42,6 +44,7 @@ struct Node {
   int32_t backing_id = 0;  // passthrough
   rdma::OwnedFd backing;   // read-only; fstat of it tells size and times while something writes
   wire::Record record;     // as last seen; serves fstat on an open file that was unlinked
+  std::shared_ptr<Handle> kept;  // an open for reading that the next one may use: kept_opens.h
 };
 
 class NodeTable {

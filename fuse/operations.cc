@@ -85,10 +85,15 @@ struct Ops {
   static void Lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
     auto dir = NodeOf(req, parent);
     if (!dir) return;
+    FileSystem& fs = Fs(req);
+    if (auto known = fs.kept_.Find(dir->file, name)) {
+      if (auto record = fs.Delegated(*known))
+        return ReplyEntry(req, wire::RecordReply{.record = std::move(*record)});
+    }
     wire::LookupRequest q;
     q.parent = dir->file;
     q.name = name;
-    ReplyEntry(req, Fs(req).meta_->Lookup(q));
+    ReplyEntry(req, fs.meta_->Lookup(q));
   }
 
   static void Forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
@@ -327,7 +332,7 @@ struct Ops {
     if (open_flags & kOpenPassthrough) out.backing_id = handle->node->backing_id;
     if (fuse_reply_buf(req, reinterpret_cast<char*>(&out), sizeof out) == -ENOENT) {
       delete held;
-      fs.Release(*handle);
+      fs.Release(handle);
     }
   }
 
@@ -390,7 +395,7 @@ struct Ops {
     if (open_flags & kOpenPassthrough) out.open.backing_id = node->backing_id;
     if (fuse_reply_buf(req, reinterpret_cast<char*>(&out), sizeof out) == -ENOENT) {
       delete held;
-      fs.Release(*handle);
+      fs.Release(handle);
       fs.nodes_.Forget(node->node_id, 1);
     }
   }
@@ -473,7 +478,7 @@ struct Ops {
 
   static void Release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
     auto* held = reinterpret_cast<std::shared_ptr<Handle>*>(fi->fh);
-    Fs(req).Release(**held);
+    Fs(req).Release(*held);
     delete held;
     fuse_reply_err(req, 0);
   }
@@ -656,6 +661,7 @@ struct Ops {
     q.flags = static_cast<uint32_t>(flags);
     auto reply = Fs(req).meta_->SetXattr(q);
     if (!reply.ok()) return Xattr(req, reply.status());
+    Fs(req).Attributes(reply->record, *node);
     fuse_reply_err(req, 0);
   }
 
@@ -676,11 +682,9 @@ struct Ops {
     if (RefuseSystem(req, name)) return;
     auto node = NodeOf(req, ino);
     if (!node) return;
-    wire::GetAttrRequest q;
-    q.id = node->file;
-    auto reply = Fs(req).meta_->GetAttr(q);
-    if (!reply.ok()) return Fail(req, reply.status());
-    for (const auto& x : reply->record.xattrs) {
+    auto record = Fs(req).ForXattr(*node, name);
+    if (!record.ok()) return Fail(req, record.status());
+    for (const auto& x : record->xattrs) {
       if (x.name == name) return ReplyValue(req, x.value, size);
     }
     fuse_reply_err(req, ENODATA);
@@ -707,6 +711,7 @@ struct Ops {
     q.name = name;
     auto reply = Fs(req).meta_->RemoveXattr(q);
     if (!reply.ok()) return Xattr(req, reply.status());
+    Fs(req).Attributes(reply->record, *node);
     fuse_reply_err(req, 0);
   }
 };

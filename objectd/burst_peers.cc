@@ -40,6 +40,17 @@ Result<rdma::Piece> RpcBurstPeers::Read(wire::NodeId node, wire::BurstId burst, 
   return std::move(reply->bulk);
 }
 
+Status RpcBurstPeers::Recall(wire::NodeId node, const std::vector<wire::FileId>& ids,
+                             Nanos timeout) {
+  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelTo(node));
+  auto reply =
+      rdma::Call<wire::Empty>(*channel, wire::Method::kBurstRecall,
+                              wire::BurstRecallRequest{.ids = ids}, {}, {.timeout = timeout});
+  if (reply.code() == Code::kUnavailable || reply.code() == Code::kDeadlineExceeded)
+    Forget(node, channel);
+  return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
+}
+
 Result<std::shared_ptr<rdma::Channel>> RpcBurstPeers::ChannelTo(wire::NodeId node) {
   {
     std::lock_guard lock(mu_);

@@ -1,7 +1,8 @@
 #pragma once
-// RpcBurstPeers: reads burst files from the nodes that hold them (kBurstRead), one channel per
-// node, kept. A node's address may change when it comes back: an address that does not answer is
-// looked up again by the next read. Thread-safe; blocks.
+// RpcBurstPeers: calls to the nodes' burst buffers: reading what they hold (kBurstRead), taking
+// delegations back (kBurstRecall). One channel per node, kept. A node's address may change when it
+// comes back: an address that does not answer is looked up again by the next read. Thread-safe;
+// blocks.
 
 #include <functional>
 #include <map>
@@ -32,6 +33,7 @@ class RpcBurstPeers final : public BurstPeers {
   // Besides the contract's: kUnavailable also for nodes that are not known.
   Result<rdma::Piece> Read(wire::NodeId node, wire::BurstId burst, wire::FileId id,
                            uint64_t generation, uint64_t offset, uint32_t length) override;
+  Status Recall(wire::NodeId node, const std::vector<wire::FileId>& ids, Nanos timeout);
 
  private:
   Result<std::shared_ptr<rdma::Channel>> ChannelTo(wire::NodeId node);

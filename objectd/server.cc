@@ -112,11 +112,21 @@ Status Server::BuildNamespace() {
     for (const kv::MirrorPlace& place : drives_->MirrorPlaces()) dirs.push_back(place.dir);
     return dirs;
   });
+  nodes_ = std::make_unique<NodeTable>(*store_);
+  PERIGEE_ASSIGN(auto nodes, nodes_->All());
+  std::vector<wire::NodeId> unheard;
+  for (const auto& node : nodes) unheard.push_back(node.node);
+  auto recall = [this](wire::NodeId node, const std::vector<wire::FileId>& ids, Nanos timeout) {
+    return peers_ ? peers_->Recall(node, ids, timeout)
+                  : Status(Code::kUnavailable, "the doors are not open yet");
+  };
+  delegations_ = std::make_unique<Delegations>(RealClock::Get(), *registry_, std::move(recall),
+                                               std::move(unheard));
   NamespaceOptions o;
+  o.delegations = delegations_.get();
   o.inline_bytes_max = options_.inline_bytes_max;
   o.room = [room = room_.get()] { return room->Check(); };
   PERIGEE_ASSIGN(namespace_, Namespace::Create(*store_, RealClock::Get(), *registry_, o));
-  nodes_ = std::make_unique<NodeTable>(*store_);
   return Status::Ok();
 }
 
@@ -128,6 +138,7 @@ Status Server::ListenRpc() {
     return MetaServiceDeps::Space{space.total_bytes, space.free_bytes};
   };
   meta.nodes = nodes_.get();
+  meta.delegations = delegations_.get();
   meta.cluster_id = drives_->cluster_id();
   meta.slabs = slabs_;
   meta.feed_pool = feed_pool_.get();

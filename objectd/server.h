@@ -62,6 +62,7 @@ class Server {
   Nanos reclaimed_ = 0;  // by WatchStore, when it last was
   std::unique_ptr<Namespace> namespace_;
   std::unique_ptr<NodeTable> nodes_;
+  std::unique_ptr<Delegations> delegations_;
   std::unique_ptr<rdma::Transport> transport_;
   std::shared_ptr<rdma::Router> router_;
   std::unique_ptr<rdma::Listener> listener_;

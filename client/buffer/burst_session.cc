@@ -119,12 +119,15 @@ Result<OpenedBurst> BurstSession::Opened(Result<rdma::TypedReply<wire::BurstOpen
   opened.size = message.size;
   opened.low_space = message.low_space;
   opened.fd = std::move(reply->fds[0]);
+  opened.delegation = std::move(message.delegation);
+  if (reply->fds.size() > 1) opened.delegation_page = std::move(reply->fds[1]);
   again.id = opened.record.id;
   again.path.clear();
   again.expect_burst = opened.burst;
   again.truncate = false;
   again.want_writable_fd = false;
   again.wait_fill_ms = 0;
+  again.want_delegation = false;
   std::lock_guard lock(mu_);
   opened.handle = next_handle_++;
   handles_[opened.handle].again = std::move(again);

@@ -39,6 +39,8 @@ struct OpenedBurst {
   uint64_t size = 0;
   bool low_space = false;  // write through Write
   rdma::OwnedFd fd;
+  std::optional<wire::Delegation> delegation;  // when it was wanted
+  rdma::OwnedFd delegation_page;               // when it is not the one known
 };
 
 class BurstSession {

@@ -120,6 +120,13 @@ class MetaService {
           return wire::RegisterNodeReply{.inline_bytes_max = ns.inline_bytes_max(),
                                          .cluster_id = deps->cluster_id};
         });
+    router_.Add<wire::RenewDelegationsRequest>(
+        Method::kMetaRenewDelegations, Access::kNodesOnly, nullptr,
+        [deps = deps_](const Context&, wire::RenewDelegationsRequest q) -> Result<wire::Empty> {
+          if (!deps->delegations) return Status(Code::kUnimplemented, "no delegations here");
+          PERIGEE_TRY(deps->delegations->Renew(q.node, q.none_held));
+          return wire::Empty{};
+        });
     router_.Add<wire::CreateBucketRequest>(
         Method::kMetaCreateBucket, Access::kNodesOnly, pool_,
         [&ns = ns_](const Context&, wire::CreateBucketRequest q) -> Result<wire::RecordReply> {

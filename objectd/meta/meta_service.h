@@ -19,6 +19,7 @@ struct MetaServiceDeps {
   };
   std::function<Result<Space>()> space;
   NodeTable* nodes = nullptr;
+  Delegations* delegations = nullptr;  // null: there are none to renew
   uint64_t cluster_id = 0;
   std::shared_ptr<rdma::SlabPool> slabs;  // for the bytes that ReadInline answers
   // One thread for each node that follows the feed; null: `pool`, and the feed answers at once

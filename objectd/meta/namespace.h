@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "objectd/kv/store.h"
+#include "objectd/meta/delegations.h"
 #include "rdma/wire/meta.h"
 #include "rdma/wire/shard.h"
 
@@ -27,6 +28,7 @@ struct NamespaceOptions {
   uint64_t inline_bytes_max = 16 << 10;
   // Asked before anything new is made (deletes never are); null: there is always room. kNoSpace.
   std::function<Status()> room;
+  Delegations* delegations = nullptr;  // null: none are given
 };
 
 // If-Match / If-None-Match on the current object: etags, or "*".

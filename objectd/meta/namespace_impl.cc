@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "base/event.h"
 #include "base/failpoint.h"
 #include "objectd/meta/names.h"
 #include "objectd/volume/reference_keys.h"
@@ -20,6 +21,7 @@ constexpr uint64_t kReserveMax = 1 << 20;
 constexpr int kRounds = 8;
 constexpr size_t kFeedBytesMax = 512 << 10;  // of one reply; a reply's header holds 1 MiB
 constexpr Nanos kFeedWaitMax = 60 * kSecond;
+constexpr Nanos kFeedGather = 10 * kMillisecond;
 
 }  // namespace
 
@@ -72,11 +74,13 @@ Status NamespaceImpl::MakeRoot() {
   });
 }
 
-Result<kv::Position> NamespaceImpl::Run(const Body& body) {
+Result<kv::Position> NamespaceImpl::Run(const Body& body, std::vector<wire::FileId>* changed) {
   for (int round = 1;; ++round) {
     auto at = store_.Run([&](kv::Transaction& txn) -> Status {
       Tree tree(txn, paths_, clock_.Wall());
-      return body(tree);
+      Status done = body(tree);
+      if (changed) *changed = tree.TakeChanged();
+      return done;
     });
     if (at.ok() || at.code() != Code::kConflict) return at;
     lost_races_->Add();
@@ -84,18 +88,25 @@ Result<kv::Position> NamespaceImpl::Run(const Body& body) {
   }
 }
 
+void NamespaceImpl::Settle(const std::vector<wire::FileId>& changed) {
+  if (options_.delegations) options_.delegations->Settle(changed);
+}
+
 Status NamespaceImpl::Commit(const Body& body) {
   PERIGEE_FAILPOINT_STATUS(meta_before_commit);
-  auto at = Run(body);
+  std::vector<wire::FileId> changed;
+  auto at = Run(body, &changed);
   if (!at.ok()) return std::move(at).TakeStatus();
   commits_->Add();
+  Settle(changed);
   PERIGEE_FAILPOINT_STATUS(meta_after_commit);
   return Status::Ok();
 }
 
 Status NamespaceImpl::CommitDurable(const Body& body) {
   PERIGEE_FAILPOINT_STATUS(meta_before_commit);
-  auto at = Run(body);
+  std::vector<wire::FileId> changed;
+  auto at = Run(body, &changed);
   if (!at.ok()) {
     Status refused = std::move(at).TakeStatus();
     refused.Ignore();  // when the store fails now, that is the answer
@@ -103,6 +114,7 @@ Status NamespaceImpl::CommitDurable(const Body& body) {
     return refused;
   }
   commits_->Add();
+  Settle(changed);
   PERIGEE_FAILPOINT_STATUS(meta_before_durable);
   PERIGEE_TRY(store_.WaitDurable(*at));
   PERIGEE_FAILPOINT_STATUS(meta_after_durable);
@@ -205,6 +217,9 @@ Result<wire::FeedReply> NamespaceImpl::Feed(const wire::FeedRequest& q) {
     const Nanos left = deadline - clock_.Monotonic();
     if (left <= 0) return reply;
     if (!store_.WaitFeed(page.visible, page.durable, left)) return reply;
+    // Where one change comes, more follow: told together, they cost a consumer one look.
+    Event gather;
+    gather.WaitFor(std::min(left, kFeedGather));
   }
 }
 

@@ -109,7 +109,9 @@ class NamespaceImpl final : public Namespace {
   }
   Status Read(const Body& body);
   Status ReadDurable(const Body& body);
-  Result<kv::Position> Run(const Body& body);
+  // `changed`: Tree::TakeChanged of the run that counted.
+  Result<kv::Position> Run(const Body& body, std::vector<wire::FileId>* changed = nullptr);
+  void Settle(const std::vector<wire::FileId>& changed);
 
   Result<uint64_t> NewIds(uint64_t count);  // for what is made now: when there is room
   Result<uint64_t> TakeIds(uint64_t count);

@@ -104,10 +104,20 @@ Result<wire::RecordReply> NamespaceImpl::Lookup(const wire::LookupRequest& q) {
 
 Result<wire::RecordReply> NamespaceImpl::GetAttr(const wire::GetAttrRequest& q) {
   wire::RecordReply reply;
+  const bool granted = q.delegate_to != 0 && options_.delegations &&
+                       options_.delegations->Grant(q.delegate_to, q.id);
   PERIGEE_TRY(Read([&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node node, tree.ById(q.id, kv::ReadMode::kSnapshot));
     if (node.is_directory()) PERIGEE_TRY(tree.MergeTimes(&node.record));
+    bool delegated = granted && node.record.kind == wire::FileKind::kFile &&
+                     node.record.nlink == 1 && node.record.committed && !node.record.writer;
+    if (delegated) {  // not under a name that a directory hides
+      PERIGEE_ASSIGN(auto directory, tree.Find(node.place.dir, node.place.component + "/",
+                                               kv::ReadMode::kSnapshot));
+      delegated = !directory;
+    }
     reply = ReplyOf(std::move(node));
+    reply.delegated = delegated;
     return Status::Ok();
   }));
   return reply;

@@ -67,8 +67,10 @@ class Tree {
   Status CheckNoCycle(wire::FileId dir, wire::FileId moving);
 
   // ---- Writing (tree_write.cc)
-  // The record changed in place.
-  Status Update(const Node& node);
+  // The record changed in place. kKeep: to those who were delegated the file it means the same as
+  // before, or nobody can have been: it has a writer, who was waited for.
+  enum class Delegated { kRecall, kKeep };
+  Status Update(const Node& node, Delegated delegated = Delegated::kRecall);
   // A new record at a free place. `bucket` is that of place.dir (a bucket's own id for the
   // directory of a bucket).
   Status Insert(const Place& place, const wire::Record& record, wire::FileId bucket);
@@ -90,16 +92,21 @@ class Tree {
   // Releases all content of a record.
   Status ReleaseAll(const wire::Record& record);
 
+  // Files that were there before, and of which a node may know what holds no longer.
+  std::vector<wire::FileId> TakeChanged() { return std::move(changed_); }
+
  private:
   Result<Node> Resolve(Place place, std::string_view value, kv::ReadMode mode);
   Result<uint64_t> Moves();
   Status Store(const Node& node);
+  Status Hide(const Place& directory);
   Status Emit(wire::ChangeKind kind, const Place& place, const wire::Record& record);
   void Count(wire::FileId id, int64_t by);
 
   kv::Transaction& txn_;
   PathCache& paths_;
   const int64_t now_;
+  std::vector<wire::FileId> changed_;
   std::optional<uint64_t> moves_;
   bool reshaped_ = false;  // this attempt moved, made or removed directories: nothing it computes
                            // goes to the cache

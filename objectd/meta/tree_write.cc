@@ -1,4 +1,5 @@
 #include "base/checksum.h"
+#include "objectd/meta/names.h"
 #include "objectd/meta/tree.h"
 
 namespace perigee::objectd {
@@ -33,7 +34,8 @@ Status Tree::Store(const Node& node) {
   return Status::Ok();
 }
 
-Status Tree::Update(const Node& node) {
+Status Tree::Update(const Node& node, Delegated delegated) {
+  if (delegated == Delegated::kRecall) changed_.push_back(node.record.id);
   PERIGEE_TRY(Store(node));
   return Emit(wire::ChangeKind::kPut, node.place, node.record);
 }
@@ -47,6 +49,14 @@ void Tree::Count(wire::FileId id, int64_t by) {
   txn_.AtomicAdd(keys::FileCount(static_cast<uint8_t>(id % kCountShards)), by);
 }
 
+// On the mount a directory hides a file of the same name.
+Status Tree::Hide(const Place& directory) {
+  PERIGEE_ASSIGN(auto hidden,
+                 Find(directory.dir, NameOf(directory.component), kv::ReadMode::kSnapshot));
+  if (hidden) changed_.push_back(hidden->record.id);
+  return Status::Ok();
+}
+
 Status Tree::Insert(const Place& place, const wire::Record& record, wire::FileId bucket) {
   txn_.ConflictOn(keys::Directory(place.dir));
   txn_.ConflictOn(keys::Entry(place.dir, place.component));
@@ -56,6 +66,7 @@ Status Tree::Insert(const Place& place, const wire::Record& record, wire::FileId
   if (node.is_directory()) {
     reshaped_ = true;
     txn_.Put(keys::Directory(record.id), EncodeId(bucket));
+    PERIGEE_TRY(Hide(place));
   } else {
     Count(record.id, 1);
   }
@@ -67,6 +78,7 @@ Status Tree::AddLink(Node* node, const Place& place) {
   txn_.ConflictOn(keys::Directory(place.dir));
   txn_.ConflictOn(keys::Entry(place.dir, place.component));
   const wire::FileId id = node->record.id;
+  changed_.push_back(id);
   std::string reference = EncodeReference(id);
   std::string link(1, kFormatBody);
   if (!node->linked) {
@@ -85,6 +97,7 @@ Status Tree::AddLink(Node* node, const Place& place) {
 
 Status Tree::Remove(const Node& node) {
   const wire::FileId id = node.record.id;
+  changed_.push_back(id);
   PERIGEE_TRY(Emit(wire::ChangeKind::kRemoved, node.place, node.record));
   txn_.Delete(keys::Entry(node.place.dir, node.place.component));
   Touch(node.place.dir, node.place.component);
@@ -122,6 +135,7 @@ Status Tree::Remove(const Node& node) {
 }
 
 Status Tree::TakeOff(const Node& node) {
+  changed_.push_back(node.record.id);
   PERIGEE_TRY(Emit(wire::ChangeKind::kRemoved, node.place, node.record));
   txn_.Delete(keys::Entry(node.place.dir, node.place.component));
   if (node.linked) txn_.Delete(keys::Link(node.record.id, node.place));
@@ -149,6 +163,7 @@ Status Tree::PutAt(Node* node, const Place& place) {
   if (index_follows) txn_.Put(keys::Index(id), EncodeIndex(place));
   node->place = place;
   node->record.ctime = now_;
+  if (node->is_directory()) PERIGEE_TRY(Hide(place));
   PERIGEE_TRY(Store(*node));
   Touch(place.dir, place.component);
   return Emit(wire::ChangeKind::kPut, place, node->record);

@@ -131,7 +131,7 @@ Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q,
             r.committed->durability = reached;
             if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
             PERIGEE_TRY(tree.EmitReleased(before, &r));
-            PERIGEE_TRY(tree.Update(node));
+            PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
           }
           reply = ReplyOf(std::move(node));
           return Status::Ok();
@@ -156,7 +156,7 @@ Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q,
         r.writer->generation = q.generation + 1;
         PERIGEE_TRY(Supersede(tree, &r, std::move(next)));
         PERIGEE_TRY(tree.EmitReleased(before, &r));
-        PERIGEE_TRY(tree.Update(node));
+        PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
         reply = ReplyOf(std::move(node));
         return Status::Ok();
       },
@@ -171,7 +171,7 @@ Result<wire::RecordReply> NamespaceImpl::EndWrite(const wire::EndWriteRequest& q
     PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
     if (IsWriter(node.record, q.node, q.burst)) {
       node.record.writer.reset();
-      PERIGEE_TRY(tree.Update(node));
+      PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
     }
     reply = ReplyOf(std::move(node));
     return Status::Ok();
@@ -218,7 +218,7 @@ Result<wire::RecordReply> NamespaceImpl::CommitFlush(const wire::CommitFlushRequ
     wire::Record after = r;
     after.previous = before.committed;
     PERIGEE_TRY(tree.EmitReleased(before, &after));
-    PERIGEE_TRY(tree.Update(node));
+    PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
     reply = ReplyOf(std::move(node));
     return Status::Ok();
   }));
@@ -243,7 +243,7 @@ Result<wire::RecordReply> NamespaceImpl::SetDurability(const wire::SetDurability
           r.committed->durability = q.durability;
           if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
           PERIGEE_TRY(tree.EmitReleased(before, &r));
-          PERIGEE_TRY(tree.Update(node));
+          PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
         }
         reply = ReplyOf(std::move(node));
         return Status::Ok();

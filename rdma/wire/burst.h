@@ -32,6 +32,9 @@ struct BurstOpenRequest {
       false;                  // kWrite: a read-write descriptor; else read-only, for BACKING_OPEN
   BurstId expect_burst = 0;   // 0: any
   uint32_t wait_fill_ms = 0;  // wait so long for residency before answering kCached
+  // A reader by id that keeps handles wants a delegation; `known_page`: the page it has mapped.
+  bool want_delegation = false;
+  uint64_t known_page = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.caller);
@@ -42,6 +45,8 @@ struct BurstOpenRequest {
     v(6, s.want_writable_fd);
     v(7, s.expect_burst);
     v(8, s.wait_fill_ms);
+    v(9, s.want_delegation);
+    v(10, s.known_page);
     v.Rest(s.unknown);
   }
 };
@@ -70,13 +75,31 @@ struct BurstCreateRequest {  // -> BurstOpenReply. Creates the name (kAlreadyExi
     v.Rest(s.unknown);
   }
 };
-struct BurstOpenReply {  // fds[0]: the burst file
+// What makes an open good for more than one: see client/buffer/delegation_page.h.
+struct Delegation {
+  uint64_t page = 0;  // its number; 0: no delegation
+  uint32_t slot = 0;
+  uint64_t count = 0;  // the slot's, while the delegation holds
+  FileId parent = 0;   // where the file is found
+  std::string name;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.page);
+    v(2, s.slot);
+    v(3, s.count);
+    v(4, s.parent);
+    v(5, s.name);
+    v.Rest(s.unknown);
+  }
+};
+struct BurstOpenReply {  // fds[0]: the burst file; fds[1]: the page, when it is not `known_page`
   uint64_t handle = 0;
   BurstId burst = 0;
   OpenKind kind = OpenKind::kDescriptor;
   Record record;
   uint64_t size = 0;       // of the content as this node sees it now
   bool low_space = false;  // below --burst-reserve: writers use cached mode, through Write
+  std::optional<Delegation> delegation;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.handle);
@@ -85,6 +108,18 @@ struct BurstOpenReply {  // fds[0]: the burst file
     v(4, s.record);
     v(5, s.size);
     v(6, s.low_space);
+    v(7, s.delegation);
+    v.Rest(s.unknown);
+  }
+};
+
+// -> Empty. objectd: what this node was delegated of these files holds no longer, as of the answer.
+// kUnavailable: an earlier process of the node may have given out what this one cannot take back.
+struct BurstRecallRequest {
+  std::vector<FileId> ids;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.ids);
     v.Rest(s.unknown);
   }
 };

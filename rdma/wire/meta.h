@@ -37,11 +37,13 @@ struct RecordReply {
   Record record;
   FileId parent = 0;  // where known (GetAttr by id: the first link)
   std::string name;
+  bool delegated = false;  // as asked for by GetAttrRequest::delegate_to
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.record);
     v(2, s.parent);
     v(3, s.name);
+    v(4, s.delegated);
     v.Rest(s.unknown);
   }
 };
@@ -64,12 +66,30 @@ struct LookupRequest {  // -> RecordReply. kMetaLookup. `path` instead of parent
 
 struct GetAttrRequest {  // -> RecordReply. kStale when the id is gone
   FileId id = 0;
+  // This node asks for a delegation: it may act on the answer, without asking again, until the file
+  // is recalled (kBurstRecall) or the node's term is over (kMetaRenewDelegations). Given for files
+  // with one name and settled content only.
+  NodeId delegate_to = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.id);
+    v(2, s.delegate_to);
     v.Rest(s.unknown);
   }
 };
+
+// -> Empty. The node's delegations hold for another kDelegationTerm, counted from before this call.
+struct RenewDelegationsRequest {
+  NodeId node = 0;
+  bool none_held = false;  // it has given up all that were granted until now
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.node);
+    v(2, s.none_held);
+    v.Rest(s.unknown);
+  }
+};
+inline constexpr int64_t kDelegationTermNanos = 2'000'000'000;
 
 struct ReadDirRequest {  // -> ReadDirReply; `after` is the last component key got ("" to start)
   Caller caller;

@@ -41,6 +41,7 @@ enum class Method : uint16_t {
   kMetaFallBack = 36,
   kMetaCreateBucket = 37,
   kMetaGetNode = 38,
+  kMetaRenewDelegations = 39,
 
   // objectd: volumes and shards (rdma/wire/shard.h).
   kVolumeMap = 50,
@@ -78,6 +79,7 @@ enum class Method : uint16_t {
   kBurstWatch = 106,
   kControlBufferdScrub = 107,
   kControlBufferdFsck = 108,
+  kBurstRecall = 109,
 
   // perigee-fuse: control.
   kControlFuseStatus = 110,
