@@ -124,9 +124,8 @@ Status Server::Connect() {
   pools_.fill = Pool("bd-fill", 4);
   pools_.flush = Pool("bd-flush", static_cast<uint32_t>(options_.flush_parallel));
   pools_.shards = Pool("bd-shards", 24);
-  names_ =
-      std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
-                              NamesOptions{.patience = options_.objectd_patience});
+  names_ = std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
+                                   NamesOptions{.patience = options_.objectd_patience});
   // Less than the clients' own deadlines, so that they hear why.
   meta_ = std::make_unique<client::MetaClient>(
       names_->guarded(),
@@ -144,7 +143,9 @@ Status Server::BuildEngine() {
                         .slabs = slabs_,
                         .metrics = registry_.get(),
                         .clock = &RealClock::Get(),
-                        .node = node_};
+                        .node = node_,
+                        .incarnation = incarnation_,
+                        .given_up = std::make_shared<client::GivenUpLeases>()};
   blobs_ = client::BlobReader::Create(io);
   peers_ = std::make_unique<RpcPeers>(transport_.get(), objectd_);
   EngineDeps deps{.disk = disk_.get(),
@@ -224,7 +225,8 @@ Status Server::StartAdmin() {
 bool Server::RegisterNode() {
   wire::RegisterNodeRequest q{.node = node_,
                               .address = "local:" + options_.run_dir + "/bufferd.sock",
-                              .name = options_.node_name};
+                              .name = options_.node_name,
+                              .incarnation = incarnation_};
   auto reply = meta_->RegisterNode(q);
   if (!reply.ok()) {
     if (registered_.exchange(false)) log::Warn("objectd_away", {{"error", reply.status()}});

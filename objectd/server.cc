@@ -128,6 +128,9 @@ Status Server::ListenRpc() {
     return MetaServiceDeps::Space{space.total_bytes, space.free_bytes};
   };
   meta.nodes = nodes_.get();
+  meta.end_leases_before = [this](wire::NodeId node, uint64_t incarnation) {
+    return volumes_->table().EndLeasesBefore(node, incarnation);
+  };
   meta.cluster_id = drives_->cluster_id();
   meta.slabs = slabs_;
   meta.feed_pool = feed_pool_.get();
@@ -212,6 +215,7 @@ Status Server::StartDoors() {
   deps.blobs.slabs = slabs_;
   deps.blobs.metrics = registry_.get();
   deps.blobs.clock = &RealClock::Get();
+  deps.blobs.given_up = std::make_shared<client::GivenUpLeases>();
   deps.peers = peers_.get();
   deps.pool = s3_pool_.get();
   deps.clock = &RealClock::Get();
