@@ -220,15 +220,20 @@ Status Flusher::Copy(const FilePtr& file, const std::function<bool()>& cancelled
     at += got;
   }
   PERIGEE_ASSIGN(client::WrittenObject object, writer->Finish());
-  if (cancelled()) return Status(Code::kCancelled, "opened again");
-  PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(*open));
-  if (!after.SameContent(before)) {
-    return Status(Code::kConflict, "burst file changed while it was copied");
-  }
-  if (!check)
-    PERIGEE_TRY(core_.index->PutCrcs(file->burst,
-                                     {.generation = generation, .size = size, .crcs = crcs.crcs}));
-  return Commit(file, generation, std::move(object));
+  auto commit = [&]() -> Status {
+    if (cancelled()) return Status(Code::kCancelled, "opened again");
+    PERIGEE_ASSIGN(FileStat after, StoreDir::Stat(*open));
+    if (!after.SameContent(before)) {
+      return Status(Code::kConflict, "burst file changed while it was copied");
+    }
+    if (!check)
+      PERIGEE_TRY(core_.index->PutCrcs(
+          file->burst, {.generation = generation, .size = size, .crcs = crcs.crcs}));
+    return Commit(file, generation, std::move(object));
+  };
+  Status committed = commit();
+  if (!committed.ok()) writer->GiveUp();
+  return committed;
 }
 
 Status Flusher::Commit(const FilePtr& file, uint64_t generation, client::WrittenObject object) {

@@ -146,7 +146,9 @@ Status Server::BuildEngine() {
                         .slabs = slabs_,
                         .metrics = registry_.get(),
                         .clock = &RealClock::Get(),
-                        .node = node_};
+                        .node = node_,
+                        .incarnation = incarnation_,
+                        .given_up = std::make_shared<client::GivenUpLeases>()};
   blobs_ = client::BlobReader::Create(io);
   peers_ = std::make_unique<RpcPeers>(transport_.get(), objectd_);
   EngineDeps deps{.disk = disk_.get(),
@@ -228,7 +230,8 @@ Status Server::StartAdmin() {
 bool Server::RegisterNode() {
   wire::RegisterNodeRequest q{.node = node_,
                               .address = "local:" + options_.run_dir + "/bufferd.sock",
-                              .name = options_.node_name};
+                              .name = options_.node_name,
+                              .incarnation = incarnation_};
   auto reply = meta_->RegisterNode(q);
   if (!reply.ok()) {
     if (registered_.exchange(false)) log::Warn("objectd_away", {{"error", reply.status()}});

@@ -46,6 +46,7 @@ class Server {
 
   const BufferdOptions options_;
   wire::NodeId node_ = 0;
+  const uint64_t incarnation_ = static_cast<uint64_t>(RealClock::Get().Wall());  // start time
   std::string boot_;
   bool stopped_ = false;
   std::unique_ptr<Disk> disk_;

@@ -139,6 +139,9 @@ Status Server::ListenRpc() {
   };
   meta.nodes = nodes_.get();
   meta.delegations = delegations_.get();
+  meta.end_leases_before = [this](wire::NodeId node, uint64_t incarnation) {
+    return volumes_->table().EndLeasesBefore(node, incarnation);
+  };
   meta.cluster_id = drives_->cluster_id();
   meta.slabs = slabs_;
   meta.feed_pool = feed_pool_.get();
@@ -223,6 +226,7 @@ Status Server::StartDoors() {
   deps.blobs.slabs = slabs_;
   deps.blobs.metrics = registry_.get();
   deps.blobs.clock = &RealClock::Get();
+  deps.blobs.given_up = std::make_shared<client::GivenUpLeases>();
   deps.peers = peers_.get();
   deps.pool = s3_pool_.get();
   deps.clock = &RealClock::Get();

@@ -20,6 +20,7 @@
 
 #include "base/metrics.h"
 #include "base/scheduler.h"
+#include "client/blob/given_up_leases.h"
 #include "client/blob/shard_io.h"
 
 namespace perigee::client {
@@ -31,6 +32,8 @@ struct BlobIoDeps {
   metrics::Registry* metrics = nullptr;
   Clock* clock = nullptr;
   wire::NodeId node = 0;
+  uint64_t incarnation = 0;                 // as the node registered; 0: unknown
+  std::shared_ptr<GivenUpLeases> given_up;  // of this node; null: leases run out by themselves
 };
 
 struct WrittenObject {
@@ -56,6 +59,10 @@ class BlobWriter {
   virtual Result<MutableBytes> Reserve(size_t want) = 0;
   virtual Status Commit(size_t filled) = 0;
   virtual Result<WrittenObject> Finish() = 0;
+  // After Finish: no commit names the object, or none that is known to have succeeded. Its leases
+  // end with the node's next lease; what a commit took after all stays. A writer that is destroyed
+  // without a successful Finish gives up by itself.
+  virtual void GiveUp() = 0;
 };
 
 // Takes a checked part of what is read: the bytes from `offset` of the object on, which are gone

@@ -32,13 +32,14 @@ class Writer final : public BlobWriter {
       : deps_(std::move(deps)),
         options_(std::move(options)),
         metrics_(deps_.metrics),
-        leases_(deps_.cluster, deps_.clock, deps_.node) {}
+        leases_(deps_) {}
   ~Writer() override;
 
   Status Append(ConstBytes data) override;
   Result<MutableBytes> Reserve(size_t want) override;
   Status Commit(size_t filled) override;
   Result<WrittenObject> Finish() override;
+  void GiveUp() override { leases_.GiveUp(); }
 
  private:
   enum class Last { kNo, kYes };
@@ -80,6 +81,7 @@ Writer::~Writer() {
   ended_.Wait(lock, [&] {
     return std::all_of(sends_.begin(), sends_.end(), [](const auto& s) { return s->done; });
   });
+  if (!finished_ || !failed_.ok()) leases_.GiveUp();
   // A writer that is dropped has nobody left to tell.
   failed_.Ignore();
 }

@@ -11,6 +11,7 @@ namespace {
 constexpr uint32_t kLeaseBlobsMax = 64;
 constexpr Nanos kExpiryMargin = 60 * kSecond;  // a lease about to expire takes no more blobs
 constexpr int kOtherVolumeTries = 4;
+constexpr size_t kGivenUpPerLease = 128;
 
 // splitmix64's mixing step: neighbouring seeds give unrelated volumes.
 uint64_t Mix(uint64_t v) {
@@ -21,18 +22,33 @@ uint64_t Mix(uint64_t v) {
 
 }  // namespace
 
-LeaseSource::LeaseSource(Cluster* cluster, Clock* clock, wire::NodeId node)
-    : cluster_(cluster),
-      clock_(clock),
-      node_(node),
-      spread_(Mix(static_cast<uint64_t>(clock->Monotonic()) ^ Mix(node + 1))) {}
+LeaseSource::LeaseSource(const BlobIoDeps& deps)
+    : cluster_(deps.cluster),
+      clock_(deps.clock),
+      node_(deps.node),
+      incarnation_(deps.incarnation),
+      given_up_(deps.given_up),
+      spread_(Mix(static_cast<uint64_t>(deps.clock->Monotonic()) ^ Mix(deps.node + 1))) {}
+
+void LeaseSource::GiveUp() {
+  if (given_up_) given_up_->Add(intents_);
+  intents_.clear();
+}
 
 Result<wire::LeaseReply> LeaseSource::Lease(uint32_t count) {
   wire::LeaseRequest request;
   request.count = count;
   request.node = node_;
   request.spread = spread_ = Mix(spread_ + 1);
-  PERIGEE_ASSIGN(wire::LeaseReply lease, cluster_->Lease(request));
+  request.incarnation = incarnation_;
+  if (given_up_) request.given_up = given_up_->Take(kGivenUpPerLease);
+  auto leased = cluster_->Lease(request);
+  if (!leased.ok()) {
+    if (given_up_) given_up_->Add(request.given_up);
+    return std::move(leased).TakeStatus();
+  }
+  wire::LeaseReply lease = std::move(leased).value();
+  intents_.push_back(lease.intent);
   const wire::VolumeInfo& v = lease.volume;
   bool sane = v.k >= 1 && v.k <= kDataShardsMax && v.m <= kParityShardsMax &&
               v.drives.size() == v.k + v.m && lease.count >= 1;

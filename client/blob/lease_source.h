@@ -3,7 +3,7 @@
 // Belongs to one writer.
 
 #include "base/clock.h"
-#include "client/blob/shard_io.h"
+#include "client/blob/blob_io.h"
 
 namespace perigee::client {
 
@@ -15,11 +15,13 @@ struct BlobPlace {
 
 class LeaseSource {
  public:
-  LeaseSource(Cluster* cluster, Clock* clock, wire::NodeId node);
+  explicit LeaseSource(const BlobIoDeps& deps);
   // For the next blob in order. `blobs_left` is how many will follow with it; 0: unknown.
   Result<BlobPlace> Next(uint64_t blobs_left);
   // For one blob that `failed` could not take; another volume, where the cluster has one.
   Result<BlobPlace> Elsewhere(uint32_t failed);
+  // All leases taken here: see GivenUpLeases.
+  void GiveUp();
 
  private:
   Result<wire::LeaseReply> Lease(uint32_t count);
@@ -27,6 +29,9 @@ class LeaseSource {
   Cluster* const cluster_;
   Clock* const clock_;
   const wire::NodeId node_;
+  const uint64_t incarnation_;
+  const std::shared_ptr<GivenUpLeases> given_up_;
+  std::vector<uint64_t> intents_;  // leased
   uint64_t spread_;
   uint32_t next_count_ = 1;
   wire::LeaseReply lease_;

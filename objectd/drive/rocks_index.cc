@@ -141,7 +141,12 @@ class RocksIndex final : public ShardIndex {
 Result<std::unique_ptr<rocksdb::DB>> OpenOnce(const std::string& dir, uint64_t drive_id,
                                               uint64_t memory_bytes) {
   rocksdb::DB* raw = nullptr;
-  PERIGEE_TRY(FromRocks(rocksdb::DB::Open(IndexOptions(memory_bytes), dir, &raw), "open"));
+  rocksdb::Status opened = rocksdb::DB::Open(IndexOptions(memory_bytes), dir, &raw);
+  Status status = FromRocks(opened, "open");
+  // A file that is missing, or says what no index of ours says: damage as well.
+  if (opened.IsPathNotFound() || opened.IsInvalidArgument() || opened.IsNotSupported())
+    return Status(Code::kCorrupt, status.ToString());
+  PERIGEE_TRY(std::move(status));
   std::unique_ptr<rocksdb::DB> db(raw);
   std::string identity;
   rocksdb::Status s = db->Get({}, ToSlice(kIdentityKey), &identity);
@@ -167,7 +172,7 @@ Status DestroyRocksIndex(const std::string& dir) {
 Result<std::unique_ptr<ShardIndex>> OpenRocksIndex(const std::string& dir, uint64_t drive_id,
                                                    uint64_t memory_bytes) {
   auto db = OpenOnce(dir, drive_id, memory_bytes);
-  if (!db.ok() && db.code() != Code::kNoSpace) {
+  if (db.code() == Code::kCorrupt) {
     log::Warn("index_rebuilt", {{"dir", dir}, {"cause", db.status()}});
     PERIGEE_TRY(DestroyRocksIndex(dir));
     db = OpenOnce(dir, drive_id, memory_bytes);

@@ -54,8 +54,8 @@ class ShardIndex {
   virtual Status Flush() = 0;  // what was put so far survives power loss
 };
 
-// RocksDB in `dir`, with so much for cache and memtables. An index that does not open, or is not of
-// this drive, is thrown away: the segments have it all.
+// RocksDB in `dir`, with so much for cache and memtables. An index that is damaged, or not of this
+// drive, is thrown away: the segments have it all. Any other error is the drive's own: returned.
 Result<std::unique_ptr<ShardIndex>> OpenRocksIndex(const std::string& dir, uint64_t drive_id,
                                                    uint64_t memory_bytes = 16 << 20);
 // Not while it is open.

@@ -2,6 +2,7 @@
 // uses it.
 
 #include "base/failpoint.h"
+#include "client/blob/geometry.h"
 #include "objectd/meta/namespace_impl.h"
 #include "objectd/volume/reference.h"
 
@@ -17,6 +18,10 @@ Status CheckCover(const std::vector<wire::Extent>& extents, uint64_t size) {
                        (e.length - 1) / e.blob_bytes + 1 == e.count;
     if (!sound)
       return Status(Code::kInvalidArgument, "the extents of the content do not fit together");
+    // Or a few bytes on the wire would have every reader plan a part for each byte.
+    if (e.count > 1 && e.blob_bytes < client::kCopyBytesMax)
+      return Status(Code::kInvalidArgument, "blobs of " + std::to_string(e.blob_bytes) +
+                                                " bytes are too small to be several");
     at += e.length;
   }
   if (at != size)

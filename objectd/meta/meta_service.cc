@@ -116,6 +116,7 @@ class MetaService {
             return Status(Code::kPermissionDenied, "a node registers under its own id");
           }
           PERIGEE_TRY(deps->nodes->Register(q));
+          if (deps->end_leases_before) PERIGEE_TRY(deps->end_leases_before(q.node, q.incarnation));
           PERIGEE_FAILPOINT_STATUS(meta_before_reply);
           return wire::RegisterNodeReply{.inline_bytes_max = ns.inline_bytes_max(),
                                          .cluster_id = deps->cluster_id};

@@ -20,6 +20,8 @@ struct MetaServiceDeps {
   std::function<Result<Space>()> space;
   NodeTable* nodes = nullptr;
   Delegations* delegations = nullptr;  // null: there are none to renew
+  // Called when a node has registered; what it leased as an earlier incarnation ends. May be null.
+  std::function<Status(wire::NodeId node, uint64_t incarnation)> end_leases_before;
   uint64_t cluster_id = 0;
   std::shared_ptr<rdma::SlabPool> slabs;  // for the bytes that ReadInline answers
   // One thread for each node that follows the feed; null: `pool`, and the feed answers at once

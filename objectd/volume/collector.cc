@@ -53,14 +53,7 @@ Result<bool> Collector::ExpireLeases() {
     for (const auto& [key, value] : rows) {
       PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(value));
       if (row.expires > now) continue;
-      txn.Delete(key);
-      GarbageKey garbage;
-      garbage.time = now;
-      garbage.volume = row.volume;
-      garbage.first = row.first_seq;
-      GarbageRow what;
-      what.count = row.count;
-      txn.Put(EncodeGarbageKey(garbage), GarbageValue(what));
+      EndIntent(txn, key, row, now);
       taken++;
     }
     full = taken == options_.rows;

@@ -13,6 +13,22 @@ namespace {
 constexpr uint32_t kLeaseBlobsMax = 64;
 constexpr uint64_t kSequenceBatch = 1024;
 constexpr size_t kExtentsPerPageMax = 1024;
+constexpr size_t kGivenUpMax = 256;
+constexpr size_t kIntentsPerCommit = 256;
+
+// Those of them that are there and of this node.
+Status EndGivenUp(kv::Transaction& txn, const wire::LeaseRequest& request, int64_t now) {
+  std::vector<std::string> keys;
+  for (uint64_t intent : request.given_up) keys.push_back(IntentKey(intent));
+  if (keys.empty()) return Status::Ok();
+  PERIGEE_ASSIGN(auto rows, txn.GetMany(keys, kv::ReadMode::kConflict));
+  for (size_t i = 0; i < rows.size(); i++) {
+    if (!rows[i]) continue;
+    PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(*rows[i]));
+    if (row.node == request.node) EndIntent(txn, keys[i], row, now);
+  }
+  return Status::Ok();
+}
 
 }  // namespace
 
@@ -56,6 +72,8 @@ Result<wire::VolumeInfo> VolumeTable::PickWritable(uint64_t spread) {
 }
 
 Result<wire::LeaseReply> VolumeTable::Lease(const wire::LeaseRequest& request) {
+  if (request.given_up.size() > kGivenUpMax)
+    return Status(Code::kInvalidArgument, "too many leases are given up at once");
   wire::LeaseReply reply;
   PERIGEE_ASSIGN(reply.volume, PickWritable(request.spread));
   reply.count = std::clamp<uint32_t>(request.count, 1, kLeaseBlobsMax);
@@ -69,13 +87,40 @@ Result<wire::LeaseReply> VolumeTable::Lease(const wire::LeaseRequest& request) {
   row.count = reply.count;
   row.expires = reply.expires;
   row.node = request.node;
+  row.incarnation = request.incarnation;
   PERIGEE_FAILPOINT_STATUS(lease_before_commit);
   PERIGEE_TRY(store_->RunDurable([&](kv::Transaction& txn) -> Status {
     txn.Put(IntentKey(reply.intent), IntentValue(row));
-    return Status::Ok();
+    return EndGivenUp(txn, request, clock_->Wall());
   }));
   PERIGEE_FAILPOINT(lease_after_commit);
   return reply;
+}
+
+Status VolumeTable::EndLeasesBefore(wire::NodeId node, uint64_t incarnation) {
+  kv::Range left = IntentRange();
+  bool end = false;
+  while (!end) {
+    PERIGEE_FAILPOINT_STATUS(lease_before_commit);
+    std::string last;
+    PERIGEE_TRY(store_->RunDurable([&](kv::Transaction& txn) -> Status {
+      // A snapshot read, for the collector's reason: a commit that uses a lease conflicts with
+      // its end.
+      PERIGEE_ASSIGN(auto rows, txn.Scan(left, kIntentsPerCommit, kv::Direction::kForward,
+                                         kv::ReadMode::kSnapshot));
+      for (const auto& [key, value] : rows) {
+        PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(value));
+        if (row.node == node && row.incarnation < incarnation)
+          EndIntent(txn, key, row, clock_->Wall());
+      }
+      end = rows.size() < kIntentsPerCommit;
+      if (!rows.empty()) last = rows.back().first;
+      return Status::Ok();
+    }));
+    PERIGEE_FAILPOINT(lease_after_commit);
+    left.begin = last + '\0';
+  }
+  return Status::Ok();
 }
 
 Result<uint64_t> VolumeTable::AddExtents(const wire::AddExtentsRequest& request) {

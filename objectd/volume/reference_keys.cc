@@ -49,6 +49,18 @@ Result<IntentRow> DecodeIntentValue(std::string_view value) {
   return wire::Decode<IntentRow>(value);
 }
 
+void EndIntent(kv::Transaction& txn, const std::string& key, const IntentRow& row,
+               int64_t wall_now) {
+  txn.Delete(key);
+  GarbageKey garbage;
+  garbage.time = wall_now;
+  garbage.volume = row.volume;
+  garbage.first = row.first_seq;
+  GarbageRow what;
+  what.count = row.count;
+  txn.Put(EncodeGarbageKey(garbage), GarbageValue(what));
+}
+
 kv::Range IntentRange() {
   kv::Range range = kv::PrefixRange(Prefix(KeySpace::kIntent));
   range.begin = IntentKey(0);

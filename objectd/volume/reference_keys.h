@@ -13,8 +13,8 @@
 // Rules that make it safe:
 //  - AcquireContent conflict-reads N of each intent (absent: kStale) and writes R for each blob. It
 //  does not delete N: the
-//    collector removes an intent when it has expired, in a commit that also writes a G for its
-//    range (owner zero).
+//    intent is removed when it has expired, was given up, or its node has started anew, in a
+//    commit that also writes a G for its range (owner zero): EndIntent.
 //  - ReleaseContent writes one G (kExtent, its owner, time = wall now) per extent and leaves the R
 //  rows of that owner: the
 //    collector deletes them in bounded batches, then frees the blobs without any other R. An owner
@@ -45,6 +45,7 @@ struct IntentRow {
   uint32_t count = 0;
   int64_t expires = 0;  // wall ns
   wire::NodeId node = 0;
+  uint64_t incarnation = 0;  // of the node
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.volume);
@@ -52,6 +53,7 @@ struct IntentRow {
     v(3, s.count);
     v(4, s.expires);
     v(5, s.node);
+    v(6, s.incarnation);
     v.Rest(s.unknown);
   }
 };
@@ -94,6 +96,9 @@ std::string IntentKey(uint64_t intent);
 Result<uint64_t> DecodeIntentKey(std::string_view key);
 std::string IntentValue(const IntentRow& row);
 Result<IntentRow> DecodeIntentValue(std::string_view value);
+// A commit that names it from now on is kStale; blobs that an earlier one took stay.
+void EndIntent(kv::Transaction& txn, const std::string& key, const IntentRow& row,
+               int64_t wall_now);
 kv::Range IntentRange();  // rows only, not the counter
 
 std::string ReferenceKey(uint32_t volume, uint64_t seq, const ContentOwner& owner);

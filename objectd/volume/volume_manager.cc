@@ -30,6 +30,8 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::Create(VolumeManagerOption
   PERIGEE_ASSIGN(auto table,
                  VolumeTable::Create(options.table, deps.store, deps.drives, deps.clock));
   PERIGEE_TRY(deps.drives->ConfirmFormed());
+  // Of this process's predecessor.
+  PERIGEE_TRY(table->EndLeasesBefore(options.table.node, ~uint64_t{0}));
   std::unique_ptr<VolumeManager> manager(
       new VolumeManager(std::move(options), std::move(deps), std::move(table)));
   PERIGEE_TRY(manager->scrub_.Load());

@@ -46,6 +46,9 @@ class VolumeTable {
   wire::DriveState StateOf(uint64_t drive_id) const;  // kLost when unknown
 
   Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request);
+  // Ends what a node leased before it started as `incarnation`: nobody is left to commit it.
+  // Durable.
+  Status EndLeasesBefore(wire::NodeId node, uint64_t incarnation);
   Result<uint64_t> AddExtents(const wire::AddExtentsRequest& request);
   Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request);
 

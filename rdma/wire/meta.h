@@ -518,11 +518,14 @@ struct RegisterNodeRequest {  // -> RegisterNodeReply. bufferd, at start and on 
   NodeId node = 0;
   std::string address;  // where objectd and other nodes reach it
   std::string name;
+  // Grows with each start of the node; leases of earlier ones end when it registers. 0: unknown.
+  uint64_t incarnation = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.node);
     v(2, s.address);
     v(3, s.name);
+    v(4, s.incarnation);
     v.Rest(s.unknown);
   }
 };

@@ -86,12 +86,16 @@ struct VolumeMapReply {  // request: Empty
 struct LeaseRequest {  // -> LeaseReply, durable
   uint32_t count = 1;
   NodeId node = 0;
-  uint64_t spread = 0;  // picks the volume: equal values, equal volume while it stays writable
+  uint64_t spread = 0;       // picks the volume: equal values, equal volume while it stays writable
+  uint64_t incarnation = 0;  // the node's, as it registered; 0: unknown
+  std::vector<uint64_t> given_up;  // intents of this node that no commit will name
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.count);
     v(2, s.node);
     v(3, s.spread);
+    v(4, s.incarnation);
+    v(5, s.given_up);
     v.Rest(s.unknown);
   }
 };

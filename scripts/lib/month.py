@@ -26,6 +26,19 @@ TOLERANCE = 0.10
 SETTLE_S = 240  # what a killed writer had not committed is given back when its lease is over
 
 
+def data_bytes(path):
+    """What a segment holds: not its punched holes, and not the room that is preallocated for what comes next."""
+    total = at = 0
+    with open(path, "rb") as f:
+        while True:
+            try:
+                begin = os.lseek(f.fileno(), at, os.SEEK_DATA)
+            except OSError:  # ENXIO: no data behind `at`
+                return total
+            at = os.lseek(f.fileno(), begin, os.SEEK_HOLE)
+            total += at - begin
+
+
 class Month:
     def __init__(self, args):
         self.args = args
@@ -144,11 +157,8 @@ class Month:
         return sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(self.target) for name in names)
 
     def drive_bytes(self):
-        total = 0
-        for n in range(DRIVES):
-            for at, _, names in os.walk(os.path.join(self.drive_root, f"d{n}", "segments")):
-                total += sum(os.stat(os.path.join(at, name)).st_blocks * 512 for name in names)
-        return total
+        return sum(data_bytes(os.path.join(at, name)) for n in range(DRIVES)
+                   for at, _, names in os.walk(os.path.join(self.drive_root, f"d{n}", "segments")) for name in names)
 
     def tiers(self):
         """Bytes of each tier, once what was deleted is gone from it."""
@@ -180,7 +190,6 @@ class Month:
         out, err = process.communicate(timeout=600)
         if process.returncode == 0 or '{"saved"' not in out:
             raise Failed(f"the job whose rank dies: exit {process.returncode}: {out} {err[-500:]}")
-        self.load([first])
         return first
 
     def load(self, numbers):
@@ -213,8 +222,8 @@ class Month:
         if self.result["reported"]:
             raise Failed(f"losses are reported: {self.result['reported'][:3]}")
         self.stack.run("evict", "data/month")
-        self.load(kept)  # from the drives
         self.result["rank_died"] = self.rank_dies()
+        self.load([*kept, self.result["rank_died"]])  # what was kept comes from the drives
         self.result["took"] = round(time.monotonic() - begin, 1)
 
     def close(self):

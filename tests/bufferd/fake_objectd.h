@@ -499,6 +499,7 @@ class FakeBlobs final : public client::BlobReader {
   std::function<Status(uint64_t offset, size_t bytes)> on_read;
   std::function<Status(uint64_t bytes_so_far)> on_commit;  // of a writer's buffer
   int reads = 0;
+  int given_up = 0;  // writers whose object no commit took
 
  private:
   class Writer final : public client::BlobWriter {
@@ -522,6 +523,7 @@ class FakeBlobs final : public client::BlobReader {
       wire::Version v = blobs_->Store(std::move(bytes_));
       return client::WrittenObject{.bytes = n, .extents = v.layout.extents, .intents = {1}};
     }
+    void GiveUp() override { ++blobs_->given_up; }
 
    private:
     FakeBlobs* blobs_;

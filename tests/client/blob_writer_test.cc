@@ -250,6 +250,53 @@ TEST_CASE("cancelling ends the write between blobs, and failure is final") {
                                    Code::kCancelled});
 }
 
+TEST_CASE(
+    "leases of what is not finished, or given up, ride on the next lease; those of the rest do "
+    "not") {
+  BlobFixture f;
+  f.cluster->AddVolume(4, 2);
+  BlobIoDeps deps = f.deps();
+  deps.given_up = std::make_shared<GivenUpLeases>();
+  std::vector<uint8_t> data(1'000'000, 1);
+  std::vector<std::vector<uint64_t>> finished;
+  auto write = [&](bool finish, bool give_up) {
+    auto writer = BlobWriter::Create(deps, {});
+    CHECK(writer->Append(data).ok());
+    if (!finish) return;
+    auto object = writer->Finish();
+    REQUIRE(object.ok());
+    finished.push_back(object->intents);
+    if (give_up) writer->GiveUp();
+  };
+  f.Run([&] {
+    write(true, false);
+    write(false, false);
+    write(true, true);
+    write(true, false);
+  });
+  auto& requests = f.cluster->lease_requests;
+  REQUIRE(requests.size() == 4);
+  CHECK(requests[1].given_up.empty());
+  CHECK(requests[2].given_up == std::vector<uint64_t>{finished[0][0] + 1});
+  CHECK(requests[3].given_up == finished[1]);
+  CHECK(deps.given_up->Take(10).empty());
+}
+
+TEST_CASE("leases that could not be given up because the request failed are given up later") {
+  BlobFixture f;
+  uint32_t v = f.cluster->AddVolume(4, 2);
+  BlobIoDeps deps = f.deps();
+  deps.given_up = std::make_shared<GivenUpLeases>();
+  deps.given_up->Add({77, 78});
+  f.cluster->SetWritable(v, false);
+  f.Run([&] {
+    auto writer = BlobWriter::Create(deps, {});
+    CHECK(writer->Append(std::vector<uint8_t>(1000, 1)).Is(Code::kUnavailable));
+  });
+  CHECK(deps.given_up->Take(1).size() == 1);
+  CHECK(deps.given_up->Take(10).size() == 1);
+}
+
 TEST_CASE("a shard that fails after its writer was cancelled is nobody's business any more") {
   BlobFixture f;
   uint32_t v = f.cluster->AddVolume(4, 2);

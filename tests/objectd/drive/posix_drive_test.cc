@@ -66,4 +66,33 @@ TEST_CASE("the index is only a cache: without it, or with an old one, the segmen
   CHECK(CodeOfRead(*d.drive, shards[0]) == Code::kNotFound);
 }
 
+TEST_CASE(
+    "an index that cannot be read is reported and kept; one of which a file is missing is "
+    "rebuilt") {
+  PosixDrive d(4 << 20);
+  d.drive.reset();
+  const std::string index = d.dir + "/index", current = index + "/CURRENT",
+                    aside = d.root + "/CURRENT";
+  {
+    auto open = OpenRocksIndex(index, 7);
+    REQUIRE(open.ok());
+    REQUIRE((*open)->Put({1, 99, 0}, {1, 2, 3, 4, 5}, {1, 2, 3}).ok());
+  }
+  fs::rename(current, aside);
+  fs::create_directory(current);
+  CHECK(OpenRocksIndex(index, 7).code() == Code::kIo);
+  fs::remove(current);
+  fs::rename(aside, current);
+  {
+    auto open = OpenRocksIndex(index, 7);
+    REQUIRE(open.ok());
+    auto found = (*open)->Find({1, 99, 0});
+    REQUIRE(found.ok());
+    CHECK(found->has_value());
+  }
+  for (const auto& entry : fs::directory_iterator(index))
+    if (entry.path().filename().string().starts_with("MANIFEST")) fs::remove(entry.path());
+  CHECK(OpenRocksIndex(index, 7).ok());
+}
+
 }  // namespace perigee::objectd

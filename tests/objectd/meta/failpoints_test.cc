@@ -56,10 +56,11 @@ TEST_CASE_FIXTURE(Armed,
 
 TEST_CASE_FIXTURE(Armed, "a list half built is never used") {
   auto f = Create(b, "f", 1, 7);
-  const uint64_t size = 1300 * 10;
+  const uint64_t size = 1300 << 16;
   Must(ns->Publish({.id = f, .node = 1, .burst = 7, .generation = 1, .size = size}, ""));
   auto flush = wire::CommitFlushRequest{.id = f, .node = 1, .burst = 7, .generation = 1};
-  flush.extents = {{.length = size, .volume = 1, .first_seq = 1, .count = 1300, .blob_bytes = 10}};
+  flush.extents = {
+      {.length = size, .volume = 1, .first_seq = 1, .count = 1300, .blob_bytes = 1 << 16}};
   auto r = Repeated("meta_after_list_rows", [&] { return ns->CommitFlush(flush); }).record;
   CHECK(r.committed->layout.list_id != 0);
 }
@@ -88,10 +89,11 @@ TEST_CASE_FIXTURE(Armed, "every failpoint of the namespace is passed") {
   Must(ns->CopyObject("bucket", "k", "bucket", "l", {}, {}, {}));
   Must(ns->DeleteObject("bucket", "k", {}));
   auto f = Create(b, "g", 1, 7);
-  const uint64_t size = 600 * 10;
+  const uint64_t size = 600 << 16;
   Must(ns->Publish({.id = f, .node = 1, .burst = 7, .generation = 1, .size = size}, ""));
   auto flush = wire::CommitFlushRequest{.id = f, .node = 1, .burst = 7, .generation = 1};
-  flush.extents = {{.length = size, .volume = 1, .first_seq = 1, .count = 600, .blob_bytes = 10}};
+  flush.extents = {
+      {.length = size, .volume = 1, .first_seq = 1, .count = 600, .blob_bytes = 1 << 16}};
   Must(ns->CommitFlush(flush));
   auto u = Must(ns->CreateUpload("bucket", "k", {}));
   Must(ns->PutPart(u, 1, Blobs(10, 6, "p1")));

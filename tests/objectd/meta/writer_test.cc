@@ -230,6 +230,16 @@ TEST_CASE_FIXTURE(
   CHECK(Released(start) == Bursts{{1, 10}});
 }
 
+TEST_CASE_FIXTURE(Writers, "content cut into blobs of a few bytes is refused") {
+  auto f = Create(b, "f", 1, 10);
+  Burst(f, 1, 10, 1, 100);
+  wire::CommitFlushRequest q{.id = f, .node = 1, .burst = 10, .generation = 1};
+  q.extents = {{.length = 100, .volume = 7, .first_seq = 1, .count = 100, .blob_bytes = 1}};
+  CHECK(ns->CommitFlush(q).code() == Code::kInvalidArgument);
+  q.extents = {{.length = 100, .volume = 7, .first_seq = 1, .count = 1, .blob_bytes = 100}};
+  CHECK(ns->CommitFlush(q).ok());
+}
+
 TEST_CASE_FIXTURE(Writers, "a long flush gets an extent list built ahead") {
   auto f = Create(b, "f", 1, 10);
   const uint64_t mib = 1 << 20;

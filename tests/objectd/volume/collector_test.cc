@@ -90,6 +90,79 @@ TEST_CASE(
   CHECK(RowsOf(v, IntentRange()).empty());
 }
 
+TEST_CASE(
+    "a node that starts anew ends the leases of its past, not its own, others', or committed "
+    "blobs") {
+  TestVolumes v;
+  v.incarnation = 10;
+  auto cut_off = v.WriteOnly(2'000'000);
+  TestObject committed = v.Write(2'000'000);
+  v.node = 2;
+  auto others = v.WriteOnly(2'000'000);
+  v.node = 1;
+  v.incarnation = 11;
+  auto current = v.WriteOnly(2'000'000);
+  REQUIRE((cut_off.ok() && others.ok() && current.ok()));
+  REQUIRE(v.table().EndLeasesBefore(1, 11).ok());
+  CHECK(v.Commit(*cut_off).Is(Code::kStale));
+  v.scheduler().RunFor(80 * kSecond);
+  CHECK(v.ShardCount(*cut_off) == 0);
+  CHECK(v.Reads(committed));
+  CHECK(v.Commit(*current).ok());
+  CHECK(v.Commit(*others).ok());
+  CHECK(v.Reads(*current));
+  CHECK(v.Reads(*others));
+}
+
+TEST_CASE("all leases of a node's past end, however many there are") {
+  TestVolumes v;
+  v.incarnation = 10;
+  for (int i = 0; i < 600; ++i) {
+    wire::LeaseRequest request;
+    request.node = i % 2 == 0 ? 1 : 2;
+    request.incarnation = 10;
+    REQUIRE(v.cluster().Lease(request).ok());
+  }
+  REQUIRE(v.table().EndLeasesBefore(1, 11).ok());
+  CHECK(RowsOf(v, IntentRange()).size() == 300);
+}
+
+TEST_CASE("objectd ends the leases that its own predecessor took") {
+  TestVolumes v;
+  v.node = 0;
+  auto cut_off = v.WriteOnly(2'000'000);
+  REQUIRE(cut_off.ok());
+  v.node = 1;
+  auto others = v.WriteOnly(2'000'000);
+  REQUIRE(others.ok());
+  v.Restart();
+  CHECK(v.Commit(*cut_off).Is(Code::kStale));
+  CHECK(v.Commit(*others).ok());
+  v.scheduler().RunFor(80 * kSecond);
+  CHECK(v.ShardCount(*cut_off) == 0);
+  CHECK(v.Reads(*others));
+}
+
+TEST_CASE("leases that are given up end with the next lease; nobody gives up another node's") {
+  TestVolumes v;
+  auto given_up = v.WriteOnly(2'000'000), kept = v.WriteOnly(2'000'000);
+  TestObject committed = v.Write(2'000'000);
+  REQUIRE((given_up.ok() && kept.ok()));
+  wire::LeaseRequest request;
+  request.node = 2;
+  request.given_up = kept->written.intents;
+  REQUIRE(v.cluster().Lease(request).ok());
+  request.node = 1;
+  request.given_up = given_up->written.intents;
+  request.given_up.push_back(committed.written.intents[0]);
+  REQUIRE(v.cluster().Lease(request).ok());
+  CHECK(v.Commit(*given_up).Is(Code::kStale));
+  v.scheduler().RunFor(80 * kSecond);
+  CHECK(v.ShardCount(*given_up) == 0);
+  CHECK(v.Reads(committed));
+  CHECK(v.Commit(*kept).ok());
+}
+
 TEST_CASE("a commit just before the collector keeps its blobs, whatever the clock says") {
   TestVolumes v;
   v.options.collect_every = 3600 * kSecond;

@@ -95,7 +95,8 @@ class TestVolumes {
     io.slabs = slabs;
     io.metrics = metrics.get();
     io.clock = &clock();
-    io.node = 1;
+    io.node = node;
+    io.incarnation = incarnation;
     return io;
   }
   // Blobs without a commit.
@@ -196,6 +197,8 @@ class TestVolumes {
   std::shared_ptr<rdma::SlabPool> slabs;
   DriveSet::Options set_options;
   VolumeManagerOptions options;
+  wire::NodeId node = 1;  // who writes
+  uint64_t incarnation = 0;
   std::unique_ptr<DriveSet> drives;
   std::unique_ptr<VolumeManager> manager;
 
