@@ -732,11 +732,12 @@ class Matrix:
         load = self.load(daemon == "objectd" or without_objectd)
         try:
             load.go_on(40, 2)
-            deaths = self.deaths_of(daemon)
+            deaths, pid = self.deaths_of(daemon), self.stack.pid_of(daemon)
             self.stack.arm(daemon, f"{point}=kill@{n}")
             self.kill(daemon)
-            # The supervisor waits up to 5 s before it starts what dies often.
-            wait_until(f"{daemon} started armed", lambda: not os.path.exists(os.path.join(self.stack.bin, f"{daemon}.arm")), 30)
+            # The supervisor waits up to 5 s before it starts what dies often, and a start takes a while itself.
+            wait_until(f"{daemon} started armed", lambda: self.deaths_of(daemon) > deaths + 1 or (
+                self.stack.all_up() and self.stack.pid_of(daemon) != pid), 60)
             # So many calls pass every point that this load ever passes; the collector's round comes every 5 s.
             began, enough, next_absence = time.monotonic(), load.calls() + 300, 0
             while self.deaths_of(daemon) == deaths + 1 and time.monotonic() < began + (20 if load.calls() < enough else 8):
