@@ -32,6 +32,9 @@ class BurstIndex {
   virtual Status PutValue(const std::string& name, const std::string& value, Durable durable) = 0;
   virtual Result<std::optional<std::string>> GetValue(const std::string& name) = 0;
   virtual Status RemoveValue(const std::string& name) = 0;  // ok when absent
+  // By name, nothing: removed. All of them survive, or none.
+  virtual Status ChangeValues(const std::map<std::string, std::optional<std::string>>& values,
+                              Durable durable) = 0;
   // Every value whose name begins with `prefix`, by name.
   virtual Status ForEachValue(
       const std::string& prefix,
@@ -62,6 +65,8 @@ class MemIndex final : public BurstIndex {
   Status PutValue(const std::string& name, const std::string& value, Durable durable) override;
   Result<std::optional<std::string>> GetValue(const std::string& name) override;
   Status RemoveValue(const std::string& name) override;
+  Status ChangeValues(const std::map<std::string, std::optional<std::string>>& values,
+                      Durable durable) override;
   Status ForEachValue(
       const std::string& prefix,
       const std::function<Status(const std::string& name, std::string_view value)>& fn) override;

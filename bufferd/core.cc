@@ -105,9 +105,16 @@ void Core::Undelegate(const FilePtr& file) {
 }
 
 void Core::RetireIfUnneeded(const FilePtr& file) {
+  wire::FileId id;
   {
     std::lock_guard lock(file->mu);
-    bool unneeded = file->superseded || file->orphan;
+    if (!file->superseded && !file->orphan) return;
+    id = file->rec.id;
+  }
+  bool kept = Keeps(id);
+  {
+    std::lock_guard lock(file->mu);
+    bool unneeded = file->superseded || (file->orphan && !kept);
     if (!unneeded || file->gone || file->busy || file->readers > 0 || file->writers > 0 ||
         file->fills_in_flight > 0)
       return;

@@ -87,6 +87,8 @@ struct Core {
   // Removes the file when nothing of it is needed any more: no handles, and superseded or orphaned
   // without being the only copy. Called after each change that may have made it so.
   void RetireIfUnneeded(const FilePtr& file);
+  // The journal of names needs its content, whatever the namespace says.
+  bool Keeps(wire::FileId id) const { return names && names->Keeps(id); }
   // The name a person knows a file by, as far as this node can tell.
   static std::string NameOf(const BurstFile& file);
   void Report(std::string line);  // kept for status, newest last, at most 64; logged

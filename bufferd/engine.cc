@@ -84,9 +84,14 @@ Status Engine::Start() {
 
 Status Engine::StartNames() {
   return core_.names->Start(
-      {.owned = [this](wire::FileId id) { return core_.table->Current(id) != nullptr; },
+      {.owned = [this](wire::FileId id) { return Owned(id); },
        .describe = [this](wire::Record* record) { DescribeClosed(record); },
        .commit = [this](wire::FileId id) { return Commit(id); },
+       .again = [this](wire::FileId id) { return publisher_->TakeBack(id); },
+       .let_go =
+           [this](wire::FileId id) {
+             if (FilePtr file = core_.table->Current(id)) core_.RetireIfUnneeded(file);
+           },
        .released = [this](const wire::Record& record) { OnUnlinked(record); },
        .discarded = [this](const wire::Record& record) { Discard(record.id); },
        .went_away =
@@ -94,11 +99,19 @@ Status Engine::StartNames() {
              if (core_.delegations) core_.delegations->Forgo();
            },
        .caught_up =
-           [this] {
+           [this](bool restarted) {
+             if (restarted) recovery_->FlagUnsettled();
              recovery_->ReconcileAll();
              publisher_->RegisterLater();
            },
        .report = [this](std::string line) { core_.Report(std::move(line)); }});
+}
+
+bool Engine::Owned(wire::FileId id) const {
+  FilePtr file = core_.table->Current(id);
+  if (!file) return false;
+  std::lock_guard lock(file->mu);
+  return !file->gone && !file->orphan;
 }
 
 Status Engine::Commit(wire::FileId id) {
@@ -131,7 +144,9 @@ void Engine::DescribeClosed(wire::Record* record) const {
   if (!file) return;
   std::lock_guard lock(file->mu);
   const BurstRecord& rec = file->rec;
-  if (rec.generation == 0 || rec.registered || file->gone) return;
+  // Registered or not: the record may be of before.
+  bool older = !record->committed || record->committed->generation < rec.generation;
+  if (rec.generation == 0 || file->gone || file->orphan || (rec.registered && !older)) return;
   record->committed = wire::Version{.generation = rec.generation,
                                     .size = rec.size,
                                     .mtime = rec.mtime,

@@ -92,6 +92,7 @@ class Engine {
   Engine(EngineDeps deps, EngineOptions options) : deps_(deps), options_(std::move(options)) {}
   Status Build();
   Status StartNames();
+  bool Owned(wire::FileId id) const;
   Status Commit(wire::FileId id);  // what is closed here and not committed
   void Discard(wire::FileId id);   // of a file that only this node ever knew
   void DescribeClosed(wire::Record* record) const;

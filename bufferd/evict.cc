@@ -36,6 +36,15 @@ void Evictor::Run() {
 
 bool Evictor::Evict(const FilePtr& file, std::string* why) {
   uint64_t bytes;
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.id;
+  }
+  if (core_.Keeps(id)) {
+    *why = "its name is on its way to the namespace";
+    return false;
+  }
   {
     std::lock_guard lock(file->mu);
     if (!file->Evictable(why)) return false;

@@ -74,7 +74,20 @@ void KnownNames::Learn(wire::FileId parent, const std::string& name, const wire:
   if (known.parent != 0 && (known.parent != parent || known.name != name) &&
       record.kind == wire::FileKind::kDirectory)
     Drop(known.parent, known.name);  // a directory has one name: it was moved
-  known = {record, parent, name};
+  known = {record, parent, name, known.own};
+}
+
+void KnownNames::Move(wire::FileId parent, const std::string& name, wire::FileId new_parent,
+                      const std::string& new_name, const wire::Record& record) {
+  const Known* known = Get(record.id);
+  bool own = known && known->own;
+  if (record.kind != wire::FileKind::kDirectory) Forget(parent, name);
+  Learn(new_parent, new_name, record);
+  if (own) Own(record.id);
+}
+
+void KnownNames::Own(wire::FileId id) {
+  if (auto it = known_.find(id); it != known_.end()) it->second.own = true;
 }
 
 void KnownNames::LearnRecord(const wire::Record& record) {
@@ -123,8 +136,7 @@ void KnownNames::Forget(wire::FileId parent, const std::string& name) {
     directories_.erase(it->second);
     known_.erase(known);
   }
-  dir = directories_.find(parent);
-  if (dir != directories_.end()) dir->second.names.erase(name);
+  Drop(parent, name);
 }
 
 void KnownNames::Clear() {

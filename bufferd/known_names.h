@@ -25,6 +25,7 @@ class KnownNames {
     wire::Record record;
     wire::FileId parent = 0;  // 0: no name of it is known
     std::string name;
+    bool own = false;  // this node made it
   };
   enum class Answer { kExists, kAbsent, kUnknown };
 
@@ -40,6 +41,10 @@ class KnownNames {
   void Learn(wire::FileId parent, const std::string& name, const wire::Record& record);
   void LearnRecord(const wire::Record& record);  // of an id whose name may be unknown
   void LearnPage(const wire::ReadDirRequest& asked, const wire::ReadDirReply& page);
+  // Of record.id, from the one name to the other.
+  void Move(wire::FileId parent, const std::string& name, wire::FileId new_parent,
+            const std::string& new_name, const wire::Record& record);
+  void Own(wire::FileId id);         // this node made it; stays so wherever it is moved
   void MadeEmpty(wire::FileId dir);  // known whole, with nothing in it
   void Forget(wire::FileId parent, const std::string& name);
   void Clear();

@@ -69,6 +69,22 @@ Status MemIndex::RemoveValue(const std::string& name) {
   return Status::Ok();
 }
 
+Status MemIndex::ChangeValues(const std::map<std::string, std::optional<std::string>>& values,
+                              Durable durable) {
+  std::lock_guard lock(mu_);
+  for (const auto& [name, value] : values) {
+    if (value)
+      now_["v" + name] = *value;
+    else
+      now_.erase("v" + name);
+  }
+  if (durable == Durable::kYes) {
+    synced_ = now_;
+    ++syncs_;
+  }
+  return Status::Ok();
+}
+
 Status MemIndex::ForEachValue(
     const std::string& prefix,
     const std::function<Status(const std::string& name, std::string_view value)>& fn) {

@@ -21,6 +21,8 @@ struct NameOp {
   wire::FileId replaced = 0;  // rename: what had the new name; 0: nothing
   std::string request;        // encoded, as the method takes it
   std::string place;          // path of the directory it is made in, or moved to
+  uint32_t mode = 0;          // rename of a file: these three as they were
+  uint32_t uid = 0, gid = 0;
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.method);
@@ -28,6 +30,9 @@ struct NameOp {
     v(3, s.replaced);
     v(4, s.request);
     v(5, s.place);
+    v(6, s.mode);
+    v(7, s.uid);
+    v(8, s.gid);
     v.Rest(s.unknown);
   }
 };

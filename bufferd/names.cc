@@ -15,9 +15,7 @@ namespace {
 constexpr char kOpPrefix[] = "op/";
 constexpr Nanos kProbeTimeout = kSecond;
 constexpr Nanos kReplayTimeout = 5 * kSecond;
-constexpr size_t kHoldBackOps = 64;  // so few are soon done: changes wait for them
 constexpr Nanos kHoldBack = 100 * kMillisecond;
-constexpr size_t kForgetEvery = 256;
 constexpr uint32_t kIdsAtOnce = 65536;  // as many as may be used while objectd is away
 constexpr uint32_t kIdsLow = 49152;
 constexpr uint32_t kPage = 1024;
@@ -75,47 +73,32 @@ wire::FileId FileOf(Method method, std::string_view header) {
   }
 }
 
-std::string OpName(uint64_t sequence) { return kOpPrefix + HexEncode64(sequence); }
-
 }  // namespace
 
-class Names::Calls final : public rdma::Channel {
+std::string OpName(uint64_t sequence) { return kOpPrefix + HexEncode64(sequence); }
+
+// A channel whose calls are made by a function, on the caller's thread.
+class Names::Door final : public rdma::Channel {
  public:
-  explicit Calls(Names& names) : names_(names) {}
+  using Serve =
+      std::function<Result<rdma::Payload>(Method, std::string, ConstBytes, rdma::CallOptions)>;
+  Door(std::shared_ptr<rdma::Channel> objectd, Serve serve)
+      : objectd_(std::move(objectd)), serve_(std::move(serve)) {}
   void Call(Method method, std::string header, ConstBytes bulk, rdma::CallOptions options,
             Done done) override {
     done(CallAndWait(method, std::move(header), bulk, options));
   }
   Result<rdma::Payload> CallAndWait(Method method, std::string header, ConstBytes bulk,
                                     rdma::CallOptions options) override {
-    bool here = false;
-    return names_.Ask(method, std::move(header), bulk, options, &here);
+    return serve_(method, std::move(header), bulk, options);
   }
-  bool Healthy() const override { return names_.objectd_->Healthy(); }
-  std::string Describe() const override { return names_.objectd_->Describe(); }
-  void Close() override { names_.objectd_->Close(); }
+  bool Healthy() const override { return objectd_->Healthy(); }
+  std::string Describe() const override { return objectd_->Describe(); }
+  void Close() override { objectd_->Close(); }
 
  private:
-  Names& names_;
-};
-
-class Names::Guarded final : public rdma::Channel {
- public:
-  explicit Guarded(Names& names) : names_(names) {}
-  void Call(Method method, std::string header, ConstBytes bulk, rdma::CallOptions options,
-            Done done) override {
-    done(CallAndWait(method, std::move(header), bulk, options));
-  }
-  Result<rdma::Payload> CallAndWait(Method method, std::string header, ConstBytes bulk,
-                                    rdma::CallOptions options) override {
-    return names_.Guard(method, std::move(header), bulk, options);
-  }
-  bool Healthy() const override { return names_.objectd_->Healthy(); }
-  std::string Describe() const override { return names_.objectd_->Describe(); }
-  void Close() override { names_.objectd_->Close(); }
-
- private:
-  Names& names_;
+  const std::shared_ptr<rdma::Channel> objectd_;
+  const Serve serve_;
 };
 
 Names::Names(std::shared_ptr<rdma::Channel> objectd, BurstIndex* index, Scheduler* work,
@@ -125,8 +108,16 @@ Names::Names(std::shared_ptr<rdma::Channel> objectd, BurstIndex* index, Schedule
       index_(index),
       work_(work),
       options_(options),
-      calls_(std::make_shared<Calls>(*this)),
-      guarded_(std::make_shared<Guarded>(*this)) {}
+      calls_(std::make_shared<Door>(
+          objectd_,
+          [this](Method method, std::string header, ConstBytes bulk, rdma::CallOptions call) {
+            bool here = false;
+            return Ask(method, std::move(header), bulk, call, &here);
+          })),
+      guarded_(std::make_shared<Door>(objectd_, [this](Method method, std::string header,
+                                                       ConstBytes bulk, rdma::CallOptions call) {
+        return Guard(method, std::move(header), bulk, call);
+      })) {}
 
 Names::~Names() { Stop(); }
 
@@ -144,12 +135,13 @@ Status Names::Start(NamesHooks hooks) {
         PERIGEE_ASSIGN(NameOp op, DecodeOp(value));
         auto sequence = std::stoull(name.substr(sizeof kOpPrefix - 1), nullptr, 16);
         next_op_ = sequence + 1;
-        auto method = static_cast<Method>(op.method);
-        if (method == Method::kMetaCreate || method == Method::kMetaMkdir) pending_.insert(op.id);
-        ops_.emplace_back(sequence, std::move(op));
+        ops_.push_back({sequence, std::move(op)});
+        Count(ops_.back());
         return Status::Ok();
       }));
-  any_pending_ = !pending_.empty();
+  PERIGEE_ASSIGN(auto tried, index_->GetValue(kNamesTried));
+  if (tried && tried->size() == 8) tried_ = GetBe64(*tried);
+  next_op_ = std::max(next_op_, tried_ + 1);
   started_ = true;
   if (ops_.empty()) return Status::Ok();
   log::Info("names_wait", {{"changes", ops_.size()}});
@@ -167,6 +159,7 @@ Status Names::Start(NamesHooks hooks) {
                         .gid = q->gid};
     record.writer = q->writer;
     known_.Learn(q->parent, q->name, record);
+    known_.Own(op.id);
     if (directory) known_.MadeEmpty(op.id);
   }
   for (const auto& [sequence, op] : ops_) {
@@ -174,9 +167,8 @@ Status Names::Start(NamesHooks hooks) {
     auto q = wire::Decode<wire::RenameRequest>(op.request);
     const KnownNames::Known* moved = known_.Get(op.id);
     if (!q.ok() || !moved) continue;
-    wire::Record record = moved->record;
-    known_.Forget(moved->parent, std::string(moved->name));
-    known_.Learn(q->new_parent, q->new_name, record);
+    KnownNames::Known was = *moved;
+    known_.Move(was.parent, was.name, q->new_parent, q->new_name, was.record);
   }
   for (const auto& [sequence, op] : ops_) {
     auto method = static_cast<Method>(op.method);
@@ -194,18 +186,48 @@ uint64_t Names::waiting() const {
   return ops_.size();
 }
 
+// With mu_ held: what the op makes of the sets.
+void Names::Count(const JournaledOp& journaled) {
+  const NameOp& op = journaled.op;
+  switch (static_cast<Method>(op.method)) {
+    case Method::kMetaCreate:
+    case Method::kMetaMkdir:
+      pending_.insert(op.id);
+      [[fallthrough]];
+    case Method::kMetaRename:
+      kept_[op.id] = journaled.sequence;
+      kept_.erase(op.replaced);
+      break;
+    case Method::kMetaUnlink:
+      kept_.erase(op.id);
+      break;
+    default:
+      break;
+  }
+  any_pending_ = !pending_.empty();
+  any_kept_ = !kept_.empty();
+}
+
+bool Names::Keeps(wire::FileId id) const {
+  if (!any_kept_) return false;
+  std::lock_guard lock(mu_);
+  return kept_.contains(id);
+}
+
 bool Names::Waits(wire::FileId id) const {
   if (!any_pending_) return false;
   std::lock_guard lock(mu_);
   return pending_.contains(id);
 }
 
+wire::FileId Names::TakeIdHeld() { return next_id_ < ids_end_ ? next_id_++ : 0; }
+
 wire::FileId Names::TakeId() {
-  wire::FileId id = 0;
+  wire::FileId id;
   bool low;
   {
     std::lock_guard lock(mu_);
-    if (next_id_ < ids_end_) id = next_id_++;
+    id = TakeIdHeld();
     low = ids_end_ - next_id_ < kIdsLow;
   }
   if (low && state_ == State::kThere) ReserveIds();
@@ -363,58 +385,6 @@ void Names::Knock() {
   (void)work_->PostAfter(options_.knock_every, [this] { Knock(); });
 }
 
-// True once objectd has everything, and is asked again.
-bool Names::Replay() {
-  // Nothing of the journal is forgotten before it is durable there.
-  auto forget = [&]() -> Status {
-    if (made_.empty()) return Status::Ok();
-    PERIGEE_TRY(direct_.Sync());
-    for (uint64_t sequence : made_) PERIGEE_TRY(index_->RemoveValue(OpName(sequence)));
-    made_.clear();
-    return Status::Ok();
-  };
-  auto fail = [&](const Status& why) {
-    log::Info("names_wait_on", {{"why", why}});
-    std::lock_guard lock(mu_);
-    // A full object tier is there, all the same.
-    if (IsAway(why)) state_ = State::kAway;
-    held_back_ = false;
-    changed_.NotifyAll();
-    return false;
-  };
-  size_t done = 0;
-  while (true) {
-    std::unique_lock lock(mu_);
-    if (stopping_) return false;
-    if (state_ == State::kAway) return false;  // another call found it silent
-    if (ops_.empty() && made_.empty()) {
-      state_ = State::kThere;
-      held_back_ = false;
-      knocking_ = false;
-      changed_.NotifyAll();
-      lock.unlock();
-      log::Info("names_caught_up", {{"changes", done}});
-      hooks_.caught_up();
-      return true;
-    }
-    if (ops_.size() <= kHoldBackOps) held_back_ = true;
-    if (ops_.empty() || made_.size() >= kForgetEvery) {
-      lock.unlock();
-      if (Status s = forget(); !s.ok()) return fail(s);
-      continue;
-    }
-    auto [sequence, op] = ops_.front();
-    lock.unlock();
-    if (Status s = Make(op); !s.ok()) return fail(s);
-    ++done;
-    made_.push_back(sequence);
-    lock.lock();
-    ops_.pop_front();
-    pending_.erase(op.id);
-    any_pending_ = !pending_.empty();
-  }
-}
-
 void Names::Note(Method method, std::string_view request, const Result<rdma::Payload>& reply) {
   wire::FileId learn = 0;
   {
@@ -457,6 +427,7 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         if (!q.ok() || !reply.ok() || q->parents) break;
         if (auto r = learnt(wire::RecordReply())) {
           known_.Learn(q->parent, q->name, r->record);
+          known_.Own(r->record.id);
           if (method == Method::kMetaMkdir) known_.MadeEmpty(r->record.id);
         }
         if (!known_.Whole(q->parent) && learning_.size() < 1024 &&
@@ -474,12 +445,12 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         auto q = wire::Decode<wire::RenameRequest>(request);
         if (!q.ok() || !reply.ok()) break;
         auto r = learnt(wire::RenameReply());
-        bool directory = r && r->moved.kind == wire::FileKind::kDirectory;
-        if (!directory) known_.Forget(q->parent, q->name);
-        if (q->flags & wire::kRenameExchange)
-          known_.Forget(q->new_parent, q->new_name);
-        else if (r)
-          known_.Learn(q->new_parent, q->new_name, r->moved);
+        if (r && (q->flags & wire::kRenameExchange) == 0) {
+          known_.Move(q->parent, q->name, q->new_parent, q->new_name, r->moved);
+          break;
+        }
+        known_.Forget(q->parent, q->name);
+        known_.Forget(q->new_parent, q->new_name);
         break;
       }
       case Method::kMetaStatFs:

@@ -4,11 +4,15 @@
 // While objectd answers, calls are passed on, and what they tell is remembered (KnownNames). Once
 // it does not (unreachable, or silent for `patience`), names go on here: lookups of what is known,
 // new files and directories in directories that are known whole, with reserved ids, and moving,
-// removing and changing what this node has a burst file of, or has made meanwhile. Each change is
-// journaled (survives the process at once, power loss with the next fsync), and made at objectd in
-// the same order once it answers again; calls go on here until the journal is empty. A name that
-// was taken meanwhile becomes `name.conflict-ID`; what was removed meanwhile stays removed; a
-// directory that is gone is made again. What is unknown here is kUnavailable.
+// removing and changing what this node made or has a burst file of. Each change is journaled
+// (survives the process at once, power loss with the next fsync), and made at objectd in the same
+// order once it answers again, less what came to nothing (CompactOps); calls go on here until the
+// journal is empty. A change leaves the journal when it is durable at objectd; until then the
+// content it is about is kept (Keeps).
+//
+// A name that was taken meanwhile becomes `name.conflict-ID`, a directory that is gone is made
+// again. A file that was renamed here, and whose old name others replaced or removed, is made again
+// under the new one. What is unknown here is kUnavailable.
 //
 // Two channels to objectd go through it: calls(), for what concerns names, and guarded(), for all
 // else: it fails at once while objectd is away, and for files whose name is not made there yet.
@@ -21,7 +25,9 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -29,6 +35,7 @@
 #include "bufferd/burst_index.h"
 #include "bufferd/known_names.h"
 #include "bufferd/name_op.h"
+#include "bufferd/names_compact.h"
 #include "client/meta/meta_client.h"
 #include "rdma/transport.h"
 
@@ -41,15 +48,20 @@ struct NamesOptions {
 
 // What Names asks of the burst buffer.
 struct NamesHooks {
-  std::function<bool(wire::FileId)> owned;  // this node has its burst file
-  // Completes a record by what was closed here and is not committed there yet.
+  std::function<bool(wire::FileId)> owned;  // this node has its burst file, and objectd its name
+  // Completes a record by what was closed here and is not committed there yet, or was since.
   std::function<void(wire::Record*)> describe;
-  std::function<Status(wire::FileId)> commit;         // what is closed and not committed: now
+  std::function<Status(wire::FileId)> commit;  // what is closed and not committed: now
+  // objectd no longer has this file: it is about to be made there again, with this node as the
+  // writer of its content. kNotFound: the content is not here.
+  std::function<Result<wire::WriterInfo>(wire::FileId)> again;
+  std::function<void(wire::FileId)> let_go;           // no longer kept by the journal
   std::function<void(const wire::Record&)> released;  // objectd no longer names this file
   // The same, of a file that objectd never heard of: nothing else will tell.
   std::function<void(const wire::Record&)> discarded;
-  std::function<void()> went_away;          // names change here from now on; does not block
-  std::function<void()> caught_up;          // objectd has every name
+  std::function<void()> went_away;  // names change here from now on; does not block
+  // objectd has every name. `restarted`: it may have lost what was not durable there.
+  std::function<void(bool restarted)> caught_up;
   std::function<void(std::string)> report;  // for the user: see Core::Report
 };
 
@@ -72,13 +84,14 @@ class Names {
 
   // Made here, and not at objectd yet.
   bool Waits(wire::FileId id) const;
+  // Made or moved here, and not durably so at objectd: its content must stay.
+  bool Keeps(wire::FileId id) const;
   wire::FileId TakeId();  // never used before; 0: none are reserved
   void ReserveIds();      // in the background, when few are left
   uint64_t waiting() const;
 
  private:
-  class Calls;
-  class Guarded;
+  class Door;
   enum class State { kThere, kAway, kReplaying };
   enum class Way { kDone, kCannot };
 
@@ -87,7 +100,6 @@ class Names {
   void GoAway(const Status& why);
   bool AwaitReturn();  // a restart takes moments: who has no other way waits so long
   void Knock();
-  bool Replay();
   void Note(wire::Method method, std::string_view request, const Result<rdma::Payload>& reply);
   void LearnDirectory(wire::FileId dir);
 
@@ -106,15 +118,30 @@ class Names {
   Answer RenameHere(const wire::RenameRequest& q);
   Answer SetAttrHere(const wire::SetAttrRequest& q);
   Answer Show(const KnownNames::Known& known);
-  bool Mine(const wire::Record& record) const;
+  bool Mine(const KnownNames::Known& known) const;
+  wire::FileId TakeIdHeld();
   Status Journal(NameOp op);
+  void Count(const JournaledOp& journaled);
 
-  // names_replay.cc: without mu_. Away errors: try again later; everything else is done with.
-  Status Make(const NameOp& op);
-  Status MakeFile(const NameOp& op);
+  // names_replay.cc: without mu_.
+  bool Replay();
+  Status Begin();
+  Status Compact();
+  Status Forget();
+  Result<bool> Proceed();
+  void PutBack();
+  Result<uint64_t> SyncThere();
+
+  // names_make.cc: without mu_. Away errors: try again later; everything else is done with.
+  Status Make(const JournaledOp& journaled);
+  Status MakeFile(const JournaledOp& journaled);
   Status MakeRename(const NameOp& op);
+  Status MoveById(const NameOp& op, wire::RenameRequest q);
   Status MakeRemove(const NameOp& op);
-  Result<wire::FileId> MadeAgain(const std::string& place);
+  Status RemoveReplaced(const NameOp& op, const wire::RenameRequest& q);
+  Result<wire::RecordReply> ComeBack(const NameOp& op, wire::RenameRequest* q);
+  Result<wire::FileId> DirectoryAt(const std::string& place, wire::FileId was);
+  Result<wire::FileId> DirectoryIn(wire::FileId parent, const std::string& name, wire::FileId was);
   Result<wire::RecordReply> Send(wire::Method method, const wire::MakeRequest& q);
   void Lost(const std::string& what, const Status& why);
 
@@ -123,19 +150,25 @@ class Names {
   BurstIndex* const index_;
   Scheduler* const work_;
   const NamesOptions options_;
-  NamesHooks hooks_;            // set by Start
-  std::vector<uint64_t> made_;  // at objectd, and not yet durable there; the replay's own
+  NamesHooks hooks_;  // set by Start
+  // The replay's own: what is made at objectd and not yet durable there, in order; which of its
+  // lives that was in; up to where some were sent, and were sent by an earlier attempt.
+  std::vector<JournaledOp> made_;
+  uint64_t instance_ = 0;
+  bool restarted_ = false;
+  uint64_t tried_ = 0, repeated_ = 0;
   std::shared_ptr<rdma::Channel> calls_, guarded_;
   std::atomic<bool> stopping_{false}, started_{false};
   std::atomic<State> state_{State::kThere};  // changed with mu_ held
-  std::atomic<bool> any_pending_{false};
+  std::atomic<bool> any_pending_{false}, any_kept_{false};
 
   mutable std::mutex mu_;  // guards what follows
   CondVar changed_;
   KnownNames known_;
-  std::deque<std::pair<uint64_t, NameOp>> ops_;  // by sequence
+  std::deque<JournaledOp> ops_;  // by sequence
   uint64_t next_op_ = 1;
-  std::unordered_set<wire::FileId> pending_;  // made here, not yet at objectd
+  std::unordered_set<wire::FileId> pending_;         // made here, not yet at objectd
+  std::unordered_map<wire::FileId, uint64_t> kept_;  // by the last op that needs its content
   std::unordered_set<wire::FileId> learning_;
   bool held_back_ = false;  // the journal is nearly empty: changes wait until it is
   bool knocking_ = false;
@@ -144,5 +177,9 @@ class Names {
   wire::FileId next_id_ = 0, ids_end_ = 0;
   std::string statfs_;
 };
+
+// In the index: an op of the journal; the sequence up to which they were sent once.
+std::string OpName(uint64_t sequence);
+inline constexpr char kNamesTried[] = "names_tried";
 
 }  // namespace perigee::bufferd

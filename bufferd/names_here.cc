@@ -103,16 +103,20 @@ Names::Answer Names::ListHere(const wire::ReadDirRequest& q) {
 }
 
 // This node may change it without asking: it made it, or has its burst file.
-bool Names::Mine(const wire::Record& record) const {
-  return pending_.contains(record.id) ||
-         (record.kind == FileKind::kFile && record.nlink <= 1 && hooks_.owned(record.id));
+bool Names::Mine(const KnownNames::Known& known) const {
+  const wire::Record& record = known.record;
+  if (pending_.contains(record.id)) return true;
+  if (record.kind == FileKind::kDirectory) return known.own;
+  return record.kind == FileKind::kFile && record.nlink <= 1 &&
+         (known.own || hooks_.owned(record.id));
 }
 
 Status Names::Journal(NameOp op) {
   if (ops_.size() >= kOpsMax)
     return Status(Code::kNoSpace, "too many changes of names wait for objectd");
-  PERIGEE_TRY(index_->PutValue("op/" + HexEncode64(next_op_), EncodeOp(op), Durable::kNo));
-  ops_.emplace_back(next_op_++, std::move(op));
+  PERIGEE_TRY(index_->PutValue(OpName(next_op_), EncodeOp(op), Durable::kNo));
+  ops_.push_back({next_op_++, std::move(op)});
+  Count(ops_.back());
   return Status::Ok();
 }
 
@@ -133,7 +137,7 @@ Names::Answer Names::MakeHere(Method method, wire::MakeRequest q) {
     case KnownNames::Answer::kAbsent:
       break;
   }
-  if (q.id == 0 && next_id_ < ids_end_) q.id = next_id_++;
+  if (q.id == 0) q.id = TakeIdHeld();
   if (q.id == 0) return {};
   wire::Record record{.id = q.id,
                       .kind = directory ? FileKind::kDirectory : FileKind::kFile,
@@ -153,9 +157,8 @@ Names::Answer Names::MakeHere(Method method, wire::MakeRequest q) {
                               .request = wire::Encode(q),
                               .place = known_.PathOf(q.parent)});
   if (!journaled.ok()) return {.way = Way::kDone, .reply = journaled};
-  pending_.insert(q.id);
-  any_pending_ = true;
   known_.Learn(q.parent, q.name, record);
+  known_.Own(q.id);
   if (directory) known_.MadeEmpty(q.id);
   return {.way = Way::kDone, .reply = Encoded(record, q.parent, q.name), .changed = true};
 }
@@ -184,7 +187,7 @@ Names::Answer Names::RemoveHere(Method method, const wire::RemoveRequest& q) {
     if (directory)
       return {.way = Way::kDone,
               .reply = Status(Code::kIsDirectory, "'" + q.name + "' is a directory")};
-    if (!Mine(record)) return {};
+    if (!Mine(*known)) return {};
   }
   Status journaled = Journal({.method = static_cast<uint64_t>(method),
                               .id = record.id,
@@ -212,15 +215,14 @@ Names::Answer Names::RenameHere(const wire::RenameRequest& q) {
   wire::Record moved = source->record;
   wire::RenameReply reply{.moved = moved};
   wire::FileId bucket = known_.BucketOf(q.parent);
-  if (bucket == 0 || known_.BucketOf(q.new_parent) != bucket || !Mine(moved)) return {};
+  if (bucket == 0 || known_.BucketOf(q.new_parent) != bucket || !Mine(*source)) return {};
   if (target) {
     if (target->record.id == moved.id) return {.way = Way::kDone, .reply = wire::Encode(reply)};
     if ((q.flags & wire::kRenameNoReplace) != 0)
       return {.way = Way::kDone,
               .reply = Status(Code::kAlreadyExists, "'" + q.new_name + "' exists")};
     // Which directories may be replaced is not told by what is known.
-    if (target->record.kind != FileKind::kFile || moved.kind != FileKind::kFile ||
-        !Mine(target->record))
+    if (target->record.kind != FileKind::kFile || moved.kind != FileKind::kFile || !Mine(*target))
       return {};
     reply.replaced = target->record;
   }
@@ -238,10 +240,12 @@ Names::Answer Names::RenameHere(const wire::RenameRequest& q) {
                               .id = moved.id,
                               .replaced = reply.replaced ? reply.replaced->id : 0,
                               .request = wire::Encode(q),
-                              .place = known_.PathOf(q.new_parent)});
+                              .place = known_.PathOf(q.new_parent),
+                              .mode = moved.mode,
+                              .uid = moved.uid,
+                              .gid = moved.gid});
   if (!journaled.ok()) return {.way = Way::kDone, .reply = journaled};
-  if (moved.kind != FileKind::kDirectory) known_.Forget(q.parent, q.name);
-  known_.Learn(q.new_parent, q.new_name, moved);
+  known_.Move(q.parent, q.name, q.new_parent, q.new_name, moved);
   Answer answer{.way = Way::kDone, .reply = wire::Encode(reply), .changed = true};
   if (reply.replaced && pending_.contains(reply.replaced->id)) answer.discarded = reply.replaced;
   return answer;
@@ -249,7 +253,7 @@ Names::Answer Names::RenameHere(const wire::RenameRequest& q) {
 
 Names::Answer Names::SetAttrHere(const wire::SetAttrRequest& q) {
   const KnownNames::Known* known = known_.Get(q.id);
-  if (!known || !Mine(known->record)) return {};
+  if (!known || !Mine(*known)) return {};
   wire::SetAttrRequest exact = q;
   int64_t now = work_->clock().Wall();
   if (q.set_atime && q.atime == 0) exact.atime = now;

@@ -1,164 +1,187 @@
-// The journal's changes, made at objectd. Each may have been made before (its answer was lost, or
-// it is made once more after a crash): what it wants to be true is looked at first.
+// What was changed here, made at objectd: in order, in batches. A batch leaves the journal once it
+// is durable there, in the same life of objectd: one that lost power meanwhile gets it again.
+
+#include <algorithm>
 
 #include "base/bytes.h"
-#include "base/failpoint.h"
 #include "base/log.h"
 #include "bufferd/core.h"
 #include "bufferd/names.h"
 
 namespace perigee::bufferd {
 
-using wire::FileKind;
 using wire::Method;
 
 namespace {
 
-std::string ConflictName(const std::string& name, wire::FileId id) {
-  std::string suffix = ".conflict-" + HexEncode64(id);
-  return name.substr(0, 255 - suffix.size()) + suffix;
-}
-
-// A full object tier takes it later, too.
-bool Later(const Status& s) { return IsAway(s) || s.Is(Code::kNoSpace); }
-
-bool DirectoryGone(const Status& s) { return IsGone(s) || s.Is(Code::kNotDirectory); }
+constexpr size_t kHoldBackOps = 64;  // so few are soon done: changes wait for them
+constexpr size_t kBatch = 256;
+constexpr size_t kCompactAgain = 4 * kBatch;  // so few cost little
+constexpr Nanos kSyncTimeout = 10 * kSecond;
 
 }  // namespace
 
-void Names::Lost(const std::string& what, const Status& why) {
-  log::Warn("name_not_made", {{"what", what}, {"why", why}});
-  hooks_.report(what + ": not possible any more when objectd was back: " + why.message());
+// True once objectd has everything, and is asked again.
+bool Names::Replay() {
+  size_t done = 0;
+  auto replay = [&]() -> Status {
+    PERIGEE_TRY(Begin());
+    while (true) {
+      PERIGEE_ASSIGN(bool caught_up, Proceed());
+      if (caught_up) return Status::Ok();
+      ++done;
+    }
+  };
+  Status s = replay();
+  if (s.ok()) {
+    log::Info("names_caught_up", {{"changes", done}});
+    hooks_.caught_up(std::exchange(restarted_, false));
+    return true;
+  }
+  log::Info("names_wait_on", {{"why", s}});
+  std::lock_guard lock(mu_);
+  // A full object tier is there, all the same.
+  if (IsAway(s)) state_ = State::kAway;
+  held_back_ = false;
+  changed_.NotifyAll();
+  return false;
 }
 
-Status Names::Make(const NameOp& op) {
-  PERIGEE_FAILPOINT(names_replay_before_op);
-  Status s;
-  switch (static_cast<Method>(op.method)) {
-    case Method::kMetaCreate:
-    case Method::kMetaMkdir:
-      s = MakeFile(op);
-      break;
-    case Method::kMetaRename:
-      s = MakeRename(op);
-      break;
-    case Method::kMetaUnlink:
-    case Method::kMetaRmdir:
-      s = MakeRemove(op);
-      break;
-    case Method::kMetaSetAttr: {
-      auto q = wire::Decode<wire::SetAttrRequest>(op.request);
-      s = q.ok() ? direct_.SetAttr(*q).status() : q.status();
-      break;
-    }
-    default:
-      s = Status(Code::kUnimplemented, "a change of names of an unknown kind");
+Result<uint64_t> Names::SyncThere() {
+  PERIGEE_ASSIGN(auto reply,
+                 rdma::Call<wire::SyncReply>(*objectd_, Method::kMetaSync, wire::Empty{}, {},
+                                             {.timeout = kSyncTimeout}));
+  return reply.instance;
+}
+
+Status Names::Begin() {
+  PutBack();
+  PERIGEE_ASSIGN(uint64_t instance, SyncThere());
+  restarted_ |= instance != instance_;
+  instance_ = instance;
+  return Compact();
+}
+
+// What is not known to be durable there is made once more.
+void Names::PutBack() {
+  repeated_ = tried_;
+  std::lock_guard lock(mu_);
+  for (auto it = made_.rbegin(); it != made_.rend(); ++it) {
+    auto method = static_cast<Method>(it->op.method);
+    if (method == Method::kMetaCreate || method == Method::kMetaMkdir) pending_.insert(it->op.id);
+    ops_.push_front(std::move(*it));
   }
-  PERIGEE_FAILPOINT(names_replay_after_op);
-  if (IsGone(s))
-    log::Warn("name_not_made", {{"what", "of file " + HexEncode64(op.id)}, {"why", s}});
-  if (s.ok() || IsGone(s)) return Status::Ok();
-  if (Later(s)) return s.With("a change of names");
-  Lost("file " + HexEncode64(op.id), s);
+  made_.clear();
+  any_pending_ = !pending_.empty();
+}
+
+Status Names::Compact() {
+  std::vector<wire::FileId> asked;
+  {
+    std::lock_guard lock(mu_);
+    for (const auto& [sequence, op] : ops_) {
+      if (sequence <= repeated_ && pending_.contains(op.id)) asked.push_back(op.id);
+    }
+  }
+  std::unordered_set<wire::FileId> there;
+  for (wire::FileId id : asked) {
+    Status s = direct_.GetAttr({.id = id}).status();
+    if (s.ok()) there.insert(id);
+    if (!s.ok() && !IsGone(s)) return s;
+  }
+  std::map<std::string, std::optional<std::string>> stored;
+  std::lock_guard lock(mu_);
+  PERIGEE_ASSIGN(auto changed, CompactOps(ops_, there));
+  if (changed.empty()) return Status::Ok();
+  for (const auto& [sequence, op] : changed)
+    stored[OpName(sequence)] = op ? std::optional(EncodeOp(*op)) : std::nullopt;
+  PERIGEE_TRY(index_->ChangeValues(stored, Durable::kNo));
+  std::deque<JournaledOp> left;
+  for (JournaledOp& journaled : ops_) {
+    auto it = changed.find(journaled.sequence);
+    if (it == changed.end())
+      left.push_back(std::move(journaled));
+    else if (it->second)
+      left.push_back({journaled.sequence, std::move(*it->second)});
+  }
+  log::Info("names_compacted", {{"changes", ops_.size()}, {"left", left.size()}});
+  ops_ = std::move(left);
+  pending_.clear();
+  kept_.clear();
+  any_pending_ = any_kept_ = false;
+  for (const JournaledOp& journaled : ops_) Count(journaled);
   return Status::Ok();
 }
 
-Result<wire::RecordReply> Names::Send(Method method, const wire::MakeRequest& q) {
-  return method == Method::kMetaMkdir ? direct_.Mkdir(q) : direct_.Create(q);
+Status Names::Forget() {
+  if (made_.empty()) return Status::Ok();
+  PERIGEE_ASSIGN(uint64_t instance, SyncThere());
+  if (instance != instance_) {
+    log::Warn("names_made_again",
+              {{"why", "objectd was started again"}, {"changes", made_.size()}});
+    restarted_ = true;
+    instance_ = instance;
+    PutBack();
+    return Compact();
+  }
+  std::map<std::string, std::optional<std::string>> stored;
+  for (const JournaledOp& journaled : made_) stored[OpName(journaled.sequence)] = std::nullopt;
+  PERIGEE_TRY(index_->ChangeValues(stored, Durable::kNo));
+  std::vector<wire::FileId> let_go;
+  {
+    std::lock_guard lock(mu_);
+    for (const auto& [sequence, op] : made_) {
+      auto it = kept_.find(op.id);
+      if (it == kept_.end() || it->second != sequence) continue;
+      kept_.erase(it);
+      let_go.push_back(op.id);
+    }
+    any_kept_ = !kept_.empty();
+  }
+  made_.clear();
+  for (wire::FileId id : let_go) hooks_.let_go(id);
+  {
+    std::lock_guard lock(mu_);
+    if (ops_.size() > kCompactAgain) return Status::Ok();
+  }
+  return Compact();  // what came meanwhile
 }
 
-// A directory that was removed meanwhile, or has another id there.
-Result<wire::FileId> Names::MadeAgain(const std::string& place) {
-  if (place.find('/') == std::string::npos) {
-    PERIGEE_ASSIGN(wire::RecordReply bucket,
-                   direct_.Lookup({.parent = wire::kRootId, .name = place}));
-    return bucket.record.id;
+// One change, or one batch's end. True: nothing is left, and objectd is asked from now on.
+Result<bool> Names::Proceed() {
+  std::unique_lock lock(mu_);
+  if (stopping_) return Status(Code::kCancelled, "stopping");
+  // Another call found it silent.
+  if (state_ == State::kAway) return Status(Code::kUnavailable, "objectd fell silent");
+  if (ops_.empty() && made_.empty()) {
+    state_ = State::kThere;
+    held_back_ = false;
+    knocking_ = false;
+    changed_.NotifyAll();
+    return true;
   }
-  PERIGEE_ASSIGN(
-      wire::RecordReply made,
-      direct_.Mkdir({.parent = wire::kRootId, .name = place, .mode = 0755, .parents = true}));
-  return made.record.id;
-}
-
-Status Names::MakeFile(const NameOp& op) {
-  PERIGEE_ASSIGN(auto q, wire::Decode<wire::MakeRequest>(op.request));
-  auto method = static_cast<Method>(op.method);
-  std::string wanted = q.name;
-  Result<wire::RecordReply> made = Send(method, q);
-  if (!made.ok() && DirectoryGone(made.status())) {
-    auto parent = MadeAgain(op.place);
-    if (!parent.ok()) {
-      if (Later(parent.status())) return std::move(parent).TakeStatus();
-      Lost(op.place + "/" + wanted, parent.status());
-      return Status::Ok();
-    }
-    q.parent = *parent;
-    made = Send(method, q);
+  if (ops_.size() <= kHoldBackOps) held_back_ = true;
+  if (ops_.empty() || made_.size() >= kBatch) {
+    lock.unlock();
+    PERIGEE_TRY(Forget());
+    return false;
   }
-  if (made.code() == Code::kAlreadyExists) {
-    auto there = direct_.Lookup({.parent = q.parent, .name = q.name});
-    if (!there.ok() && Later(there.status())) return std::move(there).TakeStatus();
-    // Another made the same directory: what goes into this one goes there.
-    if (method == Method::kMetaMkdir && there.ok() && there->record.kind == FileKind::kDirectory)
-      return Status::Ok();
-    q.name = ConflictName(wanted, op.id);
-    made = Send(method, q);
-    if (made.ok()) {
-      log::Warn("name_conflict", {{"name", op.place + "/" + wanted}, {"made", q.name}});
-      hooks_.report(op.place + "/" + wanted + ": the name was taken while objectd was away; made " +
-                    q.name);
-    }
+  JournaledOp next = ops_.front();
+  uint64_t last = ops_[std::min(ops_.size(), kBatch) - 1].sequence;
+  lock.unlock();
+  if (next.sequence > tried_) {
+    std::string value;
+    AppendBe64(&value, last);
+    PERIGEE_TRY(index_->PutValue(kNamesTried, value, Durable::kYes));
+    tried_ = last;
   }
-  return made.ok() ? Status::Ok() : std::move(made).TakeStatus();
-}
-
-Status Names::MakeRename(const NameOp& op) {
-  PERIGEE_ASSIGN(auto q, wire::Decode<wire::RenameRequest>(op.request));
-  PERIGEE_ASSIGN(wire::RecordReply now, direct_.GetAttr({.id = op.id}));
-  // What it replaces goes only when this has its content.
-  if (Status s = hooks_.commit(op.id); IsAway(s)) return s;
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    if (now.parent == q.new_parent && now.name == q.new_name) return Status::Ok();
-    auto there = direct_.Lookup({.parent = q.new_parent, .name = q.new_name});
-    if (!there.ok() && !there.status().Is(Code::kNotFound)) {
-      if (!DirectoryGone(there.status())) return std::move(there).TakeStatus();
-      PERIGEE_ASSIGN(q.new_parent, MadeAgain(op.place));
-      continue;
-    }
-    if (there.ok() && there->record.id == op.id) return Status::Ok();
-    bool replaces = there.ok() && op.replaced != 0 && there->record.id == op.replaced;
-    if (there.ok() && !replaces) {
-      std::string made = ConflictName(q.new_name, op.id);
-      if (now.parent == q.new_parent && now.name == made) return Status::Ok();
-      hooks_.report(op.place + "/" + q.new_name + ": the name was taken while objectd was away; " +
-                    "renamed to " + made);
-      q.new_name = made;
-    }
-    q.parent = now.parent;
-    q.name = now.name;
-    q.flags = replaces ? 0 : wire::kRenameNoReplace;
-    auto renamed = direct_.Rename(q);
-    if (renamed.ok()) {
-      if (renamed->replaced) hooks_.released(*renamed->replaced);
-      return Status::Ok();
-    }
-    if (!renamed.status().Is(Code::kAlreadyExists)) return std::move(renamed).TakeStatus();
-  }
-  return Status(Code::kBusy, "the new name keeps changing");
-}
-
-Status Names::MakeRemove(const NameOp& op) {
-  PERIGEE_ASSIGN(auto q, wire::Decode<wire::RemoveRequest>(op.request));
-  PERIGEE_ASSIGN(wire::RecordReply now, direct_.GetAttr({.id = op.id}));
-  // Where another has moved it, it stays.
-  if (now.name != q.name && now.name != ConflictName(q.name, op.id)) return Status::Ok();
-  q.parent = now.parent;
-  q.name = now.name;
-  bool directory = static_cast<Method>(op.method) == Method::kMetaRmdir;
-  auto removed = directory ? direct_.Rmdir(q) : direct_.Unlink(q);
-  if (directory && removed.code() == Code::kNotEmpty) return Status::Ok();  // others are in it
-  if (removed.ok() && !directory) hooks_.released(removed->record);
-  return removed.ok() ? Status::Ok() : std::move(removed).TakeStatus();
+  PERIGEE_TRY(Make(next));
+  lock.lock();
+  ops_.pop_front();
+  pending_.erase(next.op.id);
+  any_pending_ = !pending_.empty();
+  made_.push_back(std::move(next));
+  return false;
 }
 
 }  // namespace perigee::bufferd

@@ -15,6 +15,13 @@ namespace {
 
 constexpr Nanos kRetryEvery = kSecond;
 
+// Journaled: it will be registered.
+bool Postponed(const Status& s) { return IsAway(s) || s.Is(Code::kStale); }
+
+Status NotHere() {
+  return Status(Code::kNotFound, "its content is not whole in this node's burst buffer");
+}
+
 bool SameAsPublished(const BurstRecord& rec, const FileStat& stat) {
   return rec.size == stat.size && rec.mtime == stat.mtime && rec.ctime == stat.ctime;
 }
@@ -81,7 +88,7 @@ Status Publisher::PublishHeld(const FilePtr& file, bool sync) {
   if (was.generation != 0 && core_.store->fine_timestamps() && SameAsPublished(was, content.stat)) {
     if (!was.registered) {
       Status s = RegisterHeld(file, sync);
-      if (!s.ok() && !IsAway(s)) return s;
+      if (!s.ok() && !Postponed(s)) return s;
     }
     return sync ? MakeDurableHeld(file, *open) : Status::Ok();
   }
@@ -117,8 +124,8 @@ Status Publisher::PublishHeld(const FilePtr& file, bool sync) {
   Status s = Register(file, sync, &content);
   PERIGEE_FAILPOINT(burst_publish_after_commit);
   if (s.ok()) return s;
-  if (!IsAway(s)) return s;
-  // Journaled: it will be registered. What was asked for in durability is given here.
+  if (!Postponed(s)) return s;
+  // What was asked for in durability is given here.
   RegisterLater();
   if (sync && content.is_inline) return MakeDurableHeld(file, *open);
   return Status::Ok();
@@ -161,9 +168,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
   if (unknown) {
     Result<bool> already = AlreadyCommitted(file);
     if (!already.ok()) {
-      if (!IsGone(already.status())) return already.status();
-      Orphan(file);
-      return Status::Ok();
+      return IsGone(already.status()) ? Orphan(file) : already.status();
     }
     committed = *already;
   }
@@ -223,9 +228,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
         return Status(Code::kIo, "the namespace refused the content: another writer took over: " +
                                      s.message());
       }
-      if (!IsGone(exists)) return exists;
-      Orphan(file);
-      return Status::Ok();
+      return IsGone(exists) ? Orphan(file) : exists;
     }
     if (!s.ok()) {
       core_.stats->publish_failures->Add();
@@ -308,12 +311,57 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
   return s.ok() || IsAway(s) || IsGone(s) ? Status::Ok() : s;
 }
 
-void Publisher::Orphan(const FilePtr& file) {
+Status Publisher::Orphan(const FilePtr& file) {
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.id;
+  }
+  if (core_.Keeps(id)) return Status(Code::kStale, "the journal of names makes it once more");
   std::lock_guard lock(file->mu);
   file->orphan = true;
   file->rec.registered = true;  // nothing is left to register
   file->flush_cancel = true;
   file->changed.NotifyAll();
+  return Status::Ok();
+}
+
+Result<wire::WriterInfo> Publisher::TakeBack(wire::FileId id) {
+  FilePtr file = core_.table->Current(id);
+  if (!file) return NotHere();
+  BusyHold hold(file);
+  if (!hold.held()) return NotHere();
+  PERIGEE_ASSIGN(auto open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
+  {
+    std::lock_guard lock(file->mu);
+    const BurstRecord& rec = file->rec;
+    bool survived = rec.boot == core_.boot || rec.resident_synced ||
+                    (rec.synced_generation == rec.generation && !rec.writing);
+    if (file->corrupt || file->lost || !file->Whole() || !survived) return NotHere();
+  }
+  // It was as durable as the namespace; now this is all there is.
+  PERIGEE_TRY(SyncBytes(file, *open));
+  wire::WriterInfo writer{.node = core_.node, .burst = file->burst};
+  {
+    std::lock_guard lock(file->mu);
+    BurstRecord& rec = file->rec;
+    file->orphan = file->released = file->superseded = file->maybe_committed = false;
+    rec.writing = true;
+    if (rec.generation != 0) {
+      rec.writer_generation = rec.generation;
+      rec.registered = false;
+      rec.home = Home::kBurst;
+      rec.durability = Durability::kLocal;
+      rec.synced_generation = rec.generation;
+      rec.state = BurstState::kPublished;
+      file->source.reset();
+      file->residency.Change(RangeState::kResident, RangeState::kDirty);
+    }
+    file->needs_reconcile = file->writers == 0;  // which seals it once it is there
+    writer.generation = std::max<uint64_t>(rec.writer_generation, 1);
+  }
+  PERIGEE_TRY(core_.Save(file, Durable::kYes));
+  return writer;
 }
 
 uint64_t Publisher::waiting() const {
@@ -357,6 +405,7 @@ void Publisher::RegisterLater() {
       if (s.ok()) continue;
       left = true;
       if (IsAway(s)) break;
+      if (Postponed(s)) continue;
       log::Error("publish_refused", {{"burst", HexEncode64(f->burst)}, {"error", s}});
     }
     if (left) RegisterLater();

@@ -25,8 +25,12 @@ class Publisher {
   // The caller has BusyHold, and the namespace's writer is this file.
   Status PublishHeld(const FilePtr& file, bool sync);
   // Tells the namespace of a journaled generation that it does not have. ok: done or not needed.
-  // The caller has BusyHold.
+  // kStale: not before the journal of names has made the file there. The caller has BusyHold.
   Status RegisterHeld(const FilePtr& file, bool sync);
+  // The namespace no longer has this file, whose current content is in its burst file here: made
+  // durable here, and ready to be published again by the writer that is given, once the namespace
+  // has it again. kNotFound: the content is not here, or not whole.
+  Result<wire::WriterInfo> TakeBack(wire::FileId id);
   // Tries what waits, over and over while any is left.
   void RegisterLater();
   uint64_t waiting() const;  // files whose generation the namespace does not have yet
@@ -43,7 +47,7 @@ class Publisher {
   Status SyncBytes(const FilePtr& file, File& open);
   Status MakeDurableHeld(const FilePtr& file, File& open);
   Result<bool> AlreadyCommitted(const FilePtr& file);
-  void Orphan(const FilePtr& file);
+  Status Orphan(const FilePtr& file);
 
   Core& core_;
   const std::function<void(const FilePtr&)> on_unsynced_;

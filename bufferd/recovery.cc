@@ -201,7 +201,9 @@ Status Recovery::Reconcile(const FilePtr& file) {
     std::lock_guard lock(file->mu);
     unsealed = file->Unsealed();
     unregistered = !file->rec.registered && file->rec.generation != 0;
-    unsynced = file->rec.durability == Durability::kUnsynced && file->rec.generation != 0;
+    unsynced = file->rec.generation != 0 &&
+               (file->rec.durability == Durability::kUnsynced ||
+                (file->rec.home == Home::kInline && file->rec.durability != Durability::kObject));
   }
   if (unregistered) parts_.publisher->RegisterLater();
   if (unsynced) parts_.syncer->Add(file);
@@ -225,7 +227,8 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   if (rec.id == 0) return UnfinishedCreate(file, rec);
   Result<wire::RecordReply> reply = core_.meta->GetAttr({.id = rec.id});
   if (!reply.ok()) {
-    if (!IsGone(reply.status())) return std::move(reply).TakeStatus();
+    // The journal of names is about to make it there once more.
+    if (!IsGone(reply.status()) || core_.Keeps(rec.id)) return std::move(reply).TakeStatus();
     PERIGEE_TRY(
         core_.meta->Sync());  // nothing is destroyed before the commit that released it is durable
     return Verdict::kDrop;
@@ -283,8 +286,11 @@ Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Rec
         rec.resident_synced = rec.synced_generation == rec.generation;
       }
       rec.registered = true;
-      rec.durability = record.committed ? std::max(rec.durability, record.committed->durability)
-                                        : Durability::kObject;
+      // Inline content is as durable as its commit, which the syncer sees to.
+      if (!record.committed)
+        rec.durability = Durability::kObject;
+      else if (rec.home != Home::kInline)
+        rec.durability = std::max(rec.durability, record.committed->durability);
       if (rec.home == Home::kBlobs) rec.durability = Durability::kObject;
       rec.state = file->Settled();
       rec.boot = core_.boot;
@@ -491,6 +497,15 @@ void Recovery::FlagAll() {
   }
 }
 
+void Recovery::FlagUnsettled() {
+  for (const FilePtr& file : core_.table->All()) {
+    std::lock_guard lock(file->mu);
+    if (file->writers == 0 && !file->gone && !file->orphan && file->rec.registered &&
+        file->OnlyCopy())
+      file->needs_reconcile = true;
+  }
+}
+
 uint64_t Recovery::left() const {
   uint64_t n = 0;
   for (const FilePtr& file : core_.table->All()) {
@@ -512,6 +527,7 @@ void Recovery::ReconcileAll() {
       }
       Status s = Reconcile(file);
       if (s.ok()) continue;
+      if (IsGone(s)) continue;  // kept by the journal of names
       if (!IsAway(s))
         log::Error("burst_reconcile_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
       else

@@ -50,6 +50,9 @@ class Recovery {
   // Everything flagged, in the background, until done.
   void ReconcileAll();
   void FlagAll();  // the feed was lost: every file not being written is asked about again
+  // The namespace was away, and may have lost what was not durable there: the same of those whose
+  // only copy is here.
+  void FlagUnsettled();
   // The namespace names a burst file of this node that does not exist.
   void Lost(const wire::Record& record);
   uint64_t left() const;

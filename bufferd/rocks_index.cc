@@ -94,6 +94,17 @@ class RocksIndex final : public BurstIndex {
     batch.Delete("v" + name);
     return Write(&batch, Durable::kNo);
   }
+  Status ChangeValues(const std::map<std::string, std::optional<std::string>>& values,
+                      Durable durable) override {
+    rocksdb::WriteBatch batch;
+    for (const auto& [name, value] : values) {
+      if (value)
+        batch.Put("v" + name, *value);
+      else
+        batch.Delete("v" + name);
+    }
+    return Write(&batch, durable);
+  }
   Status ForEachValue(
       const std::string& prefix,
       const std::function<Status(const std::string& name, std::string_view value)>& fn) override {

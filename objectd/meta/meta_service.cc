@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/failpoint.h"
+#include "base/random.h"
 
 namespace perigee::objectd {
 namespace {
@@ -76,10 +77,11 @@ class MetaService {
           return wire::Empty{};
         });
     router_.Add<wire::Empty>(Method::kMetaSync, Access::kNodesOnly, pool_,
-                             [&ns = ns_](const Context&, wire::Empty) -> Result<wire::Empty> {
+                             [&ns = ns_, instance = SecretU64()](
+                                 const Context&, wire::Empty) -> Result<wire::SyncReply> {
                                PERIGEE_TRY(ns.Sync());
                                PERIGEE_FAILPOINT_STATUS(meta_before_reply);
-                               return wire::Empty{};
+                               return wire::SyncReply{.instance = instance};
                              });
   }
 

@@ -239,6 +239,11 @@ uint64_t NamespaceImpl::FileCount() {
   return count;
 }
 
+Status CheckId(const Node& node, wire::FileId expected) {
+  if (expected == 0 || node.record.id == expected) return Status::Ok();
+  return Status(Code::kStale, "the name is another file's by now");
+}
+
 Status NamespaceImpl::Sync() {
   PERIGEE_FAILPOINT_STATUS(meta_before_durable);
   PERIGEE_TRY(store_.WaitDurable(store_.VisiblePosition()));

@@ -20,6 +20,8 @@
 namespace perigee::objectd {
 
 wire::RecordReply ReplyOf(Node node);
+// kStale unless the node is the one that a call expects under its name (0: any).
+Status CheckId(const Node& node, wire::FileId expected);
 
 class NamespaceImpl final : public Namespace {
  public:

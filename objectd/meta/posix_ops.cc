@@ -307,6 +307,7 @@ Result<wire::RecordReply> NamespaceImpl::Rmdir(const wire::RemoveRequest& q) {
                                              kv::ReadMode::kSnapshot));
     PERIGEE_ASSIGN(auto node, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
     if (!node) return NoSuchFile(q.name);
+    PERIGEE_TRY(CheckId(*node, q.id));
     if (!node->is_directory())
       return Status(Code::kNotDirectory, "'" + q.name + "' is not a directory");
     PERIGEE_TRY(CheckSticky(q.caller, parent.record, node->record));
@@ -332,6 +333,7 @@ Result<wire::RecordReply> NamespaceImpl::Unlink(const wire::RemoveRequest& q) {
                                              kv::ReadMode::kSnapshot));
     PERIGEE_ASSIGN(auto node, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
     if (!node) return NoSuchFile(q.name);
+    PERIGEE_TRY(CheckId(*node, q.id));
     if (node->is_directory()) return Status(Code::kIsDirectory, "'" + q.name + "' is a directory");
     PERIGEE_TRY(CheckSticky(q.caller, parent.record, node->record));
     PERIGEE_TRY(tree.Remove(*node));

@@ -70,12 +70,15 @@ Result<wire::RenameReply> NamespaceImpl::Rename(const wire::RenameRequest& q) {
                    OpenParent(tree, q.new_parent, q.caller, kChange, kv::ReadMode::kConflict));
     PERIGEE_ASSIGN(auto source, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
     if (!source) return Status(Code::kNotFound, "no file '" + q.name + "'");
+    PERIGEE_TRY(CheckId(*source, q.id));
     if (q.parent == wire::kRootId)
       return Status(Code::kPermissionDenied, "buckets cannot be renamed");
     if (from.bucket != to.bucket)
       return Status(Code::kCrossDevice, "files are renamed within their bucket");
     PERIGEE_ASSIGN(auto target, tree.FindName(q.new_parent, q.new_name, kv::ReadMode::kConflict));
-    if (target && no_replace) return Status(Code::kAlreadyExists, "'" + q.new_name + "' exists");
+    const bool another = target && q.id != 0 && target->record.id != q.replaced;
+    if (target && (no_replace || another))
+      return Status(Code::kAlreadyExists, "'" + q.new_name + "' exists");
     if (!target && exchange) return Status(Code::kNotFound, "no file '" + q.new_name + "'");
     if (source->is_directory() && q.parent != q.new_parent) {
       PERIGEE_TRY(tree.CheckNoCycle(q.new_parent, source->record.id));

@@ -166,11 +166,13 @@ struct RemoveRequest {  // -> RecordReply (the record as it was). kMetaUnlink, k
   Caller caller;
   FileId parent = 0;
   std::string name;
+  FileId id = 0;  // not 0: only this one is removed; kStale when the name is another's
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.caller);
     v(2, s.parent);
     v(3, s.name);
+    v(4, s.id);
     v.Rest(s.unknown);
   }
 };
@@ -184,6 +186,10 @@ struct RenameRequest {  // -> RenameReply
   FileId new_parent = 0;
   std::string new_name;
   uint32_t flags = 0;
+  // Not 0: only this one is moved (kStale when the name is another's), and only `replaced` is
+  // replaced (kAlreadyExists when another has the new name).
+  FileId id = 0;
+  FileId replaced = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.caller);
@@ -192,6 +198,8 @@ struct RenameRequest {  // -> RenameReply
     v(4, s.new_parent);
     v(5, s.new_name);
     v(6, s.flags);
+    v(7, s.id);
+    v(8, s.replaced);
     v.Rest(s.unknown);
   }
 };
@@ -510,6 +518,15 @@ struct FeedReply {
     v(2, s.next);
     v(3, s.visible);
     v(4, s.durable);
+    v.Rest(s.unknown);
+  }
+};
+
+struct SyncReply {        // to Empty, kMetaSync: all that was visible is durable
+  uint64_t instance = 0;  // of the namespace's server, another after each of its starts
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.instance);
     v.Rest(s.unknown);
   }
 };

@@ -53,6 +53,10 @@ void Suite(BurstIndex& index) {
   CHECK(!index.GetValue("x")->has_value());
   REQUIRE(index.PutValue("x", std::string("a\0b", 3), Durable::kYes).ok());
   CHECK(**index.GetValue("x") == std::string("a\0b", 3));
+  REQUIRE(index.PutValue("old", "1", Durable::kNo).ok());
+  REQUIRE(index.ChangeValues({{"old", std::nullopt}, {"new", "2"}}, Durable::kYes).ok());
+  CHECK(!index.GetValue("old")->has_value());
+  CHECK(**index.GetValue("new") == "2");
   REQUIRE(index.Sync().ok());
 }
 

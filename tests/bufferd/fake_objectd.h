@@ -117,8 +117,16 @@ class FakeObjectd final : public rdma::Channel {
   }
   void Unlink(wire::FileId parent, const std::string& name) {
     std::lock_guard lock(mu_);
-    files_.erase(names_[{parent, name}]);
+    wire::Record removed = files_[names_[{parent, name}]];
+    files_.erase(removed.id);
     names_.erase({parent, name});
+    Release(removed, nullptr);
+  }
+  // Another life of it, without what came after the last sync.
+  void LosePower() {
+    std::lock_guard lock(mu_);
+    std::tie(files_, names_, inline_) = synced_;
+    ++instance_;
   }
   void ForgetFeed() {
     std::lock_guard lock(mu_);
@@ -269,9 +277,11 @@ class FakeObjectd final : public rdma::Channel {
         PERIGEE_ASSIGN(auto q, In<wire::RenameRequest>(header));
         auto from = names_.find({q.parent, q.name});
         if (from == names_.end()) return Status(Code::kNotFound, q.name);
+        if (q.id != 0 && from->second != q.id) return Replaced();
         wire::RenameReply reply{.moved = files_[from->second]};
         if (auto to = names_.find({q.new_parent, q.new_name}); to != names_.end()) {
-          if (q.flags & wire::kRenameNoReplace) return Status(Code::kAlreadyExists, q.new_name);
+          if (q.flags & wire::kRenameNoReplace || (q.id != 0 && to->second != q.replaced))
+            return Status(Code::kAlreadyExists, q.new_name);
           reply.replaced = files_[to->second];
           files_.erase(to->second);
           Release(*reply.replaced, nullptr);
@@ -291,6 +301,7 @@ class FakeObjectd final : public rdma::Channel {
         PERIGEE_ASSIGN(auto q, In<wire::RemoveRequest>(header));
         auto it = names_.find({q.parent, q.name});
         if (it == names_.end()) return Status(Code::kNotFound, q.name);
+        if (q.id != 0 && it->second != q.id) return Replaced();
         if (method == Method::kMetaRmdir &&
             std::any_of(names_.begin(), names_.end(),
                         [&](const auto& n) { return n.first.first == it->second; }))
@@ -403,7 +414,8 @@ class FakeObjectd final : public rdma::Channel {
         return std::string();
       }
       case Method::kMetaSync:
-        return std::string();
+        synced_ = {files_, names_, inline_};
+        return wire::Encode(wire::SyncReply{.instance = instance_});
       case Method::kMetaRegisterNode:
         return wire::Encode(
             wire::RegisterNodeReply{.inline_bytes_max = inline_bytes_max, .cluster_id = 1});
@@ -438,6 +450,8 @@ class FakeObjectd final : public rdma::Channel {
   std::map<wire::FileId, wire::Record> files_;
   std::map<std::pair<wire::FileId, std::string>, wire::FileId> names_;
   std::map<std::pair<wire::FileId, uint64_t>, std::string> inline_;
+  std::tuple<decltype(files_), decltype(names_), decltype(inline_)> synced_;
+  uint64_t instance_ = 1;
   std::vector<wire::Change> events_;
   wire::FileId next_id_ = 100;
   uint64_t position_ = 0, durable_ = 0, oldest_ = 1;

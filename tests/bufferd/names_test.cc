@@ -245,6 +245,19 @@ TEST_CASE("a change that objectd made, and did not answer, is not made twice") {
   CHECK(t.engine->core().Reported().empty());
 }
 
+TEST_CASE("without objectd a file has the size of its last content, not of the last look at it") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", "");
+  REQUIRE(t.calls->Lookup({.parent = t.directory, .name = "f"})->record.committed->size == 0);
+  Opened again = t.MustOpen(id, Access::kWrite);
+  t.Write(again, 0, Bytes(11, kBig));
+  REQUIRE(t.engine->Publish(again.file).ok());
+  t.Release(again);
+  t.Leave();
+  CHECK(t.calls->GetAttr({.id = id})->record.committed->size == kBig);
+  CHECK(t.calls->Lookup({.parent = t.directory, .name = "f"})->record.committed->size == kBig);
+}
+
 TEST_CASE("a file made without objectd is opened again for writing, and truncated") {
   Tree t;
   t.Leave();
@@ -256,4 +269,200 @@ TEST_CASE("a file made without objectd is opened again for writing, and truncate
   CHECK(t.Load(id) == "2nd");
   t.Return();
   CHECK(t.BytesOf(id) == "2nd");
+}
+
+TEST_CASE("a file renamed without objectd is at its new name, whatever took the old one there") {
+  Tree t;
+  wire::FileId old = t.Saved(t.directory, "latest", "old");
+  std::string fresh = Bytes(4, kBig);
+  wire::FileId id = t.Saved(t.directory, "latest.tmp", fresh);
+  SUBCASE("still in the burst buffer only") {}
+  SUBCASE("in the object tier, and resident") { t.Settle(); }
+  t.Leave();
+  t.Renamed(t.directory, "latest.tmp", "latest");
+  t.objectd->Unlink(t.directory, "latest.tmp");
+  wire::Version inline_version{.size = 6, .durability = wire::Durability::kObject};
+  inline_version.layout.kind = LayoutKind::kInline;
+  wire::FileId theirs = t.objectd->Put("latest.tmp", inline_version, "theirs", t.directory);
+  t.Return();
+  CHECK(t.objectd->IdOf(t.directory, "latest.tmp") == theirs);
+  CHECK(t.objectd->IdOf(t.directory, "latest") == id);
+  CHECK(t.BytesOf(id) == fresh);
+  CHECK(t.Load(id) == fresh);
+  CHECK(!t.objectd->Exists(old));
+  CHECK(!t.objectd->Get(id).writer);
+  CHECK(t.engine->core().Reported().empty());
+}
+
+TEST_CASE(
+    "a renamed file whose old name was replaced, and whose content is not here, is reported") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f.tmp", Bytes(5, kBig));
+  t.Settle();
+  std::string why;
+  REQUIRE(t.engine->evictor().Evict(t.Current(id), &why));
+  t.Leave();
+  t.Renamed(t.directory, "f.tmp", "f");  // this node made it
+  t.objectd->Unlink(t.directory, "f.tmp");
+  t.Return();
+  CHECK(t.objectd->IdOf(t.directory, "f") == 0);
+  CHECK(t.engine->core().Reported().size() == 1);
+}
+
+TEST_CASE("what this node made is moved and removed without objectd, also when it was evicted") {
+  Tree t;
+  wire::FileId moved = t.Saved(t.directory, "moved", Bytes(6, kBig));
+  wire::FileId removed = t.Saved(t.directory, "removed", Bytes(7, kBig));
+  wire::FileId step = t.Made(t.directory, "step.tmp");
+  t.Settle();
+  for (wire::FileId id : {moved, removed}) {
+    std::string why;
+    REQUIRE(t.engine->evictor().Evict(t.Current(id), &why));
+  }
+  t.Leave();
+  t.Renamed(t.directory, "moved", "there");
+  t.Renamed(t.directory, "step.tmp", "step");
+  REQUIRE(t.calls->Unlink({.parent = t.directory, .name = "removed"}).ok());
+  t.Return();
+  CHECK(t.objectd->IdOf(t.directory, "there") == moved);
+  CHECK(t.objectd->IdOf(t.directory, "step") == step);
+  CHECK(!t.objectd->Exists(removed));
+}
+
+TEST_CASE("a file made where by now is no directory any more, or a file, is kept") {
+  Tree t;
+  wire::FileId step = t.Made(t.directory, "step");
+  t.Leave();
+  wire::FileId id = t.Saved(step, "f", "kept");
+  t.objectd->Unlink(t.directory, "step");
+  std::string at = "step";
+  SUBCASE("a file has its name") {
+    t.objectd->Put("step", {}, {}, t.directory);
+    at = "step.conflict-" + HexEncode64(step);
+  }
+  SUBCASE("the bucket is gone") {
+    t.objectd->Unlink(t.bucket, "d");
+    t.objectd->Unlink("b");
+  }
+  t.Return();
+  wire::FileId directory = t.objectd->IdOf(t.objectd->IdOf("b"), "d");
+  REQUIRE(directory != 0);
+  CHECK(t.objectd->IdOf(t.objectd->IdOf(directory, at), "f") == id);
+  CHECK(t.BytesOf(id) == "kept");
+}
+
+TEST_CASE("what objectd loses with its power before it was durable there is made again") {
+  Tree t;
+  wire::FileId old = t.Saved(t.directory, "latest", "old");
+  t.Settle();
+  t.Leave();
+  wire::FileId id = t.Saved(t.directory, "latest.tmp", Bytes(8, kBig));
+  t.Renamed(t.directory, "latest.tmp", "latest");
+  wire::FileId step = t.Made(t.directory, "step");
+  wire::FileId small = t.Saved(step, "small", "small");
+  bool lost = false;
+  auto lose_power = [&](wire::Method before) {
+    t.objectd->before = [&t, &lost, before](wire::Method m) {
+      if (m != before || lost || !t.objectd->IdOf(t.directory, "step")) return;
+      lost = true;
+      t.objectd->LosePower();
+    };
+  };
+  SUBCASE("before it was asked to sync") { lose_power(wire::Method::kMetaSync); }
+  SUBCASE("while it was made") { lose_power(wire::Method::kMetaCreate); }
+  t.Return();
+  CHECK(lost);
+  CHECK(t.objectd->IdOf(t.directory, "latest") == id);
+  CHECK(t.objectd->IdOf(t.directory, "latest.tmp") == 0);
+  CHECK(t.objectd->IdOf(t.objectd->IdOf(t.directory, "step"), "small") == small);
+  CHECK(!t.objectd->Exists(old));
+  CHECK(t.BytesOf(id) == Bytes(8, kBig));
+  CHECK(t.BytesOf(small) == "small");
+  CHECK(t.engine->core().Reported().empty());
+}
+
+TEST_CASE("content closed and synced without objectd survives when objectd loses power later") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", "first");
+  t.Settle();
+  t.Leave();
+  wire::FileId made = t.Saved(t.directory, "made", Bytes(9, kBig));
+  t.objectd->away = false;
+  // Made there, and published; flushed later.
+  auto published = [&] { return t.objectd->Exists(made) && t.objectd->Get(made).committed; };
+  for (int i = 0; i < 100 && !published(); ++i) t.RunFor(kSecond / 10);
+  REQUIRE(published());
+  t.Leave();
+  t.objectd->LosePower();
+  t.RunFor(kSecond);
+  t.Return();
+  CHECK(t.objectd->IdOf(t.directory, "made") == made);
+  CHECK(t.BytesOf(made) == Bytes(9, kBig));
+  CHECK(t.BytesOf(id) == "first");
+}
+
+TEST_CASE("a daemon that dies while changes are made leaves no ghosts of what was replaced since") {
+  Tree t;
+  t.Saved(t.directory, "latest", "0");
+  t.Settle();
+  t.Leave();
+  wire::FileId last = 0;
+  for (const char* content : {"1", "2", "3"}) {
+    last = t.Saved(t.directory, "latest.tmp", content);
+    t.Renamed(t.directory, "latest.tmp", "latest");
+  }
+  wire::FileId gone = t.Saved(t.directory, "gone", "gone");
+  // They were all made, but not durably as far as this node heard.
+  t.objectd->lose_reply = wire::Method::kPing;
+  bool died = false;
+  t.objectd->before = [&](wire::Method m) {
+    if (m == wire::Method::kMetaSync && t.objectd->IdOf(t.directory, "gone") == gone && !died) {
+      died = true;
+      t.objectd->away = true;
+    }
+  };
+  t.objectd->away = false;
+  t.RunFor(kSecond);
+  REQUIRE(died);
+  t.objectd->before = nullptr;
+  t.Again();
+  t.objectd->Unlink(t.directory, "gone");
+  wire::FileId theirs = t.objectd->Put("gone", {}, {}, t.directory);
+  t.Return();
+  CHECK(t.objectd->IdOf(t.directory, "latest") == last);
+  CHECK(t.BytesOf(last) == "3");
+  CHECK(t.objectd->IdOf(t.directory, "gone") == theirs);
+  auto listed = t.calls->ReadDir({.dir = t.directory});
+  REQUIRE(listed.ok());
+  for (const auto& item : listed->items) {
+    INFO(item.name);
+    CHECK((item.name == "latest" || item.name == "gone"));
+  }
+}
+
+TEST_CASE("what came to nothing without objectd is not made there at all") {
+  Tree t;
+  wire::FileId old = t.Saved(t.directory, "latest", "old");
+  t.Settle();
+  t.Leave();
+  for (int step = 0; step < 20; ++step) {
+    wire::FileId dir = t.Made(t.directory, "step");
+    t.Saved(dir, "rank.tmp", Bytes(10, kBig));
+    t.Renamed(dir, "rank.tmp", "rank");
+    t.Saved(t.directory, "latest.tmp", std::to_string(step));
+    t.Renamed(t.directory, "latest.tmp", "latest");
+    REQUIRE(t.calls->Unlink({.parent = dir, .name = "rank"}).ok());
+    REQUIRE(t.calls->Rmdir({.parent = t.directory, .name = "step"}).ok());
+  }
+  t.objectd->calls.clear();
+  t.Return();
+  CHECK(t.objectd->calls[wire::Method::kMetaCreate] == 1);
+  CHECK(t.objectd->calls[wire::Method::kMetaRename] == 1);
+  CHECK(t.objectd->calls[wire::Method::kMetaMkdir] == 0);
+  CHECK(t.objectd->calls[wire::Method::kMetaUnlink] == 0);
+  wire::FileId latest = t.objectd->IdOf(t.directory, "latest");
+  CHECK(t.BytesOf(latest) == "19");
+  CHECK(latest != old);
+  CHECK(!t.objectd->Exists(old));
+  CHECK(t.engine->core().Reported().empty());
 }

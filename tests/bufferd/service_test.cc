@@ -123,6 +123,23 @@ TEST_CASE("without asking for a writable descriptor even a writer gets a read-on
   CHECK(::write(fds[0].get(), "x", 1) == -1);
 }
 
+TEST_CASE("a file whose opener no longer waits is given back, not open for good") {
+  Door d;
+  d.w.objectd->before = [](Method m) {
+    Event never;
+    if (m == Method::kMetaCreate) never.WaitFor(60 * kSecond);
+  };
+  auto made = d.Call<wire::BurstOpenReply>(
+      Door::Root(), Method::kBurstCreate,
+      wire::BurstCreateRequest{.parent = wire::kRootId, .name = "a"});
+  CHECK(made.code() == Code::kDeadlineExceeded);
+  CHECK(d.service->open_handles() == 0);
+  FilePtr file = d.w.Current(d.w.objectd->IdOf("a"));
+  REQUIRE(file);
+  CHECK(file->writers == 0);
+  CHECK(file->readers == 0);
+}
+
 TEST_CASE("a handle belongs to its connection and ends with it") {
   Door d;
   auto made =

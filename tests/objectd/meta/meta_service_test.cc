@@ -110,7 +110,9 @@ TEST_CASE_FIXTURE(Service, "a file's whole life goes through the calls") {
   CHECK(last_bulk == "bytes");
   CHECK(Call<wire::ReadDirReply>(kMetaReadDir, wire::ReadDirRequest{.dir = dir.record.id})
             .items.size() == 1);
-  Call<wire::Empty>(kMetaSync, wire::Empty{});
+  uint64_t instance = Call<wire::SyncReply>(kMetaSync, wire::Empty{}).instance;
+  CHECK(instance != 0);
+  CHECK(Call<wire::SyncReply>(kMetaSync, wire::Empty{}).instance == instance);
   auto fs = Call<wire::StatFsReply>(kMetaStatFs, wire::Empty{});
   CHECK(fs.total_bytes == 1000);
   CHECK(fs.free_bytes == 400);

@@ -55,6 +55,35 @@ TEST_CASE_FIXTURE(Fixture, "what a rename may replace follows POSIX") {
   CHECK(Names(b) == Strings{"empty", "full", "g"});
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "with an id, a call changes only that file, and replaces only the one it names") {
+  auto b = Bucket("bucket");
+  auto f = File(b, "f", "f");
+  auto g = File(b, "g", "g");
+  auto d = Dir(b, "d");
+  auto move = [&](wire::FileId id, const std::string& name, wire::FileId replaced) {
+    return ns
+        ->Rename({.parent = b,
+                  .name = "f",
+                  .new_parent = b,
+                  .new_name = name,
+                  .id = id,
+                  .replaced = replaced})
+        .code();
+  };
+  CHECK(move(g, "h", 0) == Code::kStale);
+  CHECK(move(f, "g", 0) == Code::kAlreadyExists);
+  CHECK(move(f, "g", d) == Code::kAlreadyExists);
+  CHECK(Names(b) == Strings{"d", "f", "g"});
+  CHECK(move(f, "g", g) == Code::kOk);
+  CHECK(Must(Lookup(b, "g")).record.id == f);
+  CHECK(ns->Unlink({.parent = b, .name = "g", .id = g}).code() == Code::kStale);
+  CHECK(ns->Rmdir({.parent = b, .name = "d", .id = f}).code() == Code::kStale);
+  CHECK(ns->Unlink({.parent = b, .name = "g", .id = f}).ok());
+  CHECK(ns->Rmdir({.parent = b, .name = "d", .id = d}).ok());
+  CHECK(Names(b).empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "rename flags: not over something, and exchange") {
   auto b = Bucket("bucket");
   auto d = Dir(b, "d");
