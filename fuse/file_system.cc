@@ -126,6 +126,7 @@ std::shared_ptr<Handle> FileSystem::OpenKept(Node& node, uint32_t* open_flags) {
   node.kept->kept->Use();
   ++node.kept->users;
   ++opens_kept_;
+  ++(node.mode == OpenMode::kPassthrough ? opens_passthrough_ : opens_cached_);
   *open_flags = AnswerFlags(node, false);
   return node.kept;
 }

@@ -110,7 +110,7 @@ class FileSystem : public SessionData {
   std::string degraded_;  // guarded by why_mu_; why a passthrough open was refused last
 
   std::atomic<uint64_t> opens_passthrough_ = 0, opens_cached_ = 0, opens_direct_ = 0;
-  std::atomic<uint64_t> opens_kept_ = 0;  // of those, answered without a call
+  std::atomic<uint64_t> opens_kept_ = 0;  // of these, answered without a call
   std::atomic<uint64_t> reads_ = 0, read_bytes_ = 0, writes_ = 0, write_bytes_ = 0;
   std::atomic<uint64_t> publishes_ = 0, stale_opens_ = 0, passthrough_refused_ = 0;
 };

@@ -26,15 +26,20 @@ void FileSystem::ExposeMetrics(metrics::Registry* r) const {
   auto* publishes = r->GetCounter("perigee_fuse_publishes_total", "Files published by close(2)");
   auto* stale = r->GetCounter("perigee_fuse_stale_opens_total",
                               "Opens answered ESTALE, after which the kernel looks up again");
-  r->OnCollect([this, mode, nodes, refused, publishes, stale, passed = opens("passthrough"),
-                direct = opens("direct"), cached = opens("cached"), reads = requests("read"),
-                writes = requests("write"), read_bytes = bytes("read"),
+  auto* kept = r->GetCounter("perigee_fuse_opens_kept_total",
+                             "Opens answered without a call: the file was still open here");
+  auto* held = r->GetGauge("perigee_fuse_kept_open", "Files that are kept open for the next open");
+  r->OnCollect([this, mode, nodes, refused, publishes, stale, kept, held,
+                passed = opens("passthrough"), direct = opens("direct"), cached = opens("cached"),
+                reads = requests("read"), writes = requests("write"), read_bytes = bytes("read"),
                 write_bytes = bytes("write")] {
     mode->Set(device != nullptr && device->passthrough());
     nodes->Set(static_cast<double>(nodes_.size()));
     auto follow = [](metrics::Counter* counter, const std::atomic<uint64_t>& count) {
       Follow(counter, static_cast<double>(count));
     };
+    held->Set(static_cast<double>(kept_.size()));
+    follow(kept, opens_kept_);
     follow(refused, passthrough_refused_);
     follow(publishes, publishes_);
     follow(stale, stale_opens_);

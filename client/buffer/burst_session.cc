@@ -182,8 +182,19 @@ Status BurstSession::Reopen(std::unique_lock<std::mutex>& lock, uint64_t handle)
                                                      {.timeout = options_.timeout});
     released.status().Ignore();  // bufferd has just said that it does not know it
   }
-  auto reply = rdma::CallFull<wire::BurstOpenReply>(*channel_, Method::kBurstOpen, request, {},
-                                                    {.timeout = options_.timeout});
+  auto open = [&] {
+    return rdma::CallFull<wire::BurstOpenReply>(*channel_, Method::kBurstOpen, request, {},
+                                                {.timeout = options_.timeout});
+  };
+  auto reply = open();
+  // bufferd may be back before objectd is.
+  for (Nanos waited = 0; !reply.ok() && ConnectionFailed(reply.code()) &&
+                         waited < options_.reconnect_timeout && channel_->Healthy();
+       waited += kBackoffMax) {
+    Event never;
+    never.WaitFor(kBackoffMax);
+    reply = open();
+  }
   lock.lock();
   auto it = handles_.find(handle);
   changed_.NotifyAll();
