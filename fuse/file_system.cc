@@ -12,7 +12,7 @@
 
 namespace perigee::fuse {
 
-FileSystem::~FileSystem() {
+void FileSystem::Stop() {
   closing_ = true;
   kept_.Stop();
 }

@@ -67,7 +67,8 @@ class FileSystem : public SessionData {
         options_(options),
         kept_([this](Node& node) { DropKept(node); }) {}
 
-  ~FileSystem();
+  // Once nothing is served any more, and before the device goes: what is kept open is closed.
+  void Stop();
 
   static const fuse_lowlevel_ops& Operations();
   wire::FuseStatusReply Describe() const;

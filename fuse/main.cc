@@ -149,6 +149,7 @@ Status Serve(const Settings& s) {
     std::_Exit(0);
   }
   loop.join();
+  fs.Stop();
   channel->Close();
   fuse_session_destroy(session);
   return Status::Ok();

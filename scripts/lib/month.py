@@ -49,6 +49,7 @@ class Month:
         self.drive_root = os.path.join(args.data, "drives")
         self.limited = None
         self.saves, self.kills, self.memory = [], [], []
+        self.running = 0  # the save that began last
 
     def say(self, text):
         print(text, file=sys.stderr if self.args.json else sys.stdout, flush=True)
@@ -89,8 +90,9 @@ class Month:
         nth = number // self.args.every
         return "fuse" if nth % 5 == 3 else self.random.choice(["objectd", "bufferd"])
 
-    def kill(self, name, number, delay):
+    def kill(self, name, delay):
         time.sleep(delay)
+        number = self.running
         try:
             pid = next(d["pid"] for d in self.stack.status()["daemons"] if d["name"] == name)
             if pid:
@@ -123,9 +125,10 @@ class Month:
                 continue
             told = json.loads(line)
             if "began" in told:
-                name = self.victim(told["began"])
+                self.running = told["began"]
+                name = self.victim(self.running)
                 if name:
-                    killers.append(threading.Thread(target=self.kill, args=(name, told["began"], self.random.uniform(0, typical))))
+                    killers.append(threading.Thread(target=self.kill, args=(name, self.random.uniform(0, typical))))
                     killers[-1].start()
                 continue
             self.saves.append(told)
