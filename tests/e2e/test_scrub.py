@@ -59,7 +59,7 @@ def test_scrub_finds_every_seeded_damage_on_drives_and_all_is_rebuilt(make_stack
         flip(path, at + (rng.randrange(24, 100) if n == 0 else PAGE + rng.randrange(size)), 1 << rng.randrange(8))
     lost = records(two)  # the whole segment is cut off behind its first record
     assert len({path for path, *_ in lost}) == 1
-    os.truncate(lost[0][0], lost[0][1] + PAGE + lost[0][2])
+    os.truncate(lost[0][0], lost[0][1] + PAGE + -(-lost[0][2] // PAGE) * PAGE)
     stack.up()
     code, report = code_and_json(stack, "scrub", *FAST)
     found = report["objectd"]
