@@ -152,6 +152,31 @@ Result<bool> Publisher::AlreadyCommitted(const FilePtr& file) {
   return false;
 }
 
+// After a publish that was refused: objectd lost its power before it was durable there that this
+// node is the writer, or what it published last, and nobody else has written since. Then this node
+// becomes the writer once more. False: another has taken over.
+Result<bool> Publisher::WriterAgain(const FilePtr& file, const wire::Record& now) {
+  wire::OpenWriteRequest q{.id = now.id, .node = core_.node, .burst = file->burst};
+  q.expect_generation = now.committed ? now.committed->generation : 0;
+  {
+    std::lock_guard lock(file->mu);
+    if (!file->rec.writing || q.expect_generation >= file->rec.generation) return false;
+  }
+  if (now.writer && !IsWriter(core_, now, file->burst)) return false;
+  Result<wire::RecordReply> reply = core_.meta->OpenWrite(q);
+  if (!reply.ok()) {
+    if (IsGone(reply.status()) || reply.status().Is(Code::kBusy)) return false;
+    return std::move(reply).TakeStatus();
+  }
+  if (!reply->record.writer) return Status(Code::kInternal, "OpenWrite gave no writer");
+  std::lock_guard lock(file->mu);
+  BurstRecord& rec = file->rec;
+  if (rec.synced_generation == rec.generation)
+    rec.synced_generation = reply->record.writer->generation;
+  rec.generation = rec.writer_generation = reply->record.writer->generation;
+  return true;
+}
+
 Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
   return Register(file, sync, nullptr);
 }
@@ -209,8 +234,9 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
     bytes.clear();
   }
   if (!committed) {
-    Status s = core_.meta->Publish(q, AsBytes(bytes)).status();
-    if ((s.Is(Code::kTooLarge) || s.Is(Code::kNoSpace)) && q.has_inline) {
+    auto publish = [&] {
+      Status s = core_.meta->Publish(q, AsBytes(bytes)).status();
+      if (!q.has_inline || (!s.Is(Code::kTooLarge) && !s.Is(Code::kNoSpace))) return s;
       if (s.Is(Code::kTooLarge))
         core_.inline_bytes_max =
             std::min(core_.inline_bytes_max.load(), q.size == 0 ? 0 : q.size - 1);
@@ -219,16 +245,23 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
         std::lock_guard lock(file->mu);
         file->rec.home = Home::kBurst;
       }
-      s = core_.meta->Publish(q).status();
-    }
+      return core_.meta->Publish(q).status();
+    };
+    Status s = publish();
     if (IsGone(s)) {
-      Status exists = core_.meta->GetAttr({.id = q.id}).status();
-      if (exists.ok()) {
+      Result<wire::RecordReply> now = core_.meta->GetAttr({.id = q.id});
+      if (!now.ok()) return IsGone(now.status()) ? Orphan(file) : std::move(now).TakeStatus();
+      PERIGEE_ASSIGN(bool again, WriterAgain(file, now->record));
+      if (!again) {
         core_.stats->publish_failures->Add();
         return Status(Code::kIo, "the namespace refused the content: another writer took over: " +
                                      s.message());
       }
-      return IsGone(exists) ? Orphan(file) : exists;
+      {
+        std::lock_guard lock(file->mu);
+        q.generation = file->rec.generation;
+      }
+      s = publish();
     }
     if (!s.ok()) {
       core_.stats->publish_failures->Add();

@@ -47,6 +47,7 @@ class Publisher {
   Status SyncBytes(const FilePtr& file, File& open);
   Status MakeDurableHeld(const FilePtr& file, File& open);
   Result<bool> AlreadyCommitted(const FilePtr& file);
+  Result<bool> WriterAgain(const FilePtr& file, const wire::Record& now);
   Status Orphan(const FilePtr& file);
 
   Core& core_;

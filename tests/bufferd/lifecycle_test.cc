@@ -416,6 +416,42 @@ TEST_CASE("a publish whose answer was lost is not committed twice, and a later c
   w.Release(o);
 }
 
+TEST_CASE("a file open for writing is published also when objectd alone lost its power meanwhile") {
+  World w;
+  std::string first = Bytes(1, kBig), second = Bytes(2, kBig), third = Bytes(3, kBig);
+  wire::FileId id = w.Save("f", first);
+  w.Settle();
+  REQUIRE(w.meta->Sync().ok());
+  Opened o = w.MustOpen(id, wire::Access::kWrite);
+  w.Write(o, 0, second);
+  SUBCASE("and with it that this node writes") {}
+  SUBCASE("and with it what was published last") { REQUIRE(w.engine->Publish(o.file).ok()); }
+  w.objectd->LosePower();
+  CHECK(!w.objectd->Get(id).writer);
+  w.Write(o, 0, third);
+  REQUIRE(w.engine->Publish(o.file).ok());
+  w.Release(o);
+  w.Settle();
+  CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
+  CHECK(w.Load(id) == third);
+}
+
+TEST_CASE("a file that another node writes since objectd lost its power is refused at its close") {
+  World w;
+  wire::FileId id = w.Save("f", Bytes(1, kBig));
+  w.Settle();
+  REQUIRE(w.meta->Sync().ok());
+  Opened o = w.MustOpen(id, wire::Access::kWrite);
+  w.Write(o, 0, Bytes(2, kBig));
+  w.objectd->LosePower();
+  wire::OpenWriteRequest other{.id = id, .node = kNode + 1, .burst = 7};
+  other.expect_generation = w.objectd->Get(id).committed->generation;
+  REQUIRE(client::MetaClient(w.objectd).OpenWrite(other).ok());
+  CHECK(w.engine->Publish(o.file).code() == Code::kIo);
+  CHECK(w.objectd->Get(id).writer->node == kNode + 1);
+  w.Release(o);
+}
+
 TEST_CASE("a create whose answer was lost leaves no writer behind") {
   World w;
   w.objectd->lose_reply = wire::Method::kMetaCreate;
