@@ -10,7 +10,7 @@ constexpr uint64_t kRest = 40 * kMiB;  // 28 MiB idle; 10,000 connections and th
 
 constexpr MemoryPlan Divide(uint64_t limit, size_t drives) {
   MemoryPlan plan;
-  plan.store = std::clamp(limit / 10, 12 * kMiB, 48 * kMiB);
+  plan.store = std::clamp(limit / 7, 12 * kMiB, 2048 * kMiB);
   plan.index_per_drive = std::clamp(limit / 8 / drives, 2 * kMiB, 16 * kMiB);
   const uint64_t taken = kRest + plan.store + plan.index_per_drive * drives;
   // With many drives and little memory the limit does not hold: below this nothing would move.

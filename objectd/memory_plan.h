@@ -11,7 +11,7 @@ namespace perigee::objectd {
 inline constexpr uint64_t kMemoryLeast = 128 << 20;
 
 struct MemoryPlan {
-  uint64_t store = 0;            // RocksDB of the namespace: memtables and cache, all mirrors
+  uint64_t store = 0;            // of the namespace: RocksDB, all mirrors, and its cache of rows
   uint64_t index_per_drive = 0;  // RocksDB of one drive's shards
   uint64_t s3_bodies = 0;        // on their way through the S3 endpoint
   uint64_t s3_documents = 0;     // XML being read, lists being made

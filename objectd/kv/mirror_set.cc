@@ -13,6 +13,9 @@ namespace {
 constexpr size_t kQueueBytesMax = 8 << 20;
 // Of the queue of a mirror that is being copied to; beyond it, the copy fails.
 constexpr size_t kHeldQueueBytesMax = 64 << 20;
+// Of the queue of a mirror that is not the primary; with more in it, it is written without waiting
+// for a sync. The syncer writes what is left, so that commits wake one thread for all of them.
+constexpr size_t kWriteBytes = 1 << 20;
 // That one committer writes for others.
 constexpr size_t kDrainBatchesMax = 64;
 
@@ -48,9 +51,10 @@ void MirrorSet::Enqueue(BatchRef batch) {
     if (m->state == Member::State::kHeld) {
       if (m->queue_bytes > kHeldQueueBytesMax)
         FailLocked(m, "commits came faster than the copy could follow");
-    } else if (m != primary_ && !m->writing) {
+    } else if (m != primary_ && !m->writing && m->queue_bytes > kWriteBytes) {
       m->write_work.NotifyAll();
     }
+    WakeSyncerLocked(m);
   }
   WakeKeeperLocked();
 }
@@ -58,12 +62,15 @@ void MirrorSet::Enqueue(BatchRef batch) {
 bool MirrorSet::DrainLocked(Lock& lock, const MemberRef& m, size_t batches_max) {
   if (m->writing || m->queue.empty() || m->failed || m->retired) return false;
   m->writing = true;
+  Watermark::Woken woken;
   for (size_t n = 0; n < batches_max && !m->queue.empty() && !m->failed && !m->retired; ++n) {
     BatchRef batch = std::move(m->queue.front());
     m->queue.pop_front();
     m->queue_bytes -= batch->bytes.size();
     m->write_for = 0;
     lock.unlock();
+    Watermark::Wake(woken);
+    woken.clear();
     Status st = m->mirror->Write(batch->bytes);
     lock.lock();
     if (!st.ok()) {
@@ -71,30 +78,46 @@ bool MirrorSet::DrainLocked(Lock& lock, const MemberRef& m, size_t batches_max) 
       break;
     }
     m->applied = batch->position;
-    if (m == primary_) AdvanceVisibleLocked(m->applied);
+    if (m == primary_) woken = AdvanceVisibleLocked(m->applied);
     WakeSyncerLocked(m);
-    if (n % 8 == 7) commit_cv_.NotifyAll();
+  }
+  if (!woken.empty()) {
+    lock.unlock();
+    Watermark::Wake(woken);
+    lock.lock();
   }
   m->writing = false;
-  if (!m->queue.empty()) m->write_work.NotifyAll();  // whoever comes first
+  WakeSyncerLocked(m);
+  if (!m->queue.empty()) {
+    // Of the primary, one who waits for what is written next goes on.
+    Watermark::Woken next = m == primary_ ? visible_.TakeFirst() : Watermark::Woken();
+    if (next.empty()) m->write_work.NotifyAll();
+    Watermark::Wake(next);
+  }
   commit_cv_.NotifyAll();
   return true;
 }
 
-void MirrorSet::AdvanceVisibleLocked(Position position) {
-  if (position <= visible_) return;
-  visible_ = position;
+Watermark::Woken MirrorSet::AdvanceVisibleLocked(Position position) {
+  if (position <= visible_.at()) return {};
   if (undurable_since_ == 0) undurable_since_ = options_.clock->Monotonic();
   feed_cv_.NotifyAll();
+  return visible_.MoveTo(position);
 }
 
 Status MirrorSet::WaitVisible(Position position) {
-  Lock lock(mu_);
   for (;;) {
-    PERIGEE_TRY(DeadLocked());
-    if (visible_ >= position) return Status::Ok();
-    MemberRef primary = primary_;
-    if (!DrainLocked(lock, primary, kDrainBatchesMax)) commit_cv_.Wait(lock);
+    Watermark::Waiter waiter;
+    {
+      Lock lock(mu_);
+      PERIGEE_TRY(DeadLocked());
+      if (visible_.at() >= position) return Status::Ok();
+      MemberRef primary = primary_;
+      if (DrainLocked(lock, primary, kDrainBatchesMax)) continue;
+      visible_.Add(position, &waiter);
+    }
+    waiter.woken.Wait();
+    if (waiter.reached) return Status::Ok();
   }
 }
 
@@ -117,42 +140,54 @@ void MirrorSet::RequestSyncLocked(Position position) {
   WakeKeeperLocked();
 }
 
+// The next sync has something to do. The queue of the primary is written by those who commit.
+bool MirrorSet::SyncIsDueLocked(const MemberRef& m) const {
+  const Position reach =
+      m == primary_ || m->queue.empty() ? m->applied : m->queue.back()->position;
+  return m->state != Member::State::kHeld && !m->failed && m->sync_wanted > m->synced &&
+         reach >= m->sync_first && reach > m->synced;
+}
+
 void MirrorSet::WakeSyncerLocked(const MemberRef& m) {
-  if (!m->syncing && m->SyncIsDue() && (!m->gathering || waiting_ >= m->expected))
+  if (!m->syncing && SyncIsDueLocked(m) && (!m->gathering || durable_.waiting() >= m->expected))
     m->sync_work.NotifyAll();
 }
 
 Status MirrorSet::WaitDurable(Position position) {
-  Lock lock(mu_);
-  if (position > assigned_)
-    return Status(Code::kInvalidArgument, "no commit has this position yet");
-  ++waiting_;
-  if (!dead_ && durable_ < position) RequestSyncLocked(position);
-  while (!dead_ && durable_ < position) durable_cv_.Wait(lock);
-  --waiting_;
-  PERIGEE_TRY(DeadLocked());
-  lock.unlock();
+  for (bool reached = false; !reached;) {
+    Watermark::Waiter waiter;
+    {
+      Lock lock(mu_);
+      if (position > assigned_)
+        return Status(Code::kInvalidArgument, "no commit has this position yet");
+      PERIGEE_TRY(DeadLocked());
+      if (durable_.at() >= position) break;
+      durable_.Add(position, &waiter);
+      RequestSyncLocked(position);
+    }
+    waiter.woken.Wait();
+    reached = waiter.reached;
+  }
   PERIGEE_FAILPOINT(kv_durable_before_reply);
   return Status::Ok();
 }
 
-void MirrorSet::UpdateDurableLocked() {
+Watermark::Woken MirrorSet::UpdateDurableLocked() {
   Position least = Position(-1);
   for (const MemberRef& m : members_) {
     // One that failed counts until its ejection is durable.
     if (m->state != Member::State::kHeld) least = std::min(least, m->synced);
   }
-  if (least == Position(-1) || least <= durable_) return;
-  durable_ = least;
-  undurable_since_ = visible_ > durable_ ? options_.clock->Monotonic() : 0;
-  durable_cv_.NotifyAll();
+  if (least == Position(-1) || least <= durable_.at()) return {};
+  undurable_since_ = visible_.at() > least ? options_.clock->Monotonic() : 0;
   feed_cv_.NotifyAll();
+  return durable_.MoveTo(least);
 }
 
 bool MirrorSet::WaitMoved(Position seen_visible, Position seen_durable, Nanos timeout) {
   Lock lock(mu_);
   feed_cv_.WaitFor(lock, timeout, [&] {
-    return visible_ > seen_visible || durable_ > seen_durable || dead_ || interrupted_ ||
+    return visible_.at() > seen_visible || durable_.at() > seen_durable || dead_ || interrupted_ ||
            feed_ended_;
   });
   return !feed_ended_;
@@ -166,21 +201,21 @@ void MirrorSet::EndFeedWaits() {
 
 Position MirrorSet::visible() {
   std::lock_guard lock(mu_);
-  return visible_;
+  return visible_.at();
 }
 
 Position MirrorSet::durable() {
   std::lock_guard lock(mu_);
-  return durable_;
+  return durable_.at();
 }
 
 Result<std::shared_ptr<RocksView>> MirrorSet::AcquireView() {
   Lock lock(mu_);
   for (;;) {
     PERIGEE_TRY(DeadLocked());
-    if (view_ && view_->position() >= visible_) return view_;
+    if (view_ && view_->position() >= visible_.at()) return view_;
     MemberRef primary = primary_;
-    if (primary->applied < visible_) {  // it took over a moment ago, and catches up
+    if (primary->applied < visible_.at()) {  // it took over a moment ago, and catches up
       if (!DrainLocked(lock, primary, kDrainBatchesMax)) commit_cv_.Wait(lock);
       continue;
     }
@@ -198,7 +233,7 @@ Result<std::shared_ptr<RocksView>> MirrorSet::AcquireView() {
       continue;
     }
     // It may hold a commit whose writer has not come back to say so.
-    AdvanceVisibleLocked(view->position());
+    Watermark::Wake(AdvanceVisibleLocked(view->position()));
     std::shared_ptr<RocksView> old = view_;
     if (!view_ || view_->position() < view->position()) view_ = view;
     lock.unlock();
@@ -232,7 +267,7 @@ void MirrorSet::PickPrimaryLocked() {
   primary_ = *healthy;
   if (view_) trash_.push_back(std::move(view_));
   view_ = nullptr;
-  AdvanceVisibleLocked(primary_->applied);
+  Watermark::Wake(AdvanceVisibleLocked(primary_->applied));
   primary_->WakeThreads();
 }
 
@@ -272,14 +307,16 @@ void MirrorSet::RetireLocked(const MemberRef& m) {
   closing_.emplace_back(m->mirror->place().drive_id, m->mirror->closed());
   std::erase(members_, m);
   KvMetrics::Show(options_.metrics.in_sync, static_cast<double>(HealthyLocked()));
-  UpdateDurableLocked();
+  Watermark::Wake(UpdateDurableLocked());
   NotifyAllLocked();
   keeper_cv_.NotifyAll();
 }
 
 void MirrorSet::NotifyAllLocked() {
+  Watermark::Wake(visible_.TakeAll());
+  Watermark::Wake(durable_.TakeAll());
   commit_cv_.NotifyAll();
-  durable_cv_.NotifyAll();
+  members_cv_.NotifyAll();
   feed_cv_.NotifyAll();
 }
 
@@ -338,7 +375,7 @@ Status MirrorSet::Eject(uint64_t drive_id, const std::string& reason) {
   auto found = std::find_if(members_.begin(), members_.end(), is_it);
   if (found == members_.end()) return DeadLocked();
   FailLocked(MemberRef(*found), reason);
-  while (!dead_ && std::any_of(members_.begin(), members_.end(), is_it)) durable_cv_.Wait(lock);
+  while (!dead_ && std::any_of(members_.begin(), members_.end(), is_it)) members_cv_.Wait(lock);
   return DeadLocked();
 }
 
@@ -363,7 +400,7 @@ Status MirrorSet::Join(const MemberRef& m, Position position) {
     m->sync_first = m->sync_wanted = goal;  // the others may have been asked long ago
   }
   m->WakeThreads();
-  while (!dead_ && !interrupted_ && !m->failed && m->synced < goal) durable_cv_.Wait(lock);
+  while (!dead_ && !interrupted_ && !m->failed && m->synced < goal) members_cv_.Wait(lock);
   PERIGEE_TRY(DeadLocked());
   if (m->failed) return Status(Code::kIo, m->failure);
   if (interrupted_) return Status(Code::kCancelled, "the store is stopping");

@@ -5,8 +5,8 @@
 // own pace.
 //   visible   the primary (the first healthy mirror in sync) has written it: readers see it
 //   durable   every mirror in sync has synced it
-// The primary is written by the committers themselves, one of them at a time for all; the others by
-// a thread of their own.
+// The primary is written by the committers themselves, one of them at a time for all; the others
+// when someone waits for a sync, or when much is queued for them.
 // Each mirror has a thread that syncs when someone waits, one sync for all that wait; nobody
 // waiting, the keeper asks for one within about a second. Where many waited for the last syncs, the
 // next one waits a few milliseconds for most of them to be back: a sync costs too much to make one
@@ -35,6 +35,7 @@
 #include "objectd/kv/rocks_mirror.h"
 #include "objectd/kv/rocks_store.h"
 #include "objectd/kv/rocks_view.h"
+#include "objectd/kv/watermark.h"
 
 namespace perigee::objectd::kv {
 
@@ -103,9 +104,10 @@ class MirrorSet {
   // All with mu_ held.
   Status DeadLocked() const;
   bool DrainLocked(Lock& lock, const MemberRef& member, size_t batches_max);
-  void AdvanceVisibleLocked(Position position);
-  void UpdateDurableLocked();
+  [[nodiscard]] Watermark::Woken AdvanceVisibleLocked(Position position);
+  [[nodiscard]] Watermark::Woken UpdateDurableLocked();
   void RequestSyncLocked(Position position);
+  bool SyncIsDueLocked(const MemberRef& member) const;
   void WakeSyncerLocked(const MemberRef& member);
   void GatherLocked(Lock& lock, const MemberRef& member);
   void PickPrimaryLocked();
@@ -129,8 +131,8 @@ class MirrorSet {
 
   const Options options_;
   std::mutex mu_;       // guards all below; never held across I/O
-  CondVar commit_cv_;   // visible, the primary, or room moved
-  CondVar durable_cv_;  // durable or the members moved
+  CondVar commit_cv_;   // the primary, what it has written, or room moved
+  CondVar members_cv_;  // the members moved, or what one of them has synced
   CondVar feed_cv_;     // either watermark moved
   CondVar keeper_cv_;
   std::vector<MemberRef> members_;
@@ -139,8 +141,8 @@ class MirrorSet {
   std::vector<std::shared_ptr<void>> trash_;  // freed by the keeper: closing a mirror is I/O
   MemberRef primary_;
   std::shared_ptr<RocksView> view_;  // of the primary; reused while nothing moved
-  Position assigned_, visible_, durable_;
-  size_t waiting_ = 0;  // in WaitDurable
+  Position assigned_;
+  Watermark visible_, durable_;
   Nanos late_checked_ = 0;
   Nanos undurable_since_ = 0;  // 0: all that is visible is durable, or was asked for
   bool interrupted_ = false, feed_ended_ = false, stop_ = false, keeper_idle_ = false;
@@ -167,15 +169,10 @@ struct MirrorSet::Member {
   Nanos write_for = 0, sync_for = 0;  // how long the keeper has watched the operation under way
   bool failed = false, retired = false;
   std::string failure;
-  CondVar write_work, sync_work;  // for its writer, for its syncer
+  CondVar write_work, sync_work;  // for its writer (see kWriteBytes), for its syncer
   void WakeThreads() {
     write_work.NotifyAll();
     sync_work.NotifyAll();
-  }
-  // The next sync has something to do.
-  bool SyncIsDue() const {
-    return state != State::kHeld && !failed && sync_wanted > synced && applied >= sync_first &&
-           applied > synced;
   }
   int threads_running = 0;
   std::thread writer, syncer;

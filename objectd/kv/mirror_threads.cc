@@ -99,13 +99,21 @@ void MirrorSet::WriterLoop(MemberRef m) {
 void MirrorSet::SyncerLoop(MemberRef m) {
   Lock lock(mu_);
   while (!m->retired && !stop_) {
-    if (!m->SyncIsDue()) {
+    if (!SyncIsDueLocked(m)) {
       m->sync_work.Wait(lock);
       continue;
     }
     GatherLocked(lock, m);
-    if (!m->SyncIsDue()) continue;
-    m->expected = std::max(waiting_ * 3 / 4, m->expected - (m->expected + 7) / 8);
+    if (!SyncIsDueLocked(m)) continue;
+    if (m != primary_) {
+      if (m->writing) {
+        m->sync_work.Wait(lock);  // whoever writes wakes this
+        continue;
+      }
+      DrainLocked(lock, m, m->queue.size());
+      if (m->failed || m->applied <= m->synced) continue;
+    }
+    m->expected = std::max(durable_.waiting() * 3 / 4, m->expected - (m->expected + 7) / 8);
     Position target = m->applied;
     m->syncing = true;
     m->sync_for = 0;
@@ -120,8 +128,11 @@ void MirrorSet::SyncerLoop(MemberRef m) {
     }
     m->synced = std::max(m->synced, target);
     if (m->sync_wanted > m->synced) m->sync_first = m->sync_wanted;
-    UpdateDurableLocked();
-    durable_cv_.NotifyAll();  // one that joins waits for its own position
+    members_cv_.NotifyAll();  // one that joins waits for its own position
+    Watermark::Woken woken = UpdateDurableLocked();
+    lock.unlock();
+    Watermark::Wake(woken);
+    lock.lock();
   }
   --m->threads_running;
   keeper_cv_.NotifyAll();
@@ -130,7 +141,7 @@ void MirrorSet::SyncerLoop(MemberRef m) {
 void MirrorSet::GatherLocked(Lock& lock, const MemberRef& m) {
   const Nanos until = RealClock::Get().Monotonic() + kGatherMax;
   m->gathering = true;
-  while (waiting_ < m->expected && !m->retired && !stop_ && m->SyncIsDue()) {
+  while (durable_.waiting() < m->expected && !m->retired && !stop_ && SyncIsDueLocked(m)) {
     const Nanos left = until - RealClock::Get().Monotonic();
     if (left <= 0 || !m->sync_work.WaitFor(lock, left)) break;
   }
@@ -142,10 +153,10 @@ void MirrorSet::KeeperLoop() {
   while (!stop_) {
     if (EjectFailedLocked(lock) || ReapLocked(lock)) continue;
     FailLateLocked();
-    if (visible_ > durable_ && undurable_since_ != 0 &&
+    if (visible_.at() > durable_.at() && undurable_since_ != 0 &&
         options_.clock->Monotonic() - undurable_since_ >= kSyncAfter) {
       undurable_since_ = 0;
-      RequestSyncLocked(visible_);
+      RequestSyncLocked(visible_.at());
     }
     if (!trash_.empty()) {
       std::vector<std::shared_ptr<void>> trash = std::move(trash_);
@@ -167,7 +178,7 @@ void MirrorSet::KeeperLoop() {
 
 bool MirrorSet::BusyLocked() {
   if (dead_) return !retired_.empty();
-  if (visible_ > durable_ || !retired_.empty()) return true;
+  if (visible_.at() > durable_.at() || !retired_.empty()) return true;
   return std::any_of(members_.begin(), members_.end(), [](const MemberRef& m) {
     return m->failed || m->writing || m->syncing || !m->queue.empty();
   });

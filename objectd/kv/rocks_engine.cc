@@ -6,6 +6,7 @@
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
+#include <rocksdb/utilities/table_properties_collectors.h>
 #include <rocksdb/write_buffer_manager.h>
 
 #include <algorithm>
@@ -35,6 +36,7 @@ class InfoLog final : public rocksdb::Logger {
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kWalKeptBytes = 64 * kMiB;
 constexpr uint64_t kWalLiveBytesMax = 64 * kMiB;
+constexpr size_t kDeletionWindow = 4096;  // entries of a table, half of them deletions
 const char* const kInlineName = "inline";
 
 Code CodeOf(const rocksdb::Status& status) {
@@ -72,10 +74,13 @@ struct RocksEngine::Shared {
 
 RocksEngine::RocksEngine(uint64_t memory_bytes, rocksdb::Env* env) : shared_(new Shared) {
   auto cache = rocksdb::NewLRUCache(memory_bytes, 2, false, 0.2);
-  uint64_t memtables = std::max(memory_bytes / 4, 4 * kMiB);
+  uint64_t memtables = std::max(memory_bytes / 2, 4 * kMiB);
 
   rocksdb::DBOptions& db = shared_->db;
   db.env = env != nullptr ? env : rocksdb::Env::Default();
+  // Compaction is behind whatever clients wait for.
+  db.env->LowerThreadPoolCPUPriority(rocksdb::Env::Priority::LOW, rocksdb::CpuPriority::kLow)
+      .PermitUncheckedError();
   db.write_buffer_manager = std::make_shared<rocksdb::WriteBufferManager>(memtables, cache);
   db.paranoid_checks = true;
   db.max_open_files = 128;
@@ -100,17 +105,20 @@ RocksEngine::RocksEngine(uint64_t memory_bytes, rocksdb::Env* env) : shared_(new
   table.block_size = 16 << 10;
   table.cache_index_and_filter_blocks = true;
   table.cache_index_and_filter_blocks_with_high_priority = true;
-  table.pin_l0_filter_and_index_blocks_in_cache = false;
+  table.pin_l0_filter_and_index_blocks_in_cache = true;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   table.format_version = 5;
 
   rocksdb::ColumnFamilyOptions& main = shared_->main;
   main.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  main.write_buffer_size = std::clamp(memory_bytes / 16, kMiB, 64 * kMiB);
+  main.write_buffer_size = std::clamp(memory_bytes / 8, kMiB, 64 * kMiB);
   main.arena_block_size = 128 << 10;
   main.max_write_buffer_number = 3;
   main.level_compaction_dynamic_level_bytes = true;
   main.compression = rocksdb::kLZ4Compression;
+  // A scan walks over what was deleted until it is compacted away, which comes soon where most was.
+  main.table_properties_collector_factories.push_back(
+      rocksdb::NewCompactOnDeletionCollectorFactory(kDeletionWindow, kDeletionWindow / 2, 0.5));
 
   rocksdb::ColumnFamilyOptions& inline_values = shared_->inline_values;
   inline_values = main;
@@ -118,6 +126,12 @@ RocksEngine::RocksEngine(uint64_t memory_bytes, rocksdb::Env* env) : shared_(new
   inline_values.min_blob_size = 512;
   inline_values.blob_file_size = 64 * kMiB;
   inline_values.enable_blob_garbage_collection = true;
+  // Each compaction moves what it meets in the oldest files, garbage or not: few files, and those
+  // that are half garbage are collected for their own sake.
+  inline_values.blob_garbage_collection_age_cutoff = 0.05;
+  inline_values.blob_garbage_collection_force_threshold = 0.5;
+  inline_values.blob_compaction_readahead_size = kMiB;
+  inline_values.level0_file_num_compaction_trigger = 8;
 }
 
 RocksEngine::~RocksEngine() = default;

@@ -3,7 +3,7 @@
 // background threads), and how they are configured.
 //
 // Sizes: `memory_bytes` is the capacity of the block cache; memtables are charged to it, and hold a
-// quarter at most.
+// half at most.
 // Write-ahead logs go to the operating system with each write, and are kept for kWalKeptBytes after
 // they are needed, so that a mirror that is a little behind can be brought up from another's log.
 // Thread rule: thread-safe.

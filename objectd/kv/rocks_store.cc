@@ -23,6 +23,8 @@ constexpr int kAttemptsMax = 64;
 constexpr int kFollowRoundsMax = 32;
 constexpr Position kFollowLagMax = 256;  // commits behind that are worth holding in memory
 
+size_t RowBytes(const RocksStoreOptions& options) { return options.memory_bytes / 8; }
+
 class RocksStoreImpl final : public RocksStore {
  public:
   RocksStoreImpl(const RocksStoreOptions& options, std::shared_ptr<RocksEngine> engine,
@@ -32,6 +34,7 @@ class RocksStoreImpl final : public RocksStore {
         engine_(std::move(engine)),
         mirrors_({options.membership, options.clock, options.late_after, metrics_},
                  std::move(opened.mirrors), opened.head.position),
+        rows_(RowBytes(options)),
         sequencer_(mirrors_, rows_, std::move(opened.feed), opened.head) {
     mirrors_.Start();
   }
@@ -225,7 +228,7 @@ Status CheckOptions(const RocksStoreOptions& options) {
 Result<std::unique_ptr<RocksStore>> RocksStore::Open(RocksStoreOptions options) {
   PERIGEE_TRY(CheckOptions(options));
   if (options.clock == nullptr) options.clock = &RealClock::Get();
-  auto engine = std::make_shared<RocksEngine>(options.memory_bytes, options.env);
+  auto engine = std::make_shared<RocksEngine>(options.memory_bytes - RowBytes(options), options.env);
   PERIGEE_ASSIGN(OpenedMirrors opened, OpenMirrors(options, engine));
   return std::unique_ptr<RocksStore>(
       std::make_unique<RocksStoreImpl>(options, std::move(engine), std::move(opened)));

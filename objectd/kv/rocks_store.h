@@ -43,7 +43,7 @@ struct RocksStoreOptions {
   std::vector<MirrorPlace> mirrors;        // in sync as of the highest epoch; at least one
   MirrorMembership* membership = nullptr;  // may be null with one mirror
   bool create = false;                     // a new cluster: the mirrors are empty
-  uint64_t memory_bytes = 64 << 20;        // block cache and memtables, all mirrors together
+  uint64_t memory_bytes = 64 << 20;        // all mirrors together; an eighth for rows
   uint64_t feed_events_kept = 1'000'000;
   Nanos late_after = 10 * kSecond;
   Clock* clock = nullptr;

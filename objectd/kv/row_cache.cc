@@ -2,11 +2,29 @@
 
 namespace perigee::objectd::kv {
 
-std::optional<RowCache::Value> RowCache::Find(std::string_view key, Position at) const {
+std::optional<RowCache::Value> RowCache::Find(std::string_view key, Position at) {
   std::lock_guard lock(mu_);
   auto row = rows_.find(key);
-  if (row == rows_.end() || at < row->second.since) return std::nullopt;
+  if (row == rows_.end()) {
+    auto old = older_.find(key);
+    if (old == older_.end()) return std::nullopt;
+    if (at < old->second.since) return std::nullopt;
+    Value value = old->second.value;
+    AddLocked(older_.extract(old));
+    return value;
+  }
+  if (at < row->second.since) return std::nullopt;
   return row->second.value;
+}
+
+void RowCache::AddLocked(Rows::node_type row) {
+  const size_t bytes = BytesOf(row.key(), row.mapped().value);
+  if (bytes_ + bytes > bytes_max_ / 2) {
+    older_ = std::move(rows_);
+    rows_.clear();
+    bytes_ = 0;
+  }
+  if (rows_.insert(std::move(row)).inserted) bytes_ += bytes;
 }
 
 void RowCache::Offer(std::string_view key, const Value& value, Position at) {
@@ -16,15 +34,22 @@ void RowCache::Offer(std::string_view key, const Value& value, Position at) {
   // A commit may have overtaken the reader: what it read is not what newer views hold.
   if (written_[slot] > at) return;
   if (std::exchange(offered_[slot], hash) != hash) return;
-  if (rows_.size() >= kRowsMax) rows_.clear();
-  rows_.try_emplace(std::string(key), Row{value, at});
+  if (older_.find(key) != older_.end()) return;
+  Rows one;
+  one.try_emplace(std::string(key), Row{value, at});
+  AddLocked(one.extract(one.begin()));
 }
 
 void RowCache::Written(std::string_view key, Position position) {
   const size_t slot = Hash()(key) % kSlots;
   std::lock_guard lock(mu_);
   written_[slot] = position;
-  if (auto row = rows_.find(key); row != rows_.end()) rows_.erase(row);
+  if (auto row = rows_.find(key); row != rows_.end()) {
+    bytes_ -= BytesOf(key, row->second.value);
+    rows_.erase(row);
+  } else if (auto old = older_.find(key); old != older_.end()) {
+    older_.erase(old);
+  }
 }
 
 Result<std::optional<std::string>> CachedReader::Get(std::string_view key) {

@@ -37,6 +37,11 @@ struct Preconditions {
   std::optional<std::string> if_none_match;
 };
 
+struct ObjectWithBytes {
+  wire::Record record;
+  std::optional<std::string> inline_bytes;
+};
+
 // Content that a commit puts into place: inline bytes, or blobs with the intents they were written
 // under.
 struct NewContent {
@@ -120,6 +125,8 @@ class Namespace {
                                          NewContent content, std::vector<wire::Attribute> headers,
                                          const Preconditions& conditions) = 0;
   virtual Result<wire::Record> GetObject(const std::string& bucket, const std::string& key) = 0;
+  // With its bytes, where they are inline: both of the same moment.
+  virtual Result<ObjectWithBytes> ReadObject(const std::string& bucket, const std::string& key) = 0;
   // ok when absent. The record that was removed, if any.
   virtual Result<std::optional<wire::Record>> DeleteObject(const std::string& bucket,
                                                            const std::string& key,

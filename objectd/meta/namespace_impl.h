@@ -65,6 +65,7 @@ class NamespaceImpl final : public Namespace {
                                  NewContent content, std::vector<wire::Attribute> headers,
                                  const Preconditions& conditions) override;
   Result<wire::Record> GetObject(const std::string& bucket, const std::string& key) override;
+  Result<ObjectWithBytes> ReadObject(const std::string& bucket, const std::string& key) override;
   Result<std::optional<wire::Record>> DeleteObject(const std::string& bucket,
                                                    const std::string& key,
                                                    const Preconditions& conditions) override;

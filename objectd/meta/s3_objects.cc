@@ -32,6 +32,15 @@ Status DropMarker(Tree& tree, KeyPlace* at) {
   return tree.Update(at->dir);
 }
 
+Result<wire::Record> ObjectAt(Tree& tree, const std::string& bucket, const std::string& key) {
+  PERIGEE_ASSIGN(Node in, FindBucket(tree, bucket, kv::ReadMode::kSnapshot));
+  PERIGEE_ASSIGN(auto at, FindKey(tree, in, key, kv::ReadMode::kSnapshot));
+  if (!at) return NoSuchKey(key);
+  PERIGEE_ASSIGN(auto node, VisibleObject(tree, *at, kv::ReadMode::kSnapshot));
+  if (!node) return NoSuchKey(key);
+  return std::move(node->record);
+}
+
 }  // namespace
 
 Status PutNewObject(Tree& tree, const Node& bucket, KeyPlace at, wire::FileId id,
@@ -104,15 +113,25 @@ Result<wire::Record> NamespaceImpl::PutObject(const std::string& bucket, const s
 Result<wire::Record> NamespaceImpl::GetObject(const std::string& bucket, const std::string& key) {
   wire::Record record;
   PERIGEE_TRY(ReadDurable([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(Node in, FindBucket(tree, bucket, kv::ReadMode::kSnapshot));
-    PERIGEE_ASSIGN(auto at, FindKey(tree, in, key, kv::ReadMode::kSnapshot));
-    if (!at) return NoSuchKey(key);
-    PERIGEE_ASSIGN(auto node, VisibleObject(tree, *at, kv::ReadMode::kSnapshot));
-    if (!node) return NoSuchKey(key);
-    record = std::move(node->record);
+    PERIGEE_ASSIGN(record, ObjectAt(tree, bucket, key));
     return Status::Ok();
   }));
   return record;
+}
+
+Result<ObjectWithBytes> NamespaceImpl::ReadObject(const std::string& bucket,
+                                                  const std::string& key) {
+  ObjectWithBytes object;
+  PERIGEE_TRY(ReadDurable([&](Tree& tree) -> Status {
+    PERIGEE_ASSIGN(object.record, ObjectAt(tree, bucket, key));
+    const auto& version = object.record.committed;
+    if (!version || version->layout.kind != wire::LayoutKind::kInline) return Status::Ok();
+    PERIGEE_ASSIGN(object.inline_bytes,
+                   tree.txn().Get(keys::Inline(object.record.id, version->generation),
+                                  kv::ReadMode::kSnapshot));
+    return Status::Ok();
+  }));
+  return object;
 }
 
 Result<std::optional<wire::Record>> NamespaceImpl::DeleteObject(const std::string& bucket,

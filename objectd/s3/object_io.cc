@@ -64,8 +64,12 @@ Outcome ExpectEnd(BodyReader& body) {
 
 }  // namespace
 
-ObjectContent::ObjectContent(ContentIo& io, const wire::Record& record)
-    : io_(io), id_(record.id), version_(record.committed.value_or(wire::Version())) {}
+ObjectContent::ObjectContent(ContentIo& io, const wire::Record& record,
+                             std::optional<std::string> inline_bytes)
+    : io_(io),
+      id_(record.id),
+      version_(record.committed.value_or(wire::Version())),
+      inline_bytes_(std::move(inline_bytes)) {}
 
 size_t ObjectContent::Window(uint64_t offset, uint64_t left) const {
   uint64_t base = 0, unit = 1 << 20;
@@ -108,7 +112,11 @@ Status ObjectContent::Read(uint64_t offset, MutableBytes out) const {
 }
 
 Status ObjectContent::ReadInline(uint64_t offset, MutableBytes out) const {
-  PERIGEE_ASSIGN(std::string bytes, io_.deps_.ns->ReadInline(id_, version_.generation));
+  std::string read;
+  if (!inline_bytes_) {
+    PERIGEE_ASSIGN(read, io_.deps_.ns->ReadInline(id_, version_.generation));
+  }
+  const std::string& bytes = inline_bytes_ ? *inline_bytes_ : read;
   if (bytes.size() != version_.size)
     return Status(Code::kCorrupt, "inline bytes of another size than the record says");
   std::memcpy(out.data(), bytes.data() + offset, out.size());

@@ -47,7 +47,9 @@ class ContentIo;
 // The bytes of one committed version.
 class ObjectContent {
  public:
-  ObjectContent(ContentIo& io, const wire::Record& record);
+  // `inline_bytes`: where they are at hand already.
+  ObjectContent(ContentIo& io, const wire::Record& record,
+                std::optional<std::string> inline_bytes = std::nullopt);
   uint64_t size() const { return version_.size; }
   // How much to ask for at `offset`, at most `left` and kReadWindowBytes: up to a border of
   // stripes, so that no chunk is read twice.
@@ -63,6 +65,7 @@ class ObjectContent {
   ContentIo& io_;
   const wire::FileId id_;
   const wire::Version version_;
+  const std::optional<std::string> inline_bytes_;
 };
 
 // A range of a version as a body; for copies.

@@ -71,6 +71,14 @@ Outcome CheckPartNumber(const Call& call, const ObjectView& view, std::optional<
   return {};
 }
 
+// The bytes as well, unless only the head is asked for.
+Result<ObjectWithBytes> Find(Call& call, bool head_only) {
+  if (!head_only) return call.ns.ReadObject(call.bucket(), call.key());
+  ObjectWithBytes out;
+  PERIGEE_ASSIGN(out.record, call.ns.GetObject(call.bucket(), call.key()));
+  return out;
+}
+
 }  // namespace
 
 Outcome GetObject(Call& call) {
@@ -79,10 +87,11 @@ Outcome GetObject(Call& call) {
   bool head_only = call.head.method == "HEAD";
   std::optional<wire::Version> before;
   for (int attempt = 1;; ++attempt) {
-    Result<wire::Record> record = call.ns.GetObject(call.bucket(), call.key());
-    if (!record.ok()) return Failed(call, record.status(), call.bucket());
-    if (!IsObject(*record)) return {ErrorCode::kNoSuchKey};
-    ObjectView view = ViewOf(*record);
+    Result<ObjectWithBytes> object = Find(call, head_only);
+    if (!object.ok()) return Failed(call, object.status(), call.bucket());
+    wire::Record& record = object->record;
+    if (!IsObject(record)) return {ErrorCode::kNoSuchKey};
+    ObjectView view = ViewOf(record);
     Outcome conditions =
         CheckConditions(call.headers(), ConditionSet::kRead, view.etag, view.modified);
     if (conditions.Is(ErrorCode::kNotModified)) {
@@ -99,7 +108,7 @@ Outcome GetObject(Call& call) {
     PERIGEE_S3_TRY(CheckPartNumber(call, view, &range));
 
     ResponseHead head;
-    AddObjectHeaders(*record, view, call.query(), &head.headers);
+    AddObjectHeaders(record, view, call.query(), &head.headers);
     if (range) {
       head.status = 206;
       head.headers.Add("Content-Range", "bytes " + std::to_string(range->offset) + "-" +
@@ -114,7 +123,7 @@ Outcome GetObject(Call& call) {
       call.response.Start(head, length);
       return {};
     }
-    ObjectContent content(call.content, *record);
+    ObjectContent content(call.content, record, std::move(object->inline_bytes));
     Status sent =
         call.content.Send(content, range ? range->offset : 0, length, head, call.response);
     if (sent.ok()) return {};
@@ -125,11 +134,11 @@ Outcome GetObject(Call& call) {
       return FromStatus(sent.Is(Code::kNotFound) ? Status(Code::kUnavailable, sent.message())
                                                  : sent);
     }
-    if (before == record->committed) {
+    if (before == record.committed) {
       Event pause;  // being rewritten where it lies
       pause.WaitFor(attempt * 20 * kMillisecond);
     }
-    before = std::move(record->committed);
+    before = std::move(record.committed);
   }
 }
 
