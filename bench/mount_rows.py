@@ -175,6 +175,7 @@ def row_small_one(bench, work, prepare, allowed_us):
         os.mkdir(root)
         if prepare:
             prepare(root, TURN_FILES)
+            settle(bench)
 
         def once():
             directory = root if prepare else f"{root}/{next(turns)}"
@@ -208,6 +209,14 @@ def at_risk(bench):
     return bench.stack.status()["bufferd"]["at_risk"].get("unsynced", {}).get("files", 0)
 
 
+def settle(bench):
+    """Until nothing is unsynced, so that no sync of what was written runs beside what is measured next; seconds."""
+    begin = time.perf_counter()
+    while at_risk(bench) > 0 and time.perf_counter() - begin < 60:
+        time.sleep(0.1)
+    return time.perf_counter() - begin
+
+
 def row_create_many(bench):
     bench.up()
     bench.stack.run("flush", "--resume")
@@ -225,10 +234,7 @@ def row_create_many(bench):
     finally:
         stop.set()
         sampler.join()
-        begin = time.perf_counter()
-        while at_risk(bench) > 0 and time.perf_counter() - begin < 60:
-            time.sleep(0.1)
-        settled = time.perf_counter() - begin
+        settled = settle(bench)
         count = len(os.listdir(directory))
         shutil.rmtree(directory, ignore_errors=True)
     if count != MANY_FILES:
@@ -249,6 +255,7 @@ def row_read_many(bench):
     os.mkdir(directory)
     files = 2000
     make_readable(directory, files)
+    settle(bench)
     before = bench.counters("fuse")
     try:
         rates = []

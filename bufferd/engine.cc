@@ -101,6 +101,7 @@ Status Engine::StartNames() {
        .caught_up =
            [this](bool restarted) {
              if (restarted) recovery_->FlagUnsettled();
+             publisher_->TellWriters();
              recovery_->ReconcileAll();
              publisher_->RegisterLater();
            },

@@ -246,6 +246,12 @@ Result<Opened> Opener::OpenAway(const OpenAsk& ask, const Status& why) {
   if (ask.caller.enforce || !file) return why;
   if (ask.access == Access::kWrite)
     return core_.names ? OpenWriterAway(file, ask, why) : Result<Opened>(why);
+  // Of one that was never closed, and whose writers died with an earlier run, the one before.
+  auto before_unclosed = [](const FilePtr& f) -> FilePtr {
+    std::lock_guard lock(f->mu);
+    return f->rec.generation == 0 && f->writers == 0 ? f->predecessor : nullptr;
+  };
+  while (FilePtr before = before_unclosed(file)) file = before;
   Opened opened{.file = file};
   {
     std::lock_guard lock(file->mu);
@@ -271,14 +277,27 @@ Result<Opened> Opener::OpenAway(const OpenAsk& ask, const Status& why) {
 }
 
 Result<Opened> Opener::OpenWriterAway(const FilePtr& file, const OpenAsk& ask, const Status& why) {
+  BurstTable::Gate gate(*core_.table, ask.id);
   Opened opened{.file = file, .access = Access::kWrite};
   {
     BusyHold hold(file);
-    if (!hold.held()) return why;
+    if (!hold.held() || core_.table->Current(ask.id) != file) return why;
+    parts_.flusher->CancelAndWait(file);
+    bool begins;
+    {
+      std::unique_lock lock(file->mu);
+      file->changed.Wait(lock, [&] { return file->fills_in_flight == 0 || file->gone; });
+      if (file->gone || file->orphan || file->needs_reconcile ||
+          (ask.expect_burst != 0 && ask.expect_burst != file->burst))
+        return why;
+      begins = !file->rec.writing;
+      // Only on what is wholly here, and known to the namespace as it is.
+      if (begins && (!file->Whole() || !file->rec.registered || file->corrupt || file->lost))
+        return why;
+    }
+    if (begins && ask.truncate) return WriteNewAway(file, ask);
+    if (begins) PERIGEE_TRY(BeginAway(file));
     std::lock_guard lock(file->mu);
-    if (file->orphan || file->needs_reconcile || !file->rec.writing ||
-        (ask.expect_burst != 0 && ask.expect_burst != file->burst))
-      return why;
     file->rec.state = BurstState::kWriting;
     file->rec.resident_synced = false;
     ++file->writers;
@@ -301,6 +320,61 @@ Result<Opened> Opener::OpenWriterAway(const FilePtr& file, const OpenAsk& ask, c
   opened.size = stat->size;
   core_.stats->opens_descriptor->Add();
   return opened;
+}
+
+// This node becomes the writer without objectd, which hears of it when it is back. The caller has
+// BusyHold.
+Status Opener::BeginAway(const FilePtr& file) {
+  {
+    std::lock_guard lock(file->mu);
+    file->rec.writing = true;
+    file->rec.writer_generation = file->rec.generation + 1;
+    file->untold = true;
+  }
+  PERIGEE_FAILPOINT(burst_rewrite_before_journal);
+  Status s = core_.Save(file, Durable::kYes);
+  PERIGEE_FAILPOINT(burst_rewrite_after_journal);
+  if (s.ok()) return s;
+  std::lock_guard lock(file->mu);
+  file->rec.writing = file->untold = false;
+  return s;
+}
+
+// O_TRUNC without objectd. The caller has BusyHold on `before`.
+Result<Opened> Opener::WriteNewAway(const FilePtr& before, const OpenAsk& ask) {
+  BurstRecord rec;
+  rec.id = ask.id;
+  rec.state = BurstState::kWriting;
+  rec.writing = true;
+  {
+    std::lock_guard lock(before->mu);
+    rec.writer_generation = before->rec.generation + 1;
+  }
+  PERIGEE_ASSIGN(FilePtr file, MakeFile(std::move(rec)));
+  file->untold = true;
+  file->writers = 1;
+  Replace(before, file);
+  Opened opened{.file = file, .access = Access::kWrite};
+  opened.record.id = ask.id;
+  core_.stats->opens_descriptor->Add();
+  return opened;
+}
+
+// The old one is kept: it serves until the new content is committed, and again if it never is.
+void Opener::Replace(const FilePtr& before, const FilePtr& file) {
+  if (before) {
+    std::lock_guard lock(file->mu);
+    file->predecessor = before->gone ? nullptr : before;
+  }
+  core_.table->Add(file);
+  wire::FileId id = file->rec.id;
+  if (FilePtr old = core_.table->SetCurrent(id, file)) {
+    core_.Undelegate(old);
+    std::lock_guard lock(old->mu);
+    old->superseded = true;
+  }
+  if (Status saved = core_.Save(file); !saved.ok())
+    log::Error("burst_record_not_saved", {{"error", saved}});
 }
 
 Result<FilePtr> Opener::MakeFile(BurstRecord record) {
@@ -539,17 +613,8 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
     std::lock_guard lock(file->mu);
     file->rec.writer_generation = reply->record.writer->generation;
     file->writers = 1;
-    if (before) file->predecessor = before->gone ? nullptr : before;
   }
-  core_.table->Add(file);
-  // The old one is kept: it serves until the new content is committed, and again if it never is.
-  if (FilePtr old = core_.table->SetCurrent(record.id, file)) {
-    core_.Undelegate(old);
-    std::lock_guard lock(old->mu);
-    old->superseded = true;
-  }
-  if (Status saved = core_.Save(file); !saved.ok())
-    log::Error("burst_record_not_saved", {{"error", saved}});
+  Replace(before, file);
   return Opened{.file = file, .record = reply->record};
 }
 

@@ -86,6 +86,9 @@ class Opener {
   Result<Opened> OpenWrite(const wire::Record& record, const OpenAsk& ask);
   Result<Opened> OpenAway(const OpenAsk& ask, const Status& why);
   Result<Opened> OpenWriterAway(const FilePtr& file, const OpenAsk& ask, const Status& why);
+  Status BeginAway(const FilePtr& file);
+  Result<Opened> WriteNewAway(const FilePtr& before, const OpenAsk& ask);
+  void Replace(const FilePtr& before, const FilePtr& file);
   Result<Opened> Rewrite(const FilePtr& file, const wire::Record& record, const OpenAsk& ask);
   Result<Opened> WriteNew(const FilePtr& before, const wire::Record& record);
   Result<FilePtr> MakeCopy(const wire::Record& record);

@@ -31,6 +31,8 @@ class Publisher {
   // durable here, and ready to be published again by the writer that is given, once the namespace
   // has it again. kNotFound: the content is not here, or not whole.
   Result<wire::WriterInfo> TakeBack(wire::FileId id);
+  // objectd is back: it hears of the files that were opened for writing without it.
+  void TellWriters();
   // Tries what waits, over and over while any is left.
   void RegisterLater();
   uint64_t waiting() const;  // files whose generation the namespace does not have yet
@@ -47,7 +49,7 @@ class Publisher {
   Status SyncBytes(const FilePtr& file, File& open);
   Status MakeDurableHeld(const FilePtr& file, File& open);
   Result<bool> AlreadyCommitted(const FilePtr& file);
-  Result<bool> WriterAgain(const FilePtr& file, const wire::Record& now);
+  Result<bool> TellWriter(const FilePtr& file, const wire::Record& now);
   Status Orphan(const FilePtr& file);
 
   Core& core_;

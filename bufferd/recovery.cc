@@ -26,6 +26,16 @@ bool IsCopy(const BurstRecord& rec) {
                           (rec.home == Home::kNone && rec.state == BurstState::kClean));
 }
 
+// Newer than what the namespace has, where nobody else has written since: closed while it was away
+// and did not know of the writer, or committed there and lost with its power. It is registered
+// (again): see Publisher::TellWriter.
+bool Untold(const Core& core, const BurstRecord& rec, const wire::Record& record) {
+  if (record.writer && record.writer->node != core.node) return false;
+  const bool here =
+      rec.registered ? rec.home == Home::kBurst && rec.boot == core.boot : rec.writing;
+  return here && rec.generation > (record.committed ? record.committed->generation : 0);
+}
+
 // Which of several burst files of one id serves it.
 bool Before(const FilePtr& a, const FilePtr& b) {
   if (a->rec.writing != b->rec.writing) return b->rec.writing;
@@ -237,7 +247,7 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
   bool previous_here = record.previous && IsOurs(core_, record.previous->layout, file->burst);
   bool writer_here = IsWriter(core_, record, file->burst);
-  if (!committed_here && !writer_here) {
+  if (!committed_here && !writer_here && !Untold(core_, rec, record)) {
     if (!previous_here) return Unnamed(file, record);
     const wire::Layout& now = record.committed->layout;
     bool unsynced = record.committed->durability < Durability::kLocal;
@@ -418,8 +428,14 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
   {
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
-    rec.writing = writer_here;
+    const bool was_writing = rec.writing;
+    const bool untold = !writer_here && Untold(core_, rec, record);
+    rec.writing = writer_here || untold;
     if (writer_here) rec.writer_generation = record.writer->generation;
+    if (untold) {
+      rec.registered = false;
+      rec.writer_generation = rec.generation;
+    }
     if (committed_here) {
       rec.registered = record.committed->generation >= rec.generation;
       if (record.committed->generation != rec.generation && rec.registered) {
@@ -438,9 +454,9 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
       rec.registered = false;
       rec.generation = record.writer->generation;
     }
-    if (writer_here)
+    if (rec.writing)
       rec.state = rec.generation == 0 ? BurstState::kWriting : BurstState::kPublished;
-    else if (rec.ctime == 0)
+    else if (rec.ctime == 0 || was_writing)  // the seal looks for what was written since
       rec.state = BurstState::kPublished;
     else
       rec.state = file->Settled();

@@ -466,3 +466,95 @@ TEST_CASE("what came to nothing without objectd is not made there at all") {
   CHECK(!t.objectd->Exists(old));
   CHECK(t.engine->core().Reported().empty());
 }
+
+TEST_CASE("a file that objectd has is rewritten without it, and is what was closed afterwards") {
+  Tree t;
+  const std::string big = Bytes(1, kBig), fresh = Bytes(2, kBig + 5);
+  wire::FileId flushed = t.Saved(t.directory, "flushed", big);
+  wire::FileId small = t.Saved(t.directory, "small", "small");
+  t.Settle();
+  CHECK(t.objectd->Get(flushed).committed->layout.kind == LayoutKind::kBlobs);
+  t.Leave();
+  auto rewrite = [&](wire::FileId id, bool truncate, uint64_t at, const std::string& bytes) {
+    auto o = t.Open(id, Access::kWrite, truncate);
+    if (!o.ok()) FAIL(o.status().ToString());
+    t.Write(*o, at, bytes);
+    REQUIRE(t.engine->Fsync(o->file, wire::Durability::kLocal, t.Soon()).ok());
+    t.Release(*o);
+  };
+  std::string expected = fresh;
+  bool rebooted = false;
+  SUBCASE("with O_TRUNC") { rewrite(flushed, true, 0, fresh); }
+  SUBCASE("in place") {
+    rewrite(flushed, false, 0, fresh);
+    rewrite(small, false, 5, "er");
+  }
+  SUBCASE("again and again") {
+    rewrite(flushed, true, 0, "something shorter");
+    rewrite(flushed, true, 0, big);
+    rewrite(flushed, false, 0, fresh);
+  }
+  SUBCASE("and the daemon dies before objectd is back") {
+    rewrite(flushed, true, 0, fresh);
+    t.Again();
+  }
+  SUBCASE("and the node loses its power before objectd is back") {
+    rewrite(flushed, true, 0, fresh);
+    t.RunFor(kSecond);
+    t.Kill();
+    t.boot += "'";
+    t.Start();
+    rebooted = true;  // objectd has to say first what is whole
+  }
+  SUBCASE("and the daemon dies before it is closed") {
+    auto o = t.Open(flushed, Access::kWrite, true);
+    REQUIRE(o.ok());
+    t.Write(*o, 0, "never closed");
+    t.Again();
+    expected = big;
+  }
+  if (!rebooted) CHECK(t.Load(flushed) == expected);
+  t.Return();
+  CHECK(t.BytesOf(flushed) == expected);
+  CHECK(t.Load(flushed) == expected);
+  CHECK(t.Load(small).starts_with("small"));
+  CHECK(!t.objectd->Get(flushed).writer);
+  CHECK(t.engine->core().Reported().empty());
+}
+
+TEST_CASE("a file being rewritten when objectd comes back is read by others as it was opened") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", Bytes(1, kBig));
+  t.Settle();
+  t.Leave();
+  auto o = t.Open(id, Access::kWrite, true);
+  REQUIRE(o.ok());
+  t.Write(*o, 0, "half");
+  t.Return();
+  REQUIRE(t.objectd->Get(id).writer);
+  CHECK(t.objectd->Get(id).writer->burst == o->file->burst);
+  auto reader = t.Open(id);
+  REQUIRE(reader.ok());
+  CHECK(reader->file == o->file);
+  t.Release(*reader);
+  REQUIRE(t.engine->Publish(o->file).ok());
+  t.Release(*o);
+  t.Settle();
+  CHECK(t.BytesOf(id) == "half");
+}
+
+TEST_CASE("content that objectd lost with its power is registered again from here") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", Bytes(1, kBig));
+  REQUIRE(t.meta->Sync().ok());
+  Opened o = t.MustOpen(id, Access::kWrite, true);
+  t.Write(o, 0, Bytes(2, kBig));
+  REQUIRE(t.engine->Publish(o.file).ok());
+  t.Release(o);
+  t.Leave();
+  t.objectd->LosePower();
+  t.RunFor(kSecond);
+  t.Return();
+  CHECK(t.BytesOf(id) == Bytes(2, kBig));
+  CHECK(t.engine->core().Reported().empty());
+}
