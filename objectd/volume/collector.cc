@@ -39,15 +39,18 @@ Result<bool> Collector::RunOnce() {
   return more_leases || rows.size() == options_.rows;
 }
 
-// Leases are taken in order of their ids, which is nearly that of their expiry.
+// Some of them each time, in a circle: ones that last long must not hide those behind them.
 Result<bool> Collector::ExpireLeases() {
   const int64_t now = clock_->Wall();
   bool full = false;
+  std::string next;
+  kv::Range range = IntentRange();
+  if (!lease_cursor_.empty()) range.begin = lease_cursor_;
   PERIGEE_FAILPOINT_STATUS(collect_before_commit);
   auto expired = store_->Run([&](kv::Transaction& txn) -> Status {
     // A snapshot read suffices: a commit that uses a lease conflicts with its deletion, and one
     // that came before has its references in the store when the row written here is looked at.
-    PERIGEE_ASSIGN(auto rows, txn.Scan(IntentRange(), options_.rows, kv::Direction::kForward,
+    PERIGEE_ASSIGN(auto rows, txn.Scan(range, options_.rows, kv::Direction::kForward,
                                        kv::ReadMode::kSnapshot));
     size_t taken = 0;
     for (const auto& [key, value] : rows) {
@@ -56,11 +59,14 @@ Result<bool> Collector::ExpireLeases() {
       EndIntent(txn, key, row, now);
       taken++;
     }
-    full = taken == options_.rows;
+    const bool more = rows.size() == options_.rows;
+    full = more && taken > 0;
+    next = more ? rows.back().first + '\0' : "";
     return Status::Ok();
   });
   PERIGEE_FAILPOINT(collect_after_commit);
   if (!expired.ok()) return std::move(expired).TakeStatus();
+  lease_cursor_ = std::move(next);
   return full;
 }
 

@@ -51,6 +51,7 @@ class Collector {
   VolumeTable* const table_;
   Clock* const clock_;
   std::atomic<uint64_t> blobs_freed_ = 0, rows_waiting_ = 0;
+  std::string lease_cursor_;  // of the one round at a time; empty: from the first
 };
 
 }  // namespace perigee::objectd

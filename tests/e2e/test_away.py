@@ -109,6 +109,7 @@ class Saves:
         self.base = os.path.join(stack.mount, "data", name)
         self.random = random.Random(name)
         self.live = []  # (number, {file: content})
+        self.best = self.log = b""  # of the files that are rewritten, and written to the end of
         self.number = 0
         self.seconds = []
         self.busy_since = None
@@ -143,6 +144,15 @@ class Saves:
         files_latest = b"step-%d" % self.number
         self.put(os.path.join(self.base, "latest.tmp"), files_latest)
         self.timed(os.rename, os.path.join(self.base, "latest.tmp"), os.path.join(self.base, "latest"))
+        self.best = self.random.randbytes(self.random.choice((4_000, 200_000)))
+        self.put(os.path.join(self.base, "best"), self.best)
+        line = b"saved step %d\n" % self.number
+        fd = self.timed(os.open, os.path.join(self.base, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            self.timed(os.write, fd, line)
+        finally:
+            self.timed(os.close, fd)
+        self.log += line
         self.live.append((self.number, files))
         assert self.timed(os.stat, os.path.join(directory, "rank0")).st_size == len(files["rank0"])
         while len(self.live) > KEPT:
@@ -157,7 +167,7 @@ class Saves:
 
     def expected(self):
         found = {f"step-{n}/{name}": content for n, files in self.live for name, content in files.items()}
-        return found | {"latest": b"step-%d" % self.number}
+        return found | {"latest": b"step-%d" % self.number, "best": self.best, "log": self.log}
 
 
 def on_the_mount(base):

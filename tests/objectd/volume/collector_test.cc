@@ -179,6 +179,24 @@ TEST_CASE("a commit just before the collector keeps its blobs, whatever the cloc
   CHECK(v.Reads(*object));
 }
 
+TEST_CASE("leases that last long do not hide the expired ones behind them") {
+  TestVolumes v;
+  v.options.table.list_lease = 24 * 60 * kMinute;
+  v.Restart();
+  for (int i = 0; i < 70; ++i) {  // more than are looked at in one round
+    auto object = v.WriteOnly(100'000);
+    REQUIRE(object.ok());
+    wire::AddExtentsRequest add;
+    add.extents = object->written.extents;
+    add.intents = object->written.intents;
+    REQUIRE(v.cluster().AddExtents(add).ok());
+  }
+  auto left = v.WriteOnly(2'000'000);
+  REQUIRE(left.ok());
+  v.scheduler().RunFor(20 * kMinute);
+  CHECK(v.ShardCount(*left) == 0);
+}
+
 TEST_CASE("an extent list that is released, or never used, is taken apart with its blobs") {
   TestVolumes v;
   v.options.table.list_lease = 60 * kMinute;
