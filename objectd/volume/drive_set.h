@@ -99,6 +99,7 @@ class DriveSet final : public kv::MirrorMembership {
   Status FormatAll();
   Status Recover(const std::map<std::string, Superblock>& found);
   Status Match(const std::map<std::string, Superblock>& found);
+  Status OpenSlot(DriveSlot* slot);
   Status OpenAll();
   Status EjectLost();
   Result<std::map<std::string, Superblock>> ReadSuperblocks() const;

@@ -1,6 +1,7 @@
 // How a DriveSet comes to be: new cluster, known cluster, or one whose state directory was lost.
 
 #include <algorithm>
+#include <thread>
 
 #include "base/log.h"
 #include "base/random.h"
@@ -234,30 +235,53 @@ Status DriveSet::Match(const std::map<std::string, Superblock>& found) {
   return Status::Ok();
 }
 
-Status DriveSet::OpenAll() {
-  for (DriveSlot& slot : slots_) {
-    auto superblock = ReadSuperblock(disk(), slot.dir);
-    bool right = superblock.ok() && superblock->drive_id == slot.drive_id &&
-                 superblock->cluster_id == cluster_id_;
-    if (right) {
-      auto drive = Drive::Open(slot.dir, cluster_id_, options_.drive, deps_);
-      if (drive.ok()) {
-        slot.drive = std::move(*drive);
-        continue;
-      }
-      if (drive.code() == Code::kUnimplemented) return std::move(drive).TakeStatus();
-      slot.problem = drive.status().message();
-    } else if (superblock.ok()) {
-      slot.problem = "another drive is there";
-    } else {
-      slot.problem = superblock.code() == Code::kNotFound ? "the directory holds no drive"
-                                                          : superblock.status().message();
+// What keeps the drive from being served is in `slot->problem`. An error: its format is newer.
+Status DriveSet::OpenSlot(DriveSlot* slot) {
+  auto superblock = ReadSuperblock(disk(), slot->dir);
+  bool right = superblock.ok() && superblock->drive_id == slot->drive_id &&
+               superblock->cluster_id == cluster_id_;
+  if (right) {
+    auto drive = Drive::Open(slot->dir, cluster_id_, options_.drive, deps_);
+    if (drive.ok()) {
+      slot->drive = std::move(*drive);
+      return Status::Ok();
     }
-    log::Error("drive_lost", {{"dir", slot.dir},
-                              {"drive", HexEncode64(slot.drive_id)},
-                              {"cause", slot.problem},
-                              {"remedy", "perigee drive replace " + slot.dir}});
+    if (drive.code() == Code::kUnimplemented) return std::move(drive).TakeStatus();
+    slot->problem = drive.status().message();
+  } else if (superblock.ok()) {
+    slot->problem = "another drive is there";
+  } else {
+    slot->problem = superblock.code() == Code::kNotFound ? "the directory holds no drive"
+                                                         : superblock.status().message();
   }
+  log::Error("drive_lost", {{"dir", slot->dir},
+                            {"drive", HexEncode64(slot->drive_id)},
+                            {"cause", slot->problem},
+                            {"remedy", "perigee drive replace " + slot->dir}});
+  return Status::Ok();
+}
+
+Status DriveSet::OpenAll() {
+  // Side by side: after a kill the index of each has to catch up with its segments. In memory there
+  // is nothing to wait for, and a simulation has one thread at a time.
+  std::vector<Status> opened(slots_.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    auto open = [this, i, &opened] { opened[i] = OpenSlot(&slots_[i]); };
+    if (disk().engine() == "memory")
+      open();
+    else
+      threads.emplace_back(open);
+  }
+  for (std::thread& thread : threads) thread.join();
+  Status all;
+  for (Status& one : opened) {
+    if (all.ok())
+      all = std::move(one);
+    else
+      one.Ignore();
+  }
+  PERIGEE_TRY(std::move(all));
   if (MirrorPlaces().empty()) {
     std::vector<std::string> dirs;
     for (const DriveSlot& slot : slots_)
