@@ -181,7 +181,8 @@ struct TlsOptions {
   std::string ca_file, cert_file, key_file;
   uint32_t loops = 2;
   Nanos handshake_timeout = 5 * kSecond;  // to connect, and until hello is done
-  Nanos dead_after = 3 * kSecond;         // without a byte: the connection is ended
+  Nanos dead_after = 3 * kSecond;  // without a byte: the connection is ended; the same everywhere
+  Nanos bulk_grace = 5 * kSecond;  // after a call's deadline, to take or send what was announced
 };
 // kInvalidArgument: a file cannot be used.
 Result<std::unique_ptr<Transport>> CreateTlsTransport(TransportOptions options, TlsOptions tls);

@@ -12,10 +12,9 @@ namespace perigee::rdma::tls {
 
 ClientConnection::ClientConnection(std::shared_ptr<ClientCore> owner, std::shared_ptr<Core> core,
                                    std::shared_ptr<EventLoop> loop)
-    : Link(core, std::move(loop), Side::kClient, core->tls().dead_after),
+    : Link(std::move(core), std::move(loop), Side::kClient),
       owner_(std::move(owner)),
-      core_(std::move(core)),
-      hello_(std::in_place, core_->options()) {}
+      hello_(std::in_place, this->core().options()) {}
 
 Result<std::shared_ptr<ClientConnection>> ClientConnection::Open(std::shared_ptr<ClientCore> owner,
                                                                  std::shared_ptr<Core> core,
@@ -59,7 +58,7 @@ Status ClientConnection::HandleHello(const Frame& frame) {
   PERIGEE_ASSIGN(HelloPeer server, hello_->Finish(frame.message));
   hello_.reset();
   ready_ = true;
-  credits_ = std::min(server.credits, core_->options().credits);
+  credits_ = std::min(server.credits, core().options().credits);
   owner_->Ready();
   return Status::Ok();
 }
@@ -81,7 +80,8 @@ void ClientConnection::SendRequest(const std::shared_ptr<ClientCall>& call) {
   entry.offered = head.Announces();
   in_flight_.emplace(call->id, std::move(entry));
   Send(head, call->header, head.Announces() ? ConstBytes() : call->bulk);
-  if (head.Announces()) Offer(call->id, call->bulk, Piece(), call->deadline + kBulkGrace);
+  if (head.Announces())
+    Offer(call->id, call->bulk, Piece(), call->deadline + core().tls().bulk_grace);
 }
 
 void ClientConnection::GiveUp(uint64_t id) {

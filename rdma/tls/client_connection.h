@@ -52,7 +52,6 @@ class ClientConnection final : public Link {
   Status HandleResponse(const Frame& frame);
 
   const std::shared_ptr<ClientCore> owner_;
-  const std::shared_ptr<Core> core_;
   std::optional<HelloClient> hello_;
   bool ready_ = false;
   uint32_t credits_ = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/checksum.h"
+#include "base/failpoint.h"
 
 namespace perigee::rdma::tls {
 
@@ -191,7 +192,9 @@ void ClientCore::Pump() {
   while (!waiting_.empty() && connection_->HasCredit()) {
     CallPtr call = std::move(waiting_.front());
     waiting_.pop_front();
+    PERIGEE_FAILPOINT(rdma_tls_before_call);
     connection_->SendRequest(call);
+    PERIGEE_FAILPOINT(rdma_tls_after_call);
   }
   connection_->Flush();
 }

@@ -19,9 +19,8 @@ constexpr Nanos kBeatsPerDeath = 3;
 Nanos Now() { return RealClock::Get().Monotonic(); }
 }  // namespace
 
-Link::Link(std::shared_ptr<ProviderCore> core, std::shared_ptr<EventLoop> loop, Side side,
-           Nanos dead_after)
-    : core_(std::move(core)), loop_(std::move(loop)), side_(side), dead_after_(dead_after) {}
+Link::Link(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop, Side side)
+    : core_(std::move(core)), loop_(std::move(loop)), side_(side) {}
 
 Link::~Link() = default;
 
@@ -266,7 +265,7 @@ void Link::GrantSome() {
 }
 
 void Link::Drop(uint64_t id, bool tell) {
-  BulkIn::Dropped dropped = in_.Drop(id, Now() + kBulkGrace);
+  BulkIn::Dropped dropped = in_.Drop(id, Now() + core_->tls().bulk_grace);
   if (tell && dropped != BulkIn::Dropped::kUnknown) Decline(id);
   if (dropped == BulkIn::Dropped::kWaiting) GrantSome();
 }
@@ -372,24 +371,25 @@ Status Link::WriteSome() {
 // ---------------------------------------------------------------- beats
 
 void Link::ArmTick() {
-  tick_ = loop_->At(Now() + dead_after_ / kBeatsPerDeath, [weak = weak_from_this()] {
+  tick_ = loop_->At(Now() + core_->tls().dead_after / kBeatsPerDeath, [weak = weak_from_this()] {
     if (auto self = weak.lock(); self && !self->ended()) self->Tick();
   });
 }
 
 void Link::Tick() {
-  if (Now() - heard_ >= dead_after_) OnReady(EPOLLIN);  // this loop may be what was late
+  if (Now() - heard_ >= core_->tls().dead_after)
+    OnReady(EPOLLIN);  // this loop may be what was late
   if (ended()) return;
   Nanos now = Now();
-  if (now - heard_ >= dead_after_) {
-    return EndWith(Status(
-        Code::kUnavailable,
-        "nothing was heard of the peer for " + std::to_string(dead_after_ / kMillisecond) + " ms"));
+  if (now - heard_ >= core_->tls().dead_after) {
+    return EndWith(Status(Code::kUnavailable,
+                          "nothing was heard of the peer for " +
+                              std::to_string(core_->tls().dead_after / kMillisecond) + " ms"));
   }
   if (out_.Overdue(now) || in_.Overdue(now)) {
     return EndWith(Status(Code::kCorrupt, "a payload was neither taken nor sent in time"));
   }
-  if (now - spoke_ >= dead_after_ / kBeatsPerDeath && !Writing()) {
+  if (now - spoke_ >= core_->tls().dead_after / kBeatsPerDeath && !Writing()) {
     Send({.kind = FrameKind::kBeat});
     Flush();
   }

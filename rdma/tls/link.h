@@ -15,16 +15,13 @@
 #include <string_view>
 #include <vector>
 
-#include "rdma/provider_core.h"
 #include "rdma/tls/bulk_in.h"
 #include "rdma/tls/bulk_out.h"
+#include "rdma/tls/core.h"
 #include "rdma/tls/frame.h"
 #include "rdma/tls/socket.h"
 
 namespace perigee::rdma::tls {
-
-// How long a peer may keep our memory, or owe us bytes, after the deadline of the call.
-inline constexpr Nanos kBulkGrace = 5 * kSecond;
 
 struct Frame {
   FrameHeader head;
@@ -58,11 +55,11 @@ class Link : public Watcher, public std::enable_shared_from_this<Link> {
   void Flush();
 
   const std::shared_ptr<EventLoop>& loop() const { return loop_; }
+  Core& core() const { return *core_; }
 
  protected:
   enum class Side { kClient, kServer };
-  Link(std::shared_ptr<ProviderCore> core, std::shared_ptr<EventLoop> loop, Side side,
-       Nanos dead_after);
+  Link(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop, Side side);
   // From the loop. A client's socket may still be connecting.
   Status Begin(std::unique_ptr<TlsSocket> socket);
   bool connected() const { return phase_ != Phase::kConnecting; }
@@ -89,10 +86,9 @@ class Link : public Watcher, public std::enable_shared_from_this<Link> {
   void Tick();
   void ArmTick();
 
-  const std::shared_ptr<ProviderCore> core_;
+  const std::shared_ptr<Core> core_;
   const std::shared_ptr<EventLoop> loop_;
   const Side side_;
-  const Nanos dead_after_;
   Watch watch_;
   std::unique_ptr<TlsSocket> socket_;
   Phase phase_ = Phase::kConnecting;

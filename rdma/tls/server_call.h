@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "base/failpoint.h"
 #include "rdma/tls/server_connection.h"
 
 namespace perigee::rdma::tls {
@@ -36,7 +37,9 @@ class TlsServerCall final : public ServerCall {
   void Finish(const Status& status, Payload payload) {
     PERIGEE_CHECK(!answered_);
     answered_ = true;
+    PERIGEE_FAILPOINT(rdma_tls_before_reply);
     connection_->Reply(id_, deadline_, status, std::move(payload));
+    PERIGEE_FAILPOINT(rdma_tls_after_reply);
   }
 
   const std::shared_ptr<ServerConnection> connection_;

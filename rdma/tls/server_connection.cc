@@ -20,13 +20,12 @@ constexpr size_t kFailureTextMax = 64 << 10;
 ServerConnection::ServerConnection(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop,
                                    OwnedFd fd, std::string from, std::shared_ptr<Handler> handler,
                                    std::function<void(ServerConnection*)> on_closed)
-    : Link(core, std::move(loop), Side::kServer, core->tls().dead_after),
-      core_(std::move(core)),
+    : Link(std::move(core), std::move(loop), Side::kServer),
       handler_(std::move(handler)),
       from_(std::move(from)),
       fd_(std::move(fd)),
       on_closed_(std::move(on_closed)),
-      hello_(std::in_place, core_->options()) {
+      hello_(std::in_place, this->core().options()) {
   peer_.provider = "tls";
   peer_.connection = NextConnectionId();
   peer_.uid = peer_.gid = kNobody;
@@ -44,11 +43,11 @@ void ServerConnection::PostOpen() {
 
 void ServerConnection::Open() {
   if (closing_) return;
-  auto context = core_->context().Get();
-  auto socket = TlsSocket::Server(std::move(fd_), context.get(), core_->byte_counters());
+  auto context = core().context().Get();
+  auto socket = TlsSocket::Server(std::move(fd_), context.get(), core().byte_counters());
   Status st = socket.ok() ? Begin(std::move(*socket)) : socket.status();
   if (!st.ok()) return OnEnd(st);
-  hello_timer_ = loop()->At(RealClock::Get().Monotonic() + core_->tls().handshake_timeout,
+  hello_timer_ = loop()->At(RealClock::Get().Monotonic() + core().tls().handshake_timeout,
                             [weak = weak_from_this()] {
                               auto self = std::static_pointer_cast<ServerConnection>(weak.lock());
                               if (self && !self->served_)
@@ -108,7 +107,7 @@ Status ServerConnection::HandleHello(const Frame& frame) {
 Status ServerConnection::Accept(std::string_view answer) {
   auto verified = hello_->Verify(answer);
   if (!verified.ok()) return Refuse(verified.status());
-  if (!core_->TakePlace()) return Refuse(Status(Code::kUnavailable, "connections_max reached"));
+  if (!core().TakePlace()) return Refuse(Status(Code::kUnavailable, "connections_max reached"));
   peer_.role = verified->role;
   peer_.node_id = verified->node_id;
   if (peer_.role == Role::kNode) peer_.uid = peer_.gid = 0;
@@ -138,11 +137,11 @@ Status ServerConnection::HandleRequest(const Frame& frame) {
   const FrameHeader& head = frame.head;
   if (head.id <= last_id_) return Status(Code::kCorrupt, "a call id was used again");
   last_id_ = head.id;
-  if (in_flight_ >= core_->options().credits) {
+  if (in_flight_ >= core().options().credits) {
     return Status(Code::kCorrupt, "more calls in flight than granted");
   }
   ++in_flight_;
-  core_->CountCallIn();
+  core().CountCallIn();
   Nanos left = std::min<Nanos>(Nanos{head.timeout_us} * kMicrosecond, kDeadlineMax);
   auto self = std::static_pointer_cast<ServerConnection>(shared_from_this());
   auto call = std::make_unique<TlsServerCall>(self, static_cast<wire::Method>(head.method), head.id,
@@ -220,7 +219,8 @@ void ServerConnection::Answer(uint64_t id, Nanos deadline, const Status& status,
   head.bulk_crc = Crc32c(payload.bulk.span());
   ConstBytes bulk = payload.bulk.span();
   Send(head, payload.header, head.Announces() ? ConstBytes() : bulk);
-  if (head.Announces()) Offer(id, bulk, std::move(payload.bulk), deadline + kBulkGrace);
+  if (head.Announces())
+    Offer(id, bulk, std::move(payload.bulk), deadline + core().tls().bulk_grace);
 }
 
 }  // namespace perigee::rdma::tls

@@ -53,7 +53,6 @@ class ServerConnection final : public Link {
   void Late(uint64_t id);
   void Answer(uint64_t id, Nanos deadline, const Status& status, Payload payload);
 
-  const std::shared_ptr<Core> core_;
   const std::shared_ptr<Handler> handler_;
   const std::string from_;  // the peer's address, for the log
   OwnedFd fd_;              // until Open
