@@ -25,8 +25,8 @@ struct Distant {
   std::optional<TcpProxy> proxy;
   std::shared_ptr<Channel> channel;
 
-  explicit Distant(Nanos dead_after = 3 * kSecond) {
-    world.files().dead_after = dead_after;
+  explicit Distant(Nanos dead_after = 0) {
+    if (dead_after != 0) world.files().dead_after = dead_after;
     server = world.NewTransport("s", NodeOptions(1));
     client = world.NewTransport("c", NodeOptions(2));
     auto handler = std::make_shared<FunctionHandler>([this](std::unique_ptr<ServerCall> call) {

@@ -27,6 +27,8 @@ class TlsWorld final : public TransportWorld {
   explicit TlsWorld(uint32_t loops = 2)
       : scheduler_(CreateThreadPool({"callers", 8, 4096})), authority_(NewAuthority()) {
     files_.loops = loops;
+    // A machine that is busy with other things is not dead.
+    files_.dead_after = files_.handshake_timeout = 30 * kSecond;
     files_.ca_file = dir_.path() + "/ca.crt";
     WriteText(files_.ca_file, authority_.certificate);
     WriteNode("node", Issue());
