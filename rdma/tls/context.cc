@@ -14,7 +14,7 @@ namespace {
 // The fastest first; all three have 128 bits or more.
 constexpr const char* kCiphers =
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-constexpr size_t kReadAheadBytes = 128 << 10;  // several records a system call
+constexpr size_t kReadAheadBytes = 64 << 10;  // several records a system call
 
 Status Unusable(const char* what, const std::string& file) {
   return Status(Code::kInvalidArgument, std::string(what) + " " + file + ": " + TakeTlsError());
@@ -81,8 +81,7 @@ Result<std::shared_ptr<SSL_CTX>> TlsContext::Load() const {
   SSL_CTX_set_verify(raw, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(raw, 0);
-  SSL_CTX_set_mode(raw, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                            SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode(raw, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_CTX_set_read_ahead(raw, 1);
   SSL_CTX_set_default_read_buffer_len(raw, kReadAheadBytes);
   return context;
