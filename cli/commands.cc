@@ -20,6 +20,7 @@ const std::vector<Command>& Commands() {
       {"scrub", "read everything back, check it, mend what is bad", RunScrub},
       {"fsck", "hold namespace, drives and burst buffer against each other", RunFsck},
       {"bench", "measure mount, checkpoint and transport against this machine's limits", RunBench},
+      {"ca", "make the cluster's authority, issue and renew certificates of nodes", RunCa},
   };
   return commands;
 }

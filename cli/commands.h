@@ -31,6 +31,7 @@ int RunDrive(int argc, char** argv);
 int RunFsck(int argc, char** argv);
 int RunScrub(int argc, char** argv);
 int RunBench(int argc, char** argv);
+int RunCa(int argc, char** argv);
 
 // What every verb that talks to a stack shares: --data and --json, then the open connections.
 struct Verb {

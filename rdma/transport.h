@@ -172,4 +172,19 @@ struct LocalOptions {
 Result<std::unique_ptr<Transport>> CreateLocalTransport(TransportOptions options,
                                                         LocalOptions local = {});
 
+// `tls`: TCP with mutual TLS 1.3, addresses "tls:HOST:PORT" (port 0: any; "[::1]" for IPv6). Files
+// are PEM (`perigee ca` makes them); changed ones serve new connections. A peer's certificate must
+// be of the authority in ca_file, and a server's must name the host that was asked for. A peer with
+// a certificate but without the cluster secret is Role::kUser, uid and gid 65534. Its library is
+// perigee_rdma_tls.
+struct TlsOptions {
+  std::string ca_file, cert_file, key_file;
+  uint32_t loops = 2;
+  Nanos handshake_timeout = 5 * kSecond;  // to connect, and until hello is done
+  Nanos dead_after = 3 * kSecond;  // without a byte: the connection is ended; the same everywhere
+  Nanos bulk_grace = 5 * kSecond;  // after a call's deadline, to take or send what was announced
+};
+// kInvalidArgument: a file cannot be used.
+Result<std::unique_ptr<Transport>> CreateTlsTransport(TransportOptions options, TlsOptions tls);
+
 }  // namespace perigee::rdma

@@ -20,11 +20,10 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/metrics.h"
 #include "base/status.h"
 #include "rdma/local/bulk.h"
 #include "rdma/local/frame.h"
-#include "rdma/transport.h"
+#include "rdma/provider_core.h"
 
 namespace perigee::rdma::local {
 
@@ -33,12 +32,6 @@ struct Frame {
   std::string_view message;  // these two until the next Receive
   ConstBytes inline_bulk;
   std::vector<OwnedFd> fds;
-};
-
-// Both null when nobody counts.
-struct ByteCounters {
-  metrics::Counter* sent = nullptr;
-  metrics::Counter* received = nullptr;
 };
 
 class Stream {

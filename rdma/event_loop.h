@@ -1,6 +1,6 @@
 #pragma once
 // EventLoop: one thread that waits for descriptors (epoll), timers and posted functions; the
-// provider's thread of `local`. It sleeps when there is nothing to do.
+// provider's thread of `local` and `tls`. It sleeps when there is nothing to do.
 //
 // Thread rule: thread-safe, but Stop and the destructor not from the loop's own thread. Functions
 // and watchers run on the loop's thread, with none of its locks held.
@@ -20,7 +20,7 @@
 #include "base/status.h"
 #include "rdma/transport.h"
 
-namespace perigee::rdma::local {
+namespace perigee::rdma {
 
 class Watcher {
  public:
@@ -86,4 +86,4 @@ class Watch {
   uint32_t events_ = 0;
 };
 
-}  // namespace perigee::rdma::local
+}  // namespace perigee::rdma

@@ -1,4 +1,4 @@
-#include "rdma/local/event_loop.h"
+#include "rdma/event_loop.h"
 
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -10,7 +10,7 @@
 #include <csignal>
 #include <utility>
 
-namespace perigee::rdma::local {
+namespace perigee::rdma {
 
 Result<std::shared_ptr<EventLoop>> EventLoop::Start(const std::string& name) {
   OwnedFd epoll(epoll_create1(EPOLL_CLOEXEC));
@@ -207,4 +207,4 @@ void Watch::End() {
   }
 }
 
-}  // namespace perigee::rdma::local
+}  // namespace perigee::rdma
