@@ -8,7 +8,7 @@
 namespace perigee::rdma::ucx {
 
 namespace {
-constexpr Nanos kFetchGrace = 5 * kSecond;  // after a call's deadline, for its bulk to be fetched
+constexpr Nanos kFetchGrace = 2 * kSecond;  // after a call's deadline, for its bulk to be fetched
 
 Nanos Now() { return RealClock::Get().Monotonic(); }
 }  // namespace
@@ -126,8 +126,11 @@ Status ClientConnection::HandleResponse(Incoming incoming) {
       auto header = std::make_shared<std::string>(std::move(incoming.body));
       loop_->pulls().Pull(number_, std::move(incoming.bulk), call->deadline,
                           [self = shared_from_this(), owner, call, header](Result<Piece> piece) {
+                            // A fault of the way here, not of what is stored over there.
                             if (piece.code() == Code::kCorrupt) {
-                              self->link_->OnViolation(piece.status());
+                              owner->Finish(call,
+                                            Status(Code::kUnavailable, piece.status().message()));
+                              return self->link_->OnViolation(piece.status());
                             }
                             if (!piece.ok()) return owner->Finish(call, piece.status());
                             Payload payload;

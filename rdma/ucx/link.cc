@@ -46,7 +46,7 @@ bool Link::Detach() {
 }
 
 void Link::End(const Status& why) {
-  why.Ignore();  // a server has nobody to tell
+  why.Ignore();                    // a server has nobody to tell
   auto self = shared_from_this();  // the user may let go
   LinkUser* user = user_;
   if (!Detach()) return;

@@ -6,12 +6,15 @@
 #include <vector>
 
 #include "base/checksum.h"
+#include "base/log.h"
 #include "rdma/ucx/endpoint.h"
 #include "rdma/ucx/loop.h"
 
 namespace perigee::rdma::ucx {
 
 namespace {
+constexpr Nanos kDeliverMax = 5 * kSecond;
+
 Status Checked(const Piece& piece, uint32_t crc) {
   if (Crc32c(piece.span()) == crc) return Status::Ok();
   return Status(Code::kCorrupt, "a bulk payload does not have its checksum");
@@ -63,28 +66,35 @@ bool Puller::TakePiece(size_t bytes, Piece* piece) {
   return static_cast<bool>(*piece);
 }
 
+bool Puller::MayStart(uint64_t flow, size_t bytes) const {
+  auto of = pulling_of_.find(flow);
+  return (bytes_pulling_ == 0 || bytes_pulling_ + bytes <= bytes_max_) &&
+         (of == pulling_of_.end() || of->second + bytes <= bytes_max_ / 4);
+}
+
 bool Puller::StartNext() {
-  if (turns_.empty()) return false;
-  uint64_t flow = turns_.front();
+  auto turn = std::find_if(turns_.begin(), turns_.end(), [this](uint64_t flow) {
+    return MayStart(flow, flows_.at(flow).front().source.bytes);
+  });
+  if (turn == turns_.end()) return false;
+  uint64_t flow = *turn;
   auto it = flows_.find(flow);
-  size_t bytes = it->second.front().source.bytes;
-  if (bytes_pulling_ > 0 && bytes_pulling_ + bytes > bytes_max_) return false;
   Piece piece;
-  if (!TakePiece(bytes, &piece)) return false;
+  if (!TakePiece(it->second.front().source.bytes, &piece)) return false;
   Waiting waiting = std::move(it->second.front());
   it->second.pop_front();
-  turns_.pop_front();
+  turns_.erase(turn);
   if (it->second.empty()) {
     flows_.erase(it);
   } else {
     turns_.push_back(flow);
   }
   loop_->Cancel(waiting.timer);
-  Start(std::move(waiting), std::move(piece));
+  Start(flow, std::move(waiting), std::move(piece));
   return true;
 }
 
-void Puller::Start(Waiting waiting, Piece piece) {
+void Puller::Start(uint64_t flow, Waiting waiting, Piece piece) {
   Source& source = waiting.source;
   if (!source.announced) {
     std::memcpy(piece.data(), source.copied.data(), source.bytes);
@@ -92,11 +102,20 @@ void Puller::Start(Waiting waiting, Piece piece) {
     return;
   }
   bytes_pulling_ += source.bytes;
+  pulling_of_[flow] += source.bytes;
   auto shared = std::make_shared<Piece>(std::move(piece));
+  Loop::TimerId stalled =
+      loop_->At(RealClock::Get().Monotonic() + kDeliverMax, [flow, endpoint = source.endpoint] {
+        log::Warn("rdma_peer_violation", {{"why", "announced bulk was not delivered"},
+                                          {"provider", "ucx"},
+                                          {"connection", flow}});
+        endpoint->Fail(Status(Code::kUnavailable, "the peer does not deliver what it announced"));
+      });
   source.endpoint->Pull(std::move(source.announced), shared->data(), source.bytes,
-                        [this, shared, crc = source.crc, bytes = source.bytes,
+                        [this, flow, shared, stalled, crc = source.crc, bytes = source.bytes,
                          done = std::move(waiting.done)](Status st) {
-                          bytes_pulling_ -= bytes;
+                          loop_->Cancel(stalled);
+                          Arrived(flow, bytes);
                           if (st.ok()) st = Checked(*shared, crc);
                           if (st.ok()) {
                             done(std::move(*shared));
@@ -106,6 +125,13 @@ void Puller::Start(Waiting waiting, Piece piece) {
                           }
                           Pump();
                         });
+}
+
+void Puller::Arrived(uint64_t flow, size_t bytes) {
+  bytes_pulling_ -= bytes;
+  auto of = pulling_of_.find(flow);
+  of->second -= bytes;
+  if (of->second == 0) pulling_of_.erase(of);
 }
 
 void Puller::Expire(uint64_t flow, uint64_t id) {

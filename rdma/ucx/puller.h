@@ -1,8 +1,9 @@
 #pragma once
 // Puller: gets bulk into buffers of the pool, on one loop. It is the back-pressure and the guard
 // against incast: a payload is pulled only when the pool has a buffer for it and no more than
-// `bytes_max` are on their way; what must wait stays with its sender. Connections take turns, so
-// that none with much to send holds up another. Loop-bound.
+// `bytes_max` are on their way; what must wait stays with its sender. Connections take turns, and
+// none has more than a quarter of `bytes_max`, so that none with much to send holds up another. A
+// peer that does not deliver what it announced loses its connection. Loop-bound.
 
 #include <cstdint>
 #include <deque>
@@ -51,8 +52,10 @@ class Puller {
   };
   void Pump();
   bool StartNext();
+  bool MayStart(uint64_t flow, size_t bytes) const;
   bool TakePiece(size_t bytes, Piece* piece);
-  void Start(Waiting waiting, Piece piece);
+  void Start(uint64_t flow, Waiting waiting, Piece piece);
+  void Arrived(uint64_t flow, size_t bytes);
   void Expire(uint64_t flow, uint64_t id);
 
   Loop* const loop_;
@@ -63,7 +66,8 @@ class Puller {
   bool pumping_ = false;
   std::shared_ptr<bool> watching_;  // with whom the pool is to tell; shared with that callback
   std::unordered_map<uint64_t, std::deque<Waiting>> flows_;
-  std::deque<uint64_t> turns_;  // flows with something waiting
+  std::deque<uint64_t> turns_;                         // flows with something waiting
+  std::unordered_map<uint64_t, uint64_t> pulling_of_;  // bytes on their way, by flow
 };
 
 }  // namespace perigee::rdma::ucx

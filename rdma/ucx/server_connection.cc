@@ -12,7 +12,9 @@ namespace perigee::rdma::ucx {
 namespace {
 constexpr size_t kUserHeaderMax = 256 << 10;   // of peers without the secret
 constexpr Nanos kDeadlineMax = 600 * kSecond;  // a peer cannot hold our memory longer
-constexpr Nanos kFetchGrace = 5 * kSecond;     // after a call's deadline, for its bulk
+constexpr Nanos kFetchGrace = 2 * kSecond;     // after a call's deadline, for its bulk
+
+constexpr Nanos kWayHereMax = 10 * kMillisecond;
 
 Nanos Now() { return RealClock::Get().Monotonic(); }
 }  // namespace
