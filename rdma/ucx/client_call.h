@@ -24,8 +24,8 @@ struct ClientCall {
   uint64_t id = 0;  // while in flight
   Loop::TimerId timer = 0;
   bool finished = false;
-  // UCX may be reading the caller's own memory: the outcome is told when it does not any more.
-  bool borrowed = false;
+  // The server may still fetch the bulk: the outcome is told when it does not any more.
+  bool announced = false;
   std::optional<Result<Payload>> outcome;
 };
 

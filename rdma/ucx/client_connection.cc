@@ -62,11 +62,10 @@ void ClientConnection::SendRequest(const std::shared_ptr<ClientCall>& call) {
   out.body = std::move(call->header);
   out.bulk = call->bulk;
   out.fetch_by = call->deadline + kFetchGrace;
-  if (call->copy) {
-    out.piece = std::move(call->staging);
-  } else if (Link::Announces(out.body.size(), out.bulk.size())) {
-    call->borrowed = true;
-    out.sent = [owner = owner_, call] { owner->GaveBack(call); };
+  out.piece = std::move(call->staging);
+  if (Link::Announces(out.body.size(), out.bulk.size())) {
+    call->announced = true;
+    out.sent = [owner = owner_, call] { owner->LetGo(call); };
   }
   link_->Send(std::move(out));
 }

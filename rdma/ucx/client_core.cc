@@ -11,9 +11,9 @@ namespace perigee::rdma::ucx {
 namespace {
 constexpr Nanos kPauseMin = 5 * kMillisecond;  // between attempts to connect
 constexpr Nanos kPauseMax = 500 * kMillisecond;
-// For UCX to let go of a finished call's memory, which it does within a round trip when the peer is
+// For the server to let go of a finished call's bulk, which it does within a round trip when it is
 // well: both sides know the deadline.
-constexpr Nanos kBorrowGrace = 250 * kMillisecond;
+constexpr Nanos kLetGoGrace = 250 * kMillisecond;
 
 Nanos Now() { return RealClock::Get().Monotonic(); }
 
@@ -103,14 +103,14 @@ void ClientCore::CloseOnLoop() {
   why.Ignore();  // it may have no calls to fail
   waiting_.clear();
   parked_.clear();
-  bool borrowed = false;
+  bool announced = false;
   for (auto& call : std::exchange(calls_, {})) {
-    borrowed = borrowed || call->borrowed;
+    announced = announced || call->announced;
     Finish(call, why);
   }
   if (auto connection = std::exchange(connection_, nullptr)) {
     connection->in_flight.clear();
-    connection->Close(!borrowed);
+    connection->Close(!announced);
   }
 }
 
@@ -189,24 +189,29 @@ void ClientCore::Finish(const CallPtr& call, Result<Payload> outcome) {
   loop_->Cancel(call->timer);
   calls_.erase(call);
   call->staging.Release();
-  if (!call->borrowed) {
-    Channel::Done done = std::move(call->done);
-    return done(std::move(outcome));
-  }
   call->outcome.emplace(std::move(outcome));
-  (void)loop_->At(Now() + kBorrowGrace, [call, weak = std::weak_ptr(connection_)] {
-    auto connection = weak.lock();
-    if (!call->borrowed || !connection) return;
-    connection->link().End(
-        Status(Code::kUnavailable, "the peer holds on to the memory of a call that is over"));
-  });
+  if (!call->announced) return Tell(call);
+  // The caller may give the memory to others, and the server is not to serve what is over.
+  (void)loop_->At(Now() + kLetGoGrace,
+                  [self = shared_from_this(), call, weak = std::weak_ptr(connection_)] {
+                    if (call->announced) self->HoldsOn(call, weak.lock());
+                  });
 }
 
-void ClientCore::GaveBack(const CallPtr& call) {
-  call->borrowed = false;
-  if (!call->finished) return;
-  Channel::Done done = std::move(call->done);
-  done(std::move(*call->outcome));
+void ClientCore::HoldsOn(const CallPtr& call, const ConnectionPtr& connection) {
+  if (call->copy) return Tell(call);
+  if (!connection) return;  // closed, so that UCX will let go
+  connection->link().End(
+      Status(Code::kUnavailable, "the peer holds on to the memory of a call that is over"));
+}
+
+void ClientCore::LetGo(const CallPtr& call) {
+  call->announced = false;
+  if (call->finished) Tell(call);
+}
+
+void ClientCore::Tell(const CallPtr& call) {
+  if (Channel::Done done = std::exchange(call->done, nullptr)) done(std::move(*call->outcome));
 }
 
 // ---------------------------------------------------------------- staging

@@ -39,7 +39,8 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   void Pump();
   // The first outcome counts.
   void Finish(const CallPtr& call, Result<Payload> outcome);
-  void GaveBack(const CallPtr& call);
+  // The server has fetched the call's bulk, or does not want it.
+  void LetGo(const CallPtr& call);
 
  private:
   void Start(const CallPtr& call);
@@ -49,6 +50,8 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   void Expire(const CallPtr& call);
   bool Stage(const CallPtr& call);
   void Unpark();
+  void Tell(const CallPtr& call);
+  void HoldsOn(const CallPtr& call, const ConnectionPtr& connection);
   void CloseOnLoop();
 
   const std::shared_ptr<Core> core_;

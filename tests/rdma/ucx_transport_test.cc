@@ -100,22 +100,27 @@ TEST_CASE("ucx: at the deadline a caller gets its memory back, whatever the peer
   auto piece = options.pool->Allocate(300'000, kLong);
   REQUIRE(piece.ok());
   Outcomes outcomes;
-  channel->Call(kMethod, "", piece->span(), CallOptions{300 * kMillisecond}, outcomes.Expect());
+  channel->Call(kMethod, "connect", {}, CallOptions{kLong}, outcomes.Expect());
   server.Welcome();
   auto request = server.Receive();
+  REQUIRE(request.has_value());
+  server.Send({.kind = FrameKind::kResponse, .id = request->head.id}, "");
+  REQUIRE(outcomes.Wait(1));
+  channel->Call(kMethod, "", piece->span(), CallOptions{500 * kMillisecond}, outcomes.Expect());
+  request = server.Receive();
   REQUIRE(request.has_value());
   REQUIRE(request->arrival.announced);
   SUBCASE("it lets go") {
     request->arrival.announced.Release();
     CHECK(server.Await([&] {
       std::lock_guard lock(outcomes.mu);
-      return outcomes.codes.size() == 1;
+      return outcomes.codes.size() == 2;
     }));
     CHECK(channel->Healthy());
   }
   SUBCASE("it holds on to it, and loses the connection") {
     CHECK(server.Ended());
-    REQUIRE(outcomes.Wait(1));
+    REQUIRE(outcomes.Wait(2));
     CHECK(!channel->Healthy());
   }
   CHECK(outcomes.Count(Code::kDeadlineExceeded) == 1);
