@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pytest
+from conftest import BINARIES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDERS = {
@@ -72,6 +73,18 @@ def test_vendor_headers_stay_in_their_folder_and_out_of_headers(folder):
             elif path.endswith(".h") and top not in IN_HEADERS and target not in IN_HEADERS:
                 wrong.append(f"{os.path.relpath(path, ROOT)}: <{target}> in a header")
     assert not wrong
+
+
+def test_only_the_ucx_provider_includes_ucx():
+    wrong = [os.path.relpath(path, ROOT) for folder in FOLDERS for path in sources(folder)
+             for kind, target in includes(path) if kind == "<" and target.split("/")[0] in {"ucp", "uct", "ucs"}]
+    assert wrong and all(path.startswith("rdma/ucx/") for path in wrong)
+
+
+def test_what_runs_inside_of_others_does_not_link_ucx():
+    found = subprocess.run(["readelf", "-d", os.path.join(BINARIES, "perigee-fuse")],
+                           capture_output=True, text=True, check=True).stdout
+    assert "NEEDED" in found and "libucp" not in found
 
 
 def test_no_folder_is_a_catch_all():

@@ -215,6 +215,7 @@ void CheckTimeAndBounds(const WorldMaker& make_world) {
       if (call->header() == "hold") return shelf.Put(std::move(call));
       Echo(std::move(call));
     });
+    REQUIRE(pair.Call("first").ok());  // connecting is no part of the short call
     auto late = pair.Call("hold", AsBytes(data), kShort);
     CHECK(late.code() == Code::kDeadlineExceeded);
     Outcomes outcomes;

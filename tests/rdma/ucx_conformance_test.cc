@@ -1,0 +1,19 @@
+#include <doctest/doctest.h>
+
+#include "tests/rdma/transport_conformance.h"
+#include "tests/rdma/ucx_world.h"
+
+using namespace perigee;
+using namespace perigee::rdma;
+
+TEST_CASE("ucx conforms over tcp") {
+  CheckTransportConformance([] { return std::make_unique<UcxWorld>(); });
+}
+
+TEST_CASE("ucx conforms with one loop for both sides") {
+  CheckTransportConformance([] { return std::make_unique<UcxWorld>(UcxWorld::Tcp(1)); });
+}
+
+TEST_CASE("ucx conforms over shared memory") {
+  CheckTransportConformance([] { return std::make_unique<UcxWorld>(UcxOptions{}); });
+}
