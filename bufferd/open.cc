@@ -94,6 +94,13 @@ Result<Opened> Opener::Open(const OpenAsk& ask) {
         Delegate(*found, *mark, &*opened);
       return opened;
     }
+    // It fell silent meanwhile.
+    bool silent = opened.code() == Code::kUnavailable || opened.code() == Code::kDeadlineExceeded;
+    if (silent && ask.access == Access::kWrite && core_.names) {
+      OpenAsk by_id = ask;
+      by_id.id = record.id;
+      return OpenAway(by_id, opened.status());
+    }
     if (opened.code() != Code::kConflict) return opened;
   }
   return Status(Code::kBusy, "the file keeps changing while it is opened");
@@ -298,6 +305,11 @@ Result<Opened> Opener::OpenWriterAway(const FilePtr& file, const OpenAsk& ask, c
     if (begins && ask.truncate) return WriteNewAway(file, ask);
     if (begins) PERIGEE_TRY(BeginAway(file));
     std::lock_guard lock(file->mu);
+    // Asked for and not answered: objectd may know, or not.
+    if (file->rec.registered && file->rec.writer_generation <= file->rec.generation) {
+      file->rec.writer_generation = file->rec.generation + 1;
+      file->untold = true;
+    }
     file->rec.state = BurstState::kWriting;
     file->rec.resident_synced = false;
     ++file->writers;

@@ -160,7 +160,9 @@ Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now)
   q.expect_generation = now.committed ? now.committed->generation : 0;
   {
     std::lock_guard lock(file->mu);
-    if (!file->rec.writing || q.expect_generation >= file->rec.writer_generation) return false;
+    if (!file->rec.writing || file->superseded ||
+        q.expect_generation >= file->rec.writer_generation)
+      return false;
   }
   if (now.writer && now.writer->node != core_.node) return false;
   Result<wire::RecordReply> reply = core_.meta->OpenWrite(q);

@@ -28,9 +28,10 @@ bool IsCopy(const BurstRecord& rec) {
 
 // Newer than what the namespace has, where nobody else has written since: closed while it was away
 // and did not know of the writer, or committed there and lost with its power. It is registered
-// (again): see Publisher::TellWriter.
-bool Untold(const Core& core, const BurstRecord& rec, const wire::Record& record) {
-  if (record.writer && record.writer->node != core.node) return false;
+// (again): see Publisher::TellWriter. With the file's lock held.
+bool Untold(const Core& core, const BurstFile& file, const wire::Record& record) {
+  const BurstRecord& rec = file.rec;
+  if (file.superseded || (record.writer && record.writer->node != core.node)) return false;
   const bool here =
       rec.registered ? rec.home == Home::kBurst && rec.boot == core.boot : rec.writing;
   return here && rec.generation > (record.committed ? record.committed->generation : 0);
@@ -228,7 +229,7 @@ Status Recovery::Reconcile(const FilePtr& file) {
 
 Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   BurstRecord rec;
-  bool rebooted;
+  bool rebooted, untold;
   {
     std::lock_guard lock(file->mu);
     rec = file->rec;
@@ -247,7 +248,11 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
   bool previous_here = record.previous && IsOurs(core_, record.previous->layout, file->burst);
   bool writer_here = IsWriter(core_, record, file->burst);
-  if (!committed_here && !writer_here && !Untold(core_, rec, record)) {
+  {
+    std::lock_guard lock(file->mu);
+    untold = Untold(core_, *file, record);
+  }
+  if (!committed_here && !writer_here && !untold) {
     if (!previous_here) return Unnamed(file, record);
     const wire::Layout& now = record.committed->layout;
     bool unsynced = record.committed->durability < Durability::kLocal;
@@ -429,7 +434,7 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
     const bool was_writing = rec.writing;
-    const bool untold = !writer_here && Untold(core_, rec, record);
+    const bool untold = !writer_here && Untold(core_, *file, record);
     rec.writing = writer_here || untold;
     if (writer_here) rec.writer_generation = record.writer->generation;
     if (untold) {

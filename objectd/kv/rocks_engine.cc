@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <filesystem>
 
 #include "base/log.h"
 #include "objectd/kv/key_space.h"
@@ -54,6 +55,15 @@ bool IsLocked(const rocksdb::Status& status) {
   std::string text = status.ToString();
   return text.find("While lock file") != std::string::npos ||
          text.find("lock hold by current process") != std::string::npos;
+}
+
+// On a full drive a memtable has to find room in what objectd's MetadataRoom keeps free.
+uint64_t LargestFlush(const std::string& dir) {
+  std::error_code ec;
+  auto space = std::filesystem::space(std::filesystem::path(dir).parent_path(), ec);
+  if (ec) return UINT64_MAX;
+  return space.capacity < 512 * kMiB ? std::max(space.capacity / 32, kMiB)
+                                     : std::max<uint64_t>(16 * kMiB, space.capacity / 400);
 }
 
 }  // namespace
@@ -144,12 +154,15 @@ Result<RocksHandles> RocksEngine::Open(const std::string& dir, Mode mode) {
     return Status(Code::kNotFound, "no metadata mirror in " + dir);
   if (mode == Mode::kFresh && exists)
     return Status(Code::kAlreadyExists, "a metadata mirror is in " + dir);
+  rocksdb::ColumnFamilyOptions main = shared_->main, inline_values = shared_->inline_values;
+  main.write_buffer_size = inline_values.write_buffer_size =
+      std::min<uint64_t>(main.write_buffer_size, LargestFlush(dir));
   options.create_if_missing = mode == Mode::kFresh;
   options.create_missing_column_families = mode == Mode::kFresh;
 
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  families.emplace_back(rocksdb::kDefaultColumnFamilyName, shared_->main);
-  families.emplace_back(kInlineName, shared_->inline_values);
+  families.emplace_back(rocksdb::kDefaultColumnFamilyName, main);
+  families.emplace_back(kInlineName, inline_values);
   std::vector<rocksdb::ColumnFamilyHandle*> opened;
   RocksHandles handles;
   rocksdb::Status status = rocksdb::DB::Open(options, dir, families, &opened, &handles.db);

@@ -558,3 +558,34 @@ TEST_CASE("content that objectd lost with its power is registered again from her
   CHECK(t.BytesOf(id) == Bytes(2, kBig));
   CHECK(t.engine->core().Reported().empty());
 }
+
+TEST_CASE("a file is opened for rewriting while objectd falls silent") {
+  Tree t;
+  const std::string fresh = Bytes(2, kBig);
+  wire::FileId id = t.Saved(t.directory, "f", Bytes(1, kBig));
+  t.Settle();
+  bool truncate = false, asked = false, done = false;
+  SUBCASE("with O_TRUNC") { truncate = true; }
+  SUBCASE("in place") {}
+  SUBCASE("with O_TRUNC, and it had done what it was asked") { truncate = done = true; }
+  SUBCASE("in place, and it had done what it was asked") { done = true; }
+  if (done) t.objectd->lose_reply = wire::Method::kMetaOpenWrite;
+  t.objectd->before = [&](wire::Method m) {
+    if (m != wire::Method::kMetaOpenWrite) return;
+    asked = true;
+    if (!done) t.objectd->away = true;
+  };
+  auto o = t.Open(id, Access::kWrite, truncate);
+  if (!o.ok()) FAIL(o.status().ToString());
+  CHECK(asked);
+  t.objectd->before = nullptr;
+  t.Leave();
+  t.Write(*o, 0, fresh);
+  REQUIRE(t.engine->Fsync(o->file, wire::Durability::kLocal, t.Soon()).ok());
+  t.Release(*o);
+  CHECK(t.Load(id) == fresh);
+  t.Return();
+  CHECK(t.BytesOf(id) == fresh);
+  CHECK(!t.objectd->Get(id).writer);
+  CHECK(t.engine->core().Reported().empty());
+}
