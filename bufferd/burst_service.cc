@@ -5,7 +5,6 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "bufferd/fsck.h"
-#include "bufferd/remote_read.h"
 
 namespace perigee::bufferd {
 
@@ -259,14 +258,14 @@ Result<wire::Empty> BurstService::Read(Ctx& ctx, const wire::BurstReadRequest& q
     return Status(Code::kTooLarge,
                   "at most " + std::to_string(rdma::kPieceBytesMax) + " bytes a call");
   if (q.length == 0) {
-    PERIGEE_TRY(ReadBurst(engine_.core(), q, {}));
+    PERIGEE_TRY(engine_.ReadForPeer(q, {}));
     return wire::Empty{};
   }
   PERIGEE_ASSIGN(
       ctx.reply_bulk,
       slabs_->Allocate(q.length,
                        std::max<Nanos>(0, ctx.deadline - engine_.core().clock->Monotonic())));
-  PERIGEE_TRY(ReadBurst(engine_.core(), q, ctx.reply_bulk.span()));
+  PERIGEE_TRY(engine_.ReadForPeer(q, ctx.reply_bulk.span()));
   return wire::Empty{};
 }
 

@@ -1,6 +1,7 @@
 #include "bufferd/engine.h"
 
 #include "base/log.h"
+#include "bufferd/remote_read.h"
 
 namespace perigee::bufferd {
 
@@ -106,6 +107,19 @@ Status Engine::StartNames() {
              publisher_->RegisterLater();
            },
        .report = [this](std::string line) { core_.Report(std::move(line)); }});
+}
+
+Status Engine::ReadForPeer(const wire::BurstReadRequest& q, MutableBytes out) {
+  Status s = ReadBurst(core_, q, out);
+  if (!s.Is(Code::kUnavailable) || core_.table->Find(q.burst)) return s;
+  auto now = core_.meta->GetAttr({.id = q.id});
+  if (!now.ok() || core_.table->Find(q.burst)) return s;
+  const auto& committed = now->record.committed;
+  if (!committed || !IsOurs(core_, committed->layout, q.burst) ||
+      committed->durability != wire::Durability::kUnsynced)
+    return s;
+  recovery_->Lost(now->record);
+  return Status(Code::kStale, "the content was lost with the power, and fell back");
 }
 
 bool Engine::Owned(wire::FileId id) const {

@@ -87,6 +87,9 @@ class Engine {
   Status SetMtime(wire::FileId id, int64_t mtime);
   // Fills what the engine knows.
   void FillStatus(wire::BufferdStatusReply* status) const;
+  // ReadBurst, for S3 and other nodes. Of content that the namespace still has here though a power
+  // cut took even its record, nobody else would notice that it is lost: then kStale, look again.
+  Status ReadForPeer(const wire::BurstReadRequest& q, MutableBytes out);
 
  private:
   Engine(EngineDeps deps, EngineOptions options) : deps_(deps), options_(std::move(options)) {}

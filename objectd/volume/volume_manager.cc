@@ -114,7 +114,8 @@ Result<wire::DriveInfo> VolumeManager::DriveReplace(const std::string& dir) {
   PERIGEE_ASSIGN(DriveSlot slot, deps_.drives->Replace(dir));
   PERIGEE_TRY(WatchDrives());
   repair_.Kick();
-  const wire::DriveInfo* info = table_->Map()->FindDrive(slot.drive_id);
+  auto map = table_->Map();
+  const wire::DriveInfo* info = map->FindDrive(slot.drive_id);
   if (info == nullptr) return Status(Code::kInternal, "the new drive is not in the volume map");
   return *info;
 }
@@ -150,7 +151,8 @@ void VolumeManager::FillStatus(wire::ObjectdStatusReply* reply) {
 
 SpaceInfo VolumeManager::Space() const {
   SpaceInfo raw;
-  for (const wire::DriveInfo& drive : table_->Map()->drives) {
+  auto map = table_->Map();
+  for (const wire::DriveInfo& drive : map->drives) {
     if (drive.state == wire::DriveState::kLost) continue;
     raw.total_bytes += drive.total_bytes;
     raw.free_bytes += drive.free_bytes;

@@ -308,6 +308,27 @@ TEST_CASE(
   CHECK(w.Count("fell_back") == 1);
 }
 
+TEST_CASE("a reader elsewhere finds that a version and its record went with the power") {
+  World w;
+  wire::FileId id = w.Save("a", "small and safe");
+  w.Settle();
+  Opened o = w.MustOpen(id, Access::kWrite, true);
+  w.Write(o, 0, Bytes(9, kBig));
+  REQUIRE(w.engine->Publish(o.file).ok());
+  wire::Record r = w.objectd->Get(id);
+  wire::BurstReadRequest q{.burst = o.file->burst, .length = 100};
+  q.id = id;
+  q.generation = r.committed->generation;
+  o = {};
+  w.Reboot();  // nothing of the journal survived
+  std::string out(100, 0);
+  Status s = w.engine->ReadForPeer(q, {reinterpret_cast<uint8_t*>(out.data()), out.size()});
+  CHECK(s.Is(Code::kStale));
+  CHECK(w.objectd->Get(id).committed->generation == 1);
+  CHECK(w.Load(id) == "small and safe");
+  CHECK(w.Count("fell_back") == 1);
+}
+
 TEST_CASE("after power loss a synced version is there") {
   World w;
   Opened o = w.Create("a");
