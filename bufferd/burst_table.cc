@@ -82,6 +82,18 @@ FilePtr BurstTable::SetCurrent(wire::FileId id, const FilePtr& file) {
   return before == file ? nullptr : before;
 }
 
+void BurstTable::Renamed(wire::FileId was, const FilePtr& file) {
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.id;
+  }
+  std::lock_guard lock(mu_);
+  auto it = current_.find(was);
+  if (it != current_.end() && it->second == file) current_.erase(it);
+  current_[id] = file;
+}
+
 std::vector<FilePtr> BurstTable::All() const {
   std::lock_guard lock(mu_);
   std::vector<FilePtr> all;

@@ -30,6 +30,8 @@ class BurstTable {
   FilePtr Current(wire::FileId id) const;
   // Returns what served the id before, if it was another.
   FilePtr SetCurrent(wire::FileId id, const FilePtr& file);
+  // `file` serves the id that its record says now, and no longer `was`.
+  void Renamed(wire::FileId was, const FilePtr& file);
   std::vector<FilePtr> All() const;
   size_t size() const;
   uint64_t allocated_bytes() const { return allocated_->load(); }

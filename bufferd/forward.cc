@@ -24,7 +24,8 @@ void Forward::Register(rdma::Router* router, Scheduler* pool) {
   Add<wire::Empty>(router, pool, Method::kMetaStatFs);
   // These carry no caller to check: for the mount, the CLI and root only.
   for (Method m : {Method::kMetaSync, Method::kMetaReadInline, Method::kMetaGetExtents,
-                   Method::kMetaCreateBucket})
+                   Method::kMetaCreateBucket, Method::kControlObjectdStatus,
+                   Method::kControlObjectdScrub, Method::kControlObjectdFsck})
     AddTrusted(router, pool, m);
 }
 

@@ -9,9 +9,11 @@
 #include "base/log.h"
 #include "bufferd/options.h"
 #include "bufferd/server.h"
+#include "rdma/network/ucx_environment.h"
 
 int main(int argc, char** argv) {
   using namespace perigee;
+  rdma::StartWithoutUcxHooks(argv);
   PrepareDaemon();
   umask(0077);  // data of every user lies in the files and directories made here
   bufferd::BufferdOptions options;
@@ -31,7 +33,7 @@ int main(int argc, char** argv) {
   auto server = bufferd::Server::Start(options);
   if (!server.ok()) {
     std::fprintf(stderr, "perigee-bufferd: %s\n", server.status().message().c_str());
-    return 1;
+    return server.code() == Code::kInvalidArgument ? 2 : 1;
   }
   log::Info("stopping", {{"signal", WaitForStop()}});
   (*server)->Stop();

@@ -178,6 +178,9 @@ class Names {
   std::string statfs_;
 };
 
+// What a file is called that cannot have `name` because another has it; at most 255 bytes.
+std::string ConflictName(const std::string& name, uint64_t id);
+
 // In the index: an op of the journal; the sequence up to which they were sent once.
 std::string OpName(uint64_t sequence);
 inline constexpr char kNamesTried[] = "names_tried";

@@ -17,17 +17,17 @@ namespace {
 constexpr int kLooksMax = 4;
 constexpr uint32_t kModeOfOlderOps = 0600;  // which do not tell
 
-std::string ConflictName(const std::string& name, wire::FileId id) {
-  std::string suffix = ".conflict-" + HexEncode64(id);
-  return name.substr(0, 255 - suffix.size()) + suffix;
-}
-
 // A full object tier takes it later, too.
 bool Later(const Status& s) { return IsAway(s) || s.Is(Code::kNoSpace); }
 
 bool DirectoryGone(const Status& s) { return IsGone(s) || s.Is(Code::kNotDirectory); }
 
 }  // namespace
+
+std::string ConflictName(const std::string& name, uint64_t id) {
+  std::string suffix = ".conflict-" + HexEncode64(id);
+  return name.substr(0, 255 - suffix.size()) + suffix;
+}
 
 void Names::Lost(const std::string& what, const Status& why) {
   log::Warn("name_not_made", {{"what", what}, {"why", why}});

@@ -36,6 +36,11 @@ Home HomeOf(const Core& core, const wire::Version& version) {
   return Home::kBlobs;
 }
 
+OpenAsk ById(OpenAsk ask, wire::FileId id) {
+  ask.id = id;
+  return ask;
+}
+
 }  // namespace
 
 Status CheckAccess(const wire::Record& record, const wire::Caller& caller, Access access) {
@@ -72,12 +77,10 @@ Result<Opened> Opener::Open(const OpenAsk& ask) {
     }
     const wire::Record& record = found->record;
     if (ask.id == 0 && core_.names && core_.names->Waits(record.id)) {
-      OpenAsk by_id = ask;
-      by_id.id = record.id;
       PERIGEE_TRY(CheckAccess(record, ask.caller, ask.access));
       Status why(Code::kUnavailable, "objectd is away");
       why.Ignore();  // it may be opened all the same
-      return OpenAway(by_id, why);
+      return OpenAway(ById(ask, record.id), why);
     }
     if (record.kind == wire::FileKind::kDirectory)
       return Status(Code::kIsDirectory, "is a directory");
@@ -96,11 +99,8 @@ Result<Opened> Opener::Open(const OpenAsk& ask) {
     }
     // It fell silent meanwhile.
     bool silent = opened.code() == Code::kUnavailable || opened.code() == Code::kDeadlineExceeded;
-    if (silent && ask.access == Access::kWrite && core_.names) {
-      OpenAsk by_id = ask;
-      by_id.id = record.id;
-      return OpenAway(by_id, opened.status());
-    }
+    if (silent && ask.access == Access::kWrite && core_.names)
+      return OpenAway(ById(ask, record.id), opened.status());
     if (opened.code() != Code::kConflict) return opened;
   }
   return Status(Code::kBusy, "the file keeps changing while it is opened");

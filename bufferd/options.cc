@@ -12,7 +12,9 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
             "to the object tier.");
   o.AddString("store", &b->store, "directory of the burst files, on the NVMe's file system", "DIR");
   o.AddString("run-dir", &b->run_dir, "directory of the node's sockets", "DIR");
-  o.AddString("objectd", &b->objectd, "address of objectd", "ADDRESS");
+  o.AddString("objectd", &b->objectd,
+              "address of objectd, as tls:10.0.0.1:9002 (default: its socket in the run directory)",
+              "ADDRESS");
   o.AddString("secret-file", &b->secret_file, "the cluster secret", "FILE");
   o.AddBytes("budget", &b->budget, "bytes of burst files to keep (0: 80 % of the file system)");
   o.AddBytes("reserve", &b->reserve,
@@ -31,6 +33,7 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
   o.AddDuration("scrub-interval", &b->scrub_interval,
                 "burst files are scrubbed so often (0s: only by `perigee scrub`)");
   o.AddString("node-name", &b->node_name, "name of this node in status", "NAME");
+  rdma::AddNetworkOptions(&o, &b->network);
   o.AddString("log-format", &b->log_format, "text or json", "FORMAT");
   o.SetExamples(
       "  perigee-bufferd --store /nvme/perigee --run-dir /run/perigee --objectd "
@@ -48,6 +51,11 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
   if (b->scrub_rate == 0)
     return Status(Code::kInvalidArgument, "--scrub-rate 0: at least 1 byte a second");
   if (b->admin_listen == "none") b->admin_listen.clear();
+  PERIGEE_TRY(rdma::CheckNetworkOptions(&b->network, rdma::kBufferdPort, !b->secret_file.empty()));
+  if (!b->objectd.starts_with("local:") && b->network.listen.empty())
+    return Status(Code::kInvalidArgument,
+                  "--objectd " + b->objectd +
+                      ": other nodes read this one's burst buffer, --listen HOST:PORT");
   return outcome;
 }
 

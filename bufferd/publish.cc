@@ -152,53 +152,6 @@ Result<bool> Publisher::AlreadyCommitted(const FilePtr& file) {
   return false;
 }
 
-// This node writes the file, and objectd does not know: it was opened without it, or objectd lost
-// its power before it knew durably. Where nobody else has written since, it hears of it now. False:
-// another has taken over.
-Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now) {
-  wire::OpenWriteRequest q{.id = now.id, .node = core_.node, .burst = file->burst};
-  q.expect_generation = now.committed ? now.committed->generation : 0;
-  {
-    std::lock_guard lock(file->mu);
-    if (!file->rec.writing || file->superseded ||
-        q.expect_generation >= file->rec.writer_generation)
-      return false;
-  }
-  if (now.writer && now.writer->node != core_.node) return false;
-  Result<wire::RecordReply> reply = core_.meta->OpenWrite(q);
-  if (!reply.ok()) {
-    if (IsGone(reply.status()) || reply.status().Is(Code::kBusy)) return false;
-    return std::move(reply).TakeStatus();
-  }
-  if (!reply->record.writer) return Status(Code::kInternal, "OpenWrite gave no writer");
-  std::lock_guard lock(file->mu);
-  BurstRecord& rec = file->rec;
-  rec.writer_generation = reply->record.writer->generation;
-  if (rec.generation != 0 && !rec.registered) {
-    if (rec.synced_generation == rec.generation) rec.synced_generation = rec.writer_generation;
-    rec.generation = rec.writer_generation;
-  }
-  file->untold = false;
-  return true;
-}
-
-void Publisher::TellWriters() {
-  for (const FilePtr& file : core_.table->All()) {
-    {
-      std::lock_guard lock(file->mu);
-      if (!file->untold || file->gone || file->orphan) continue;
-    }
-    BusyHold hold(file);
-    if (!hold.held()) continue;
-    Result<wire::RecordReply> now = core_.meta->GetAttr({.id = file->rec.id});
-    Result<bool> told = now.ok() ? TellWriter(file, now->record) : now.status();
-    // Its close finds out as well.
-    if (!told.ok() || !*told)
-      log::Info("writer_not_told", {{"burst", HexEncode64(file->burst)},
-                                    {"why", told.ok() ? Status::Ok() : told.status()}});
-  }
-}
-
 Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
   return Register(file, sync, nullptr);
 }
@@ -274,13 +227,10 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
       Result<wire::RecordReply> now = core_.meta->GetAttr({.id = q.id});
       if (!now.ok()) return IsGone(now.status()) ? Orphan(file) : std::move(now).TakeStatus();
       PERIGEE_ASSIGN(bool told, TellWriter(file, now->record));
-      if (!told) {
-        core_.stats->publish_failures->Add();
-        return Status(Code::kIo, "the namespace refused the content: another writer took over: " +
-                                     s.message());
-      }
+      if (!told) PERIGEE_TRY(MoveBeside(file, *now));
       {
         std::lock_guard lock(file->mu);
+        q.id = file->rec.id;
         q.generation = file->rec.generation;
       }
       s = publish();

@@ -6,7 +6,9 @@
 // inline limit the bytes travel in the call. With `sync` the content is durable on return: inline
 // bytes in the namespace (kObject), others here (kLocal: data, name and record synced before the
 // commit). While objectd is away the generation stays journaled, is registered later, and the call
-// succeeds; a file whose id is gone is published nowhere, which is fine too. Thread-safe; blocks.
+// succeeds; a file whose id is gone is published nowhere, which is fine too. What another node has
+// taken over meanwhile is published beside it, as `name.conflict-ID`, and reported. Thread-safe;
+// blocks.
 
 #include <functional>
 #include <string>
@@ -50,6 +52,7 @@ class Publisher {
   Status MakeDurableHeld(const FilePtr& file, File& open);
   Result<bool> AlreadyCommitted(const FilePtr& file);
   Result<bool> TellWriter(const FilePtr& file, const wire::Record& now);
+  Status MoveBeside(const FilePtr& file, const wire::RecordReply& theirs);
   Status Orphan(const FilePtr& file);
 
   Core& core_;

@@ -1,5 +1,7 @@
 #include "bufferd/seal.h"
 
+#include <algorithm>
+
 #include "base/checksum.h"
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -24,10 +26,37 @@ void Sealer::Queue(const FilePtr& file, Nanos delay) {
     if (file->seal_queued || file->gone || file->writers > 0) return;
     file->seal_queued = true;
   }
-  if (core_.work->PostAfter(delay, [this, file] { Try(file); }) == 0) {
+  const Nanos due = core_.clock->Monotonic() + delay;
+  if (delay <= kFirstTest) return Await(file, due);
+  if (core_.work->PostAfter(delay, [this, file, due] { Await(file, due); }) == 0) {
     std::lock_guard lock(file->mu);
     file->seal_queued = false;
   }
+}
+
+void Sealer::Await(const FilePtr& file, Nanos due) {
+  std::lock_guard lock(mu_);
+  waiting_.push_back({file, due});
+  if (!armed_) Arm();
+}
+
+// With mu_ held. One that comes alone is tested when it is due.
+void Sealer::Arm() {
+  const Nanos at = std::max(waiting_.front().due, next_pass_);
+  armed_ = core_.work->PostAfter(std::max<Nanos>(0, at - core_.clock->Monotonic()),
+                                 [this] { Pass(); }) != 0;
+}
+
+std::vector<FilePtr> Sealer::TakeDue() {
+  std::lock_guard lock(mu_);
+  const Nanos now = core_.clock->Monotonic();
+  std::vector<FilePtr> due;
+  while (!waiting_.empty() && waiting_.front().due <= now && due.size() < wire::kEndWritesMax) {
+    due.push_back(std::move(waiting_.front().file));
+    waiting_.pop_front();
+  }
+  next_pass_ = due.size() == wire::kEndWritesMax ? now : now + kPassEvery;
+  return due;
 }
 
 // With the file's lock held: nobody can write to it any more.
@@ -45,13 +74,14 @@ bool Sealer::Quiet(const FilePtr& file) {
   return stat.ok() && stat->mtime + kQuietWithoutLeases <= core_.clock->Wall();
 }
 
-void Sealer::Try(const FilePtr& file) {
+// What nobody writes any more is held busy. The others are tested again later, if at all.
+bool Sealer::Hold(const FilePtr& file) {
   Nanos again = 0;
   {
     std::lock_guard lock(file->mu);
     file->seal_queued = false;
     if (core_.stopping || file->gone || file->writers > 0 || !file->Unsealed() || file->superseded)
-      return;
+      return false;
     if (file->busy) {
       again = kFirstTest;
     } else if (!Quiet(file)) {
@@ -64,26 +94,22 @@ void Sealer::Try(const FilePtr& file) {
       file->seal_refusals = 0;
     }
   }
-  if (again != 0) return Queue(file, again);
-  Status s = FinishHeld(file);
-  bool sealed;
-  bool gone;
-  {
-    std::lock_guard lock(file->mu);
-    file->busy = false;
-    file->changed.NotifyAll();
-    gone = file->gone;
-    sealed = !gone && file->rec.state == BurstState::kSealed && file->rec.home == Home::kBurst &&
-             !file->orphan;
+  if (again != 0) Queue(file, again);
+  return again == 0;
+}
+
+void Sealer::Pass() {
+  std::vector<Candidate> candidates;
+  for (const FilePtr& file : TakeDue()) {
+    if (Hold(file)) candidates.push_back({.file = file});
   }
-  if (!s.ok()) {
-    if (!IsAway(s)) log::Error("seal_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
-    return Queue(file, kObjectdRetry);
-  }
-  if (gone) return;
-  if (sealed) on_sealed_(file);
-  core_.RetireIfUnneeded(file);
-  core_.table->NotifyProgress();
+  for (Candidate& candidate : candidates) Prepare(&candidate);
+  EndWrites(&candidates);
+  for (Candidate& candidate : candidates) Finish(&candidate);
+  if (!candidates.empty()) core_.table->NotifyProgress();
+  std::lock_guard lock(mu_);
+  armed_ = false;
+  if (!waiting_.empty() && !core_.stopping) Arm();
 }
 
 Result<bool> Sealer::Changed(const FilePtr& file) {
@@ -181,49 +207,101 @@ FilePtr Sealer::Reinstate(FilePtr before) {
   return before;
 }
 
-Status Sealer::FinishHeld(const FilePtr& file) {
-  bool orphan, never, writing;
-  wire::EndWriteRequest end{.node = core_.node, .burst = file->burst};
-  {
-    std::lock_guard lock(file->mu);
-    orphan = file->orphan;
-    never = file->rec.generation == 0;
-    end.id = file->rec.id;
-  }
-  if (never) return Discard(file);
-  if (!orphan) {
-    PERIGEE_ASSIGN(bool changed, Changed(file));
-    if (changed) {
-      Status s = EnsureWriter(file);
-      if (IsGone(s)) {
-        std::lock_guard lock(file->mu);
-        file->orphan = true;
-      } else {
-        PERIGEE_TRY(s);
-        PERIGEE_TRY(publisher_.PublishHeld(file, false));
-      }
+// All but the end of the write: what changed since the last publish is published.
+void Sealer::Prepare(Candidate* candidate) {
+  const FilePtr& file = candidate->file;
+  auto prepare = [&]() -> Status {
+    bool never, orphan;
+    {
+      std::lock_guard lock(file->mu);
+      never = file->rec.generation == 0;
+      orphan = file->orphan;
     }
-    PERIGEE_TRY(publisher_.RegisterHeld(file, false));
+    if (never) return Discard(file);
+    if (!orphan) {
+      PERIGEE_ASSIGN(bool changed, Changed(file));
+      if (changed) {
+        Status s = EnsureWriter(file);
+        if (IsGone(s)) {
+          std::lock_guard lock(file->mu);
+          file->orphan = true;
+        } else {
+          PERIGEE_TRY(s);
+          PERIGEE_TRY(publisher_.PublishHeld(file, false));
+        }
+      }
+      PERIGEE_TRY(publisher_.RegisterHeld(file, false));
+    }
+    std::lock_guard lock(file->mu);
+    candidate->ends = file->rec.writing && !file->orphan;
+    return Status::Ok();
+  };
+  candidate->status = prepare();
+}
+
+void Sealer::EndWrites(std::vector<Candidate>* candidates) {
+  wire::EndWritesRequest q{.node = core_.node};
+  std::vector<Candidate*> ending;
+  for (Candidate& candidate : *candidates) {
+    if (!candidate.status.ok() || !candidate.ends) continue;
+    wire::FileId id;
+    {
+      std::lock_guard lock(candidate.file->mu);
+      id = candidate.file->rec.id;
+    }
+    if (core_.names && core_.names->Waits(id)) {
+      candidate.status = Status(Code::kUnavailable, "the file's name is made at objectd first");
+      continue;
+    }
+    q.writes.push_back({.id = id, .burst = candidate.file->burst});
+    ending.push_back(&candidate);
   }
+  if (ending.empty()) return;
+  PERIGEE_FAILPOINT(burst_seal_before_end);
+  Result<wire::EndWritesReply> reply = core_.meta->EndWrites(q);
+  PERIGEE_FAILPOINT(burst_seal_after_end);
+  for (size_t i = 0; i < ending.size(); ++i) {
+    Status s = !reply.ok() ? reply.status()
+               : reply->codes[i] == Code::kOk
+                   ? Status::Ok()
+                   : Status(reply->codes[i], "the namespace did not end the write");
+    if (!s.ok() && !IsGone(s)) ending[i]->status = std::move(s);
+  }
+}
+
+void Sealer::Finish(Candidate* candidate) {
+  const FilePtr& file = candidate->file;
+  Status& s = candidate->status;
+  bool gone;
   {
     std::lock_guard lock(file->mu);
-    writing = file->rec.writing;
-    orphan = file->orphan;
+    gone = file->gone;
+    if (s.ok() && !gone) {
+      file->rec.writing = false;
+      file->rec.state = file->Settled();
+      file->sealed_at = core_.clock->Monotonic();
+    }
   }
-  if (writing && !orphan) {
-    PERIGEE_FAILPOINT(burst_seal_before_end);
-    Status s = core_.meta->EndWrite(end).status();
-    if (!s.ok() && !IsGone(s)) return s;
-    PERIGEE_FAILPOINT(burst_seal_after_end);
+  if (s.ok() && !gone) {
+    core_.stats->seals->Add();
+    s = core_.Save(file);
   }
+  bool sealed;
   {
     std::lock_guard lock(file->mu);
-    file->rec.writing = false;
-    file->rec.state = file->Settled();
-    file->sealed_at = core_.clock->Monotonic();
+    file->busy = false;
+    file->changed.NotifyAll();
+    gone = file->gone;
+    sealed = !gone && file->rec.state == BurstState::kSealed && file->rec.home == Home::kBurst &&
+             !file->orphan;
   }
-  core_.stats->seals->Add();
-  return core_.Save(file);
+  if (!s.ok()) {
+    if (!IsAway(s)) log::Error("seal_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+    return Queue(file, kObjectdRetry);
+  }
+  if (gone) return;
+  if (sealed) on_sealed_(file);
+  core_.RetireIfUnneeded(file);
 }
 
 Status Sealer::Checksum(const FilePtr& file) {

@@ -7,9 +7,13 @@
 // its lock) until the kernel says that no writable descriptor or mapping is left, with growing
 // pauses. Then: what changed since the last publish is published, EndWrite, state sealed; a file
 // that was never published is dropped and its predecessor serves again. Sealed burst layouts get a
-// crc32c per 1 MiB and go to the flusher. Thread-safe.
+// crc32c per 1 MiB and go to the flusher. Files that are closed in short order are done together:
+// one task, and one call to the namespace for all of them. Thread-safe.
 
+#include <deque>
 #include <functional>
+#include <mutex>
+#include <vector>
 
 #include "bufferd/core.h"
 #include "bufferd/publish.h"
@@ -33,9 +37,27 @@ class Sealer {
   static constexpr Nanos kFirstTest = 2 * kMillisecond;
 
  private:
-  void Try(const FilePtr& file);
+  // A file whose test said that it stays as it is; held busy until it is sealed.
+  struct Candidate {
+    FilePtr file;
+    bool ends = false;  // the namespace has to hear of it
+    Status status;
+  };
+  struct Waiting {
+    FilePtr file;
+    Nanos due = 0;
+  };
+  static constexpr Nanos kPassEvery = 10 * kMillisecond;
+
+  void Await(const FilePtr& file, Nanos due);
+  void Arm();
+  void Pass();
+  std::vector<FilePtr> TakeDue();
+  bool Hold(const FilePtr& file);
   bool Quiet(const FilePtr& file);
-  Status FinishHeld(const FilePtr& file);
+  void Prepare(Candidate* candidate);
+  void EndWrites(std::vector<Candidate>* candidates);
+  void Finish(Candidate* candidate);
   Status Discard(const FilePtr& file);
   Status EnsureWriter(const FilePtr& file);
   Result<bool> Changed(const FilePtr& file);
@@ -43,6 +65,10 @@ class Sealer {
   Core& core_;
   Publisher& publisher_;
   const std::function<void(const FilePtr&)> on_sealed_;
+  std::mutex mu_;  // guards what follows
+  std::deque<Waiting> waiting_;
+  bool armed_ = false;  // a pass is to come, or under way
+  Nanos next_pass_ = 0;
 };
 
 }  // namespace perigee::bufferd

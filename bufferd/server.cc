@@ -9,12 +9,15 @@
 #include "base/process_metrics.h"
 #include "base/random.h"
 #include "bufferd/state_metrics.h"
+#include "rdma/net_probe.h"
+#include "rdma/node_address.h"
 
 namespace perigee::bufferd {
 namespace {
 
 constexpr char kInlineMaxName[] = "inline_bytes_max";
 constexpr Nanos kRegisterEvery = 5 * kSecond;
+constexpr Nanos kPingTimeout = 500 * kMillisecond;
 
 std::unique_ptr<Scheduler> Pool(const char* name, uint32_t threads) {
   return CreateThreadPool({.name = name, .threads = threads, .queue_max = 16384});
@@ -69,7 +72,7 @@ Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
   server->preflight_ = server->Preflight();
   WarnOfDegraded(server->preflight_);
   PERIGEE_TRY(server->Listen());
-  log::Info("bufferd_ready", {{"address", server->listener_->address()},
+  log::Info("bufferd_ready", {{"address", server->network_->socket()},
                               {"store", options.store},
                               {"node", HexEncode64(server->node_)},
                               {"objectd", server->registered_ ? "registered" : "away"}});
@@ -113,8 +116,12 @@ Status Server::Connect() {
   rdma::LocalOptions local;
   PERIGEE_ASSIGN(local.socket_group, GroupId(options_.socket_group));
   if (local.socket_group >= 0) local.socket_mode = 0660;
-  PERIGEE_ASSIGN(transport_, rdma::CreateLocalTransport(std::move(t), local));
-  PERIGEE_ASSIGN(objectd_, transport_->Connect(options_.objectd));
+  PERIGEE_ASSIGN(network_, rdma::Network::Create(options_.network, std::move(t), local));
+  rdma::Transport& transport = network_->transport();
+  if (!transport.Speaks(options_.objectd))
+    return Status(Code::kInvalidArgument, "--objectd " + options_.objectd + ": this node speaks " +
+                                              transport.name() + " (--transport)");
+  PERIGEE_ASSIGN(objectd_, transport.Connect(options_.objectd));
   pools_.client = Pool("bd-client", 8);
   pools_.slow = Pool("bd-slow", 16);
   pools_.peer = Pool("bd-peer", 3);
@@ -126,7 +133,7 @@ Status Server::Connect() {
   pools_.shards = Pool("bd-shards", 24);
   names_ = std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
                                    NamesOptions{.patience = options_.objectd_patience});
-  PERIGEE_ASSIGN(feed_channel_, transport_->Connect(options_.objectd));
+  PERIGEE_ASSIGN(feed_channel_, transport.Connect(options_.objectd));
   feed_ = std::make_unique<client::MetaClient>(feed_channel_);
   PERIGEE_ASSIGN(delegations_, Delegations::Create(node_, objectd_, pools_.work.get()));
   // Less than the clients' own deadlines, so that they hear why.
@@ -137,7 +144,7 @@ Status Server::Connect() {
 }
 
 Status Server::BuildEngine() {
-  PERIGEE_ASSIGN(cluster_, client::RemoteCluster::Create({.transport = transport_.get(),
+  PERIGEE_ASSIGN(cluster_, client::RemoteCluster::Create({.transport = &network_->transport(),
                                                           .objectd = objectd_,
                                                           .clock = &RealClock::Get()},
                                                          {.objectd_address = options_.objectd}));
@@ -150,7 +157,7 @@ Status Server::BuildEngine() {
                         .incarnation = incarnation_,
                         .given_up = std::make_shared<client::GivenUpLeases>()};
   blobs_ = client::BlobReader::Create(io);
-  peers_ = std::make_unique<RpcPeers>(transport_.get(), objectd_);
+  peers_ = std::make_unique<RpcPeers>(network_->transport(), objectd_);
   EngineDeps deps{.disk = disk_.get(),
                   .clock = &RealClock::Get(),
                   .work = pools_.work.get(),
@@ -197,12 +204,15 @@ Status Server::Listen() {
   router->AddRaw(
       wire::Method::kPing, rdma::Access::kAnyone, nullptr,
       [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
+  rdma::AddNetProbe(router.get(), pools_.peer.get(), pools_.slow.get(), &network_->transport(),
+                    slabs_, options_.objectd);
   // Before serving, when objectd is there: the inline limit is its to tell.
   RegisterNode();
   PERIGEE_TRY(engine_->Start());
   PERIGEE_TRY(StartAdmin());  // first: the socket's clients ask for its address
-  PERIGEE_ASSIGN(listener_,
-                 transport_->Listen("local:" + options_.run_dir + "/bufferd.sock", router));
+  const auto told = network_->info().addresses;
+  PERIGEE_TRY(network_->Listen("local:" + options_.run_dir + "/bufferd.sock", router));
+  if (registered_ && network_->info().addresses != told) RegisterNode();  // the port was chosen now
   KeepRegistered();
   return Status::Ok();
 }
@@ -228,16 +238,24 @@ Status Server::StartAdmin() {
 }
 
 bool Server::RegisterNode() {
-  wire::RegisterNodeRequest q{.node = node_,
-                              .address = "local:" + options_.run_dir + "/bufferd.sock",
-                              .name = options_.node_name,
-                              .incarnation = incarnation_};
+  wire::RegisterNodeRequest q{
+      .node = node_,
+      .address = "local:" + options_.run_dir + "/bufferd.sock",
+      .name = options_.node_name,
+      .incarnation = incarnation_,
+      .doors = {.machine = rdma::ThisMachine(), .network = network_->info().addresses}};
   auto reply = meta_->RegisterNode(q);
   if (!reply.ok()) {
-    if (registered_.exchange(false)) log::Warn("objectd_away", {{"error", reply.status()}});
+    NoteAway(reply.status());
     return false;
   }
-  if (!registered_.exchange(true)) log::Info("registered", {{"objectd", objectd_->Describe()}});
+  if (!registered_.exchange(true)) {
+    log::Info("registered", {{"objectd", objectd_->Describe()}});
+    std::lock_guard lock(link_mu_);
+    link_.since = RealClock::Get().Wall();
+    link_.problem.clear();
+    link_.refused = false;
+  }
   names_->ReserveIds();
   delegations_->GiveUp();  // of the time before
   if (reply->inline_bytes_max != engine_->core().inline_bytes_max) {
@@ -248,6 +266,25 @@ bool Server::RegisterNode() {
       log::Error("inline_limit_not_saved", {{"error", s}});
   }
   return true;
+}
+
+// One log line for as long as it lasts; status has the newest reason.
+void Server::NoteAway(const Status& failed) {
+  // Who asks in objectd's name while it is away says no more than that it is.
+  auto answer = objectd_->CallAndWait(wire::Method::kPing, "", {}, {.timeout = kPingTimeout});
+  const bool told = answer.ok() || !IsAway(failed);
+  const Status why = told ? failed : answer.status();
+  std::lock_guard lock(link_mu_);
+  const bool refused = !IsAway(why);
+  const bool news =
+      registered_.exchange(false) || link_.problem.empty() || (refused && !link_.refused);
+  if (news) {
+    log::Warn("objectd_away", {{"objectd", objectd_->Describe()}, {"error", why}});
+    link_.since = RealClock::Get().Wall();
+  }
+  if (link_.refused && !refused) return;  // asked again too soon: a refusal says more
+  link_.refused = refused;
+  link_.problem = why.message();
 }
 
 void Server::KeepRegistered() {
@@ -285,6 +322,20 @@ std::vector<PreflightCheck> Server::Preflight() const {
 void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   if (admin_) status->admin_address = admin_->address();
   status->objectd_transport = objectd_->Describe() + (Connected() ? ", connected" : ", away");
+  status->network = network_->info();
+  {
+    std::lock_guard lock(link_mu_);
+    status->links = {link_};
+  }
+  status->links[0].to = "objectd";
+  status->links[0].address = options_.objectd;
+  status->links[0].connected = Connected();
+  if (!status->links[0].connected && status->links[0].problem.empty()) {
+    status->links[0].problem = "the connection broke a moment ago";
+    status->links[0].since = 0;
+  }
+  auto peers = peers_->Links();
+  status->links.insert(status->links.end(), peers.begin(), peers.end());
   for (const PreflightCheck& check : preflight_)
     status->preflight.push_back({check.name, check.ok ? "ok" : "degraded", check.detail, {}});
 }
@@ -292,7 +343,7 @@ void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
 void Server::Stop() {
   if (stopped_) return;
   stopped_ = true;
-  if (listener_) listener_->Stop();
+  if (network_) network_->Stop();
   if (admin_) admin_->Stop();
   if (engine_) engine_->Stop();
   if (peers_) peers_->Close();

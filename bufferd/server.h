@@ -17,6 +17,7 @@
 #include "bufferd/options.h"
 #include "bufferd/peers.h"
 #include "client/blob/remote_cluster.h"
+#include "rdma/network/network.h"
 
 namespace perigee::bufferd {
 
@@ -25,7 +26,6 @@ class Server {
   static Result<std::unique_ptr<Server>> Start(const BufferdOptions& options);
   ~Server();
   void Stop();
-  std::string address() const { return listener_->address(); }
 
  private:
   struct Pools {
@@ -40,6 +40,7 @@ class Server {
   Status StartAdmin();
   void KeepRegistered();
   bool RegisterNode();
+  void NoteAway(const Status& failed);
   bool Connected() const { return objectd_->Healthy() && registered_; }
   std::vector<PreflightCheck> Preflight() const;
   void CompleteStatus(wire::BufferdStatusReply* status) const;
@@ -54,7 +55,7 @@ class Server {
   std::unique_ptr<metrics::Registry> registry_;
   Pools pools_;
   std::shared_ptr<rdma::SlabPool> slabs_;
-  std::unique_ptr<rdma::Transport> transport_;
+  std::unique_ptr<rdma::Network> network_;
   std::shared_ptr<rdma::Channel> objectd_, feed_channel_;
   std::unique_ptr<Names> names_;
   std::unique_ptr<Delegations> delegations_;
@@ -66,10 +67,11 @@ class Server {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<BurstService> service_;
   std::unique_ptr<Forward> forward_;
-  std::unique_ptr<rdma::Listener> listener_;
   std::unique_ptr<AdminServer> admin_;
   std::vector<PreflightCheck> preflight_;
   std::atomic<bool> registered_{false};
+  mutable std::mutex link_mu_;  // guards what follows
+  wire::LinkInfo link_;         // to objectd: since when, and what is wrong
 };
 
 }  // namespace perigee::bufferd

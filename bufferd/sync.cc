@@ -1,5 +1,7 @@
 #include "bufferd/sync.h"
 
+#include <algorithm>
+
 #include "base/failpoint.h"
 #include "base/log.h"
 
@@ -17,20 +19,27 @@ void Syncer::Add(const FilePtr& file) {
   }
   std::lock_guard lock(mu_);
   queue_.push_back(file);
-  if (running_ < kRunningMax) Arm(kGather);
-}
-
-size_t Syncer::waiting() const {
-  std::lock_guard lock(mu_);
-  return queue_.size();
+  Arm(kGather);
 }
 
 // With mu_ held.
 void Syncer::Arm(Nanos delay) {
-  ++running_;
-  bool posted = delay == 0 ? core_.work->Post([this] { RunBatch(); }).ok()
-                           : core_.work->PostAfter(delay, [this] { RunBatch(); }) != 0;
-  if (!posted) --running_;
+  if (armed_ || running_ == kRunningMax) return;
+  delay = std::max(delay, next_batch_ - core_.clock->Monotonic());
+  armed_ = core_.work->PostAfter(delay, [this] { RunBatch(); }) != 0;
+  if (armed_) ++running_;
+}
+
+std::vector<Syncer::Item> Syncer::TakeBatch() {
+  std::lock_guard lock(mu_);
+  std::vector<Item> batch;
+  while (!queue_.empty() && batch.size() < kBatchMax) {
+    batch.push_back({queue_.front()});
+    queue_.pop_front();
+  }
+  armed_ = false;
+  next_batch_ = core_.clock->Monotonic() + (batch.size() == kBatchMax ? 0 : kBatchEvery);
+  return batch;
 }
 
 void Syncer::SyncData(Item* item) {
@@ -70,14 +79,7 @@ bool Syncer::Settle(const Item& item) {
 }
 
 void Syncer::RunBatch() {
-  std::vector<Item> batch;
-  {
-    std::lock_guard lock(mu_);
-    while (!queue_.empty() && batch.size() < kBatchMax) {
-      batch.push_back({queue_.front()});
-      queue_.pop_front();
-    }
-  }
+  std::vector<Item> batch = TakeBatch();
   bool inline_any = false;
   for (Item& item : batch) {
     std::lock_guard lock(item.file->mu);
@@ -146,7 +148,7 @@ void Syncer::RunBatch() {
   core_.table->NotifyProgress();
   std::lock_guard lock(mu_);
   --running_;
-  if (!queue_.empty() && running_ < kRunningMax && !core_.stopping) Arm(again ? kSecond : 0);
+  if (!queue_.empty() && !core_.stopping) Arm(again ? kSecond : 0);
 }
 
 }  // namespace perigee::bufferd

@@ -21,8 +21,6 @@ class Syncer {
   Syncer(Core& core, std::function<void(const FilePtr&)> on_settled)
       : core_(core), on_settled_(std::move(on_settled)) {}
   void Add(const FilePtr& file);  // content to raise, or a copy to keep
-  // Adds files at once without waiting for the batch delay to pass; for flush --wait and tests.
-  size_t waiting() const;
 
  private:
   struct Item {
@@ -32,19 +30,23 @@ class Syncer {
     bool synced = false;
   };
   void Arm(Nanos delay);
+  std::vector<Item> TakeBatch();
   void RunBatch();
   void SyncData(Item* item);
   bool Settle(const Item& item);
 
   static constexpr size_t kBatchMax = 256;
   static constexpr uint32_t kRunningMax = 2;
-  static constexpr Nanos kGather = 10 * kMillisecond;  // for what one sync can do for many
+  // For what one sync can do for many: after a file that comes alone, and between batches.
+  static constexpr Nanos kGather = 10 * kMillisecond, kBatchEvery = 50 * kMillisecond;
 
   Core& core_;
   const std::function<void(const FilePtr&)> on_settled_;
-  mutable std::mutex mu_;  // guards what follows
+  std::mutex mu_;  // guards what follows
   std::deque<FilePtr> queue_;
-  uint32_t running_ = 0;
+  bool armed_ = false;    // a batch is to come
+  uint32_t running_ = 0;  // that one included
+  Nanos next_batch_ = 0;
 };
 
 }  // namespace perigee::bufferd

@@ -1,6 +1,6 @@
-// perigee bench: mount, checkpoint (the Python client's way), S3 and transport, each beside this
-// machine's own limit. Sides take turns; medians. For figures to publish use bench/run, which
-// proves the path of each.
+// perigee bench: mount, checkpoint (the Python client's way), S3 and calls, each beside this
+// machine's own limit; and the way between two daemons. Sides take turns; medians. For figures to
+// publish use bench/run, which proves the path of each.
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/random.h"
+#include "cli/bench_net.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/s3_probe.h"
@@ -143,15 +144,26 @@ int RunBench(int argc, char** argv) {
          "Measures mount, checkpoint, S3 and transport on this stack, each beside this machine's "
          "limit in the same run.");
   uint64_t size = 256 << 20;
+  std::string from = "bufferd", to;
   std::vector<std::string> only;
   v.options.AddBytes("size", &size, "bytes a turn");
-  v.options.AddPositional(&only, "mount|checkpoint|s3|transport", 0, 4);
-  v.options.SetExamples("  perigee bench\n  perigee bench s3 --size 64M\n");
+  v.options.AddString("from", &from, "net: the daemon that measures, bufferd or objectd", "DAEMON");
+  v.options.AddString("to", &to, "net: the daemon or the address it measures the way to",
+                      "ADDRESS");
+  v.options.AddPositional(&only, "mount|checkpoint|s3|transport|net", 0, 4);
+  v.options.SetExamples(
+      "  perigee bench\n  perigee bench s3 --size 64M\n"
+      "  perigee bench net                              from this bufferd to its objectd\n"
+      "  perigee bench net --to tls:10.0.0.7:9012       to the bufferd of another node\n");
   if (!v.Start(argc, argv)) return v.exit_code;
+  if (only == std::vector<std::string>{"net"}) {
+    Status s = BenchNet(v, from, to, std::min<uint64_t>(size, 64 << 20));
+    return s.ok() ? kExitDone : v.Fail(s);
+  }
   for (const auto& o : only) {
     if (o != "mount" && o != "checkpoint" && o != "s3" && o != "transport") {
-      return v.Fail(
-          Status(Code::kInvalidArgument, "'" + o + "': mount, checkpoint, s3 or transport"));
+      return v.Fail(Status(Code::kInvalidArgument,
+                           "'" + o + "': mount, checkpoint, s3 or transport, or net by itself"));
     }
   }
   if (size < kPiece)
@@ -180,7 +192,9 @@ int RunBench(int argc, char** argv) {
          .limit_name = "local file system"},
         [&] { return WriteBurst(*session, size, piece); }, local_write));
   }
-  if (wanted("s3")) {
+  if (!v.state.config.has_objectd() && std::find(only.begin(), only.end(), "s3") != only.end())
+    return v.Fail(Status(Code::kUnavailable, "s3: this node has no S3 endpoint"));
+  if (wanted("s3") && v.state.config.has_objectd()) {
     auto probe = S3Probe::Connect(v.state.endpoint, v.state.config.credentials_path());
     if (!probe.ok()) return v.Fail(probe.status());
     std::vector<uint8_t> body(std::min<uint64_t>(size, 64 << 20));

@@ -51,7 +51,7 @@ bool Verb::Start(int argc, char** argv) {
     return false;
   }
   state = std::move(*loaded);
-  auto opened = Connections::Open(*data);
+  auto opened = Connections::Open(state.config);
   if (!opened.ok()) {
     exit_code = Fail(opened.status());
     return false;

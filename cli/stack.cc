@@ -16,6 +16,38 @@ namespace perigee::cli {
 
 using nlohmann::json;
 
+rdma::NetworkOptions StackConfig::bufferd_network() const {
+  rdma::NetworkOptions own = network;
+  own.listen = bufferd_listen;
+  return own;
+}
+
+static json ToJson(const rdma::NetworkOptions& n) {
+  return {{"transport", n.transport},
+          {"listen", n.listen},
+          {"advertise", n.advertise},
+          {"ca_file", n.ca_file},
+          {"cert_file", n.cert_file},
+          {"key_file", n.key_file},
+          {"fabric_interfaces", n.fabric_interfaces},
+          {"fabric_trusted", n.fabric_trusted},
+          {"poll", n.poll}};
+}
+
+static rdma::NetworkOptions NetworkFrom(const json& j) {
+  rdma::NetworkOptions n;
+  n.transport = j.at("transport");
+  n.listen = j.at("listen");
+  n.advertise = j.at("advertise");
+  n.ca_file = j.at("ca_file");
+  n.cert_file = j.at("cert_file");
+  n.key_file = j.at("key_file");
+  n.fabric_interfaces = j.at("fabric_interfaces");
+  n.fabric_trusted = j.at("fabric_trusted");
+  n.poll = j.at("poll");
+  return n;
+}
+
 static json ToJson(const StackState& s) {
   json daemons = json::array();
   for (const auto& d : s.daemons) {
@@ -38,6 +70,11 @@ static json ToJson(const StackState& s) {
           {"burst_budget", s.config.burst_budget},
           {"first_bucket_made", s.config.first_bucket_made},
           {"extra", s.config.extra},
+          {"objectd_address", s.config.objectd},
+          {"secret_file", s.config.secret_file},
+          {"network", ToJson(s.config.network)},
+          {"bufferd_listen", s.config.bufferd_listen},
+          {"address", s.address},
           {"daemons", daemons}};
 }
 
@@ -58,6 +95,16 @@ Status CheckConfig(const StackConfig& c) {
   PERIGEE_TRY(check("--mount", c.mount));
   PERIGEE_TRY(check("--mount", c.mount_withheld));
   PERIGEE_TRY(check("--profile", c.profile));
+  PERIGEE_TRY(check("--objectd", c.objectd));
+  PERIGEE_TRY(check("--secret-file", c.secret_file));
+  PERIGEE_TRY(check("--listen", c.network.listen));
+  PERIGEE_TRY(check("--bufferd-listen", c.bufferd_listen));
+  PERIGEE_TRY(check("--advertise", c.network.advertise));
+  PERIGEE_TRY(check("--ca-file", c.network.ca_file));
+  PERIGEE_TRY(check("--cert-file", c.network.cert_file));
+  PERIGEE_TRY(check("--key-file", c.network.key_file));
+  for (const auto& name : c.network.fabric_interfaces)
+    PERIGEE_TRY(check("--fabric-interface", name));
   for (const auto& drive : c.drives) PERIGEE_TRY(check("--drive", drive));
   for (const auto& option : c.extra) PERIGEE_TRY(check("--daemon-option", option));
   return Status::Ok();
@@ -101,9 +148,18 @@ Result<StackState> LoadState(const std::string& data) {
     s.config.burst_budget = j.at("burst_budget");
     s.config.first_bucket_made = j.value("first_bucket_made", true);
     s.config.extra = j.at("extra");
+    s.config.objectd = j.value("objectd_address", "");
+    s.config.secret_file = j.value("secret_file", "");
+    if (j.contains("network")) s.config.network = NetworkFrom(j.at("network"));
+    s.config.bufferd_listen = j.value("bufferd_listen", "");
+    s.address = j.value("address", "");
     Rebase(was, data, &s.config.mount);
     Rebase(was, data, &s.config.mount_withheld);
     Rebase(was, data, &s.config.burst);
+    rdma::NetworkOptions& network = s.config.network;
+    for (auto* file :
+         {&s.config.secret_file, &network.ca_file, &network.cert_file, &network.key_file})
+      Rebase(was, data, file);
     for (std::string& drive : s.config.drives) Rebase(was, data, &drive);
     for (const auto& d : j.at("daemons")) {
       s.daemons.push_back({d.at("name"), d.at("pid"), d.at("restarts"), d.at("state")});
@@ -137,16 +193,20 @@ std::optional<int> RunningSupervisor(const std::string& data) {
   return pid;
 }
 
-Result<std::unique_ptr<Connections>> Connections::Open(const std::string& data) {
+Result<std::unique_ptr<Connections>> Connections::Open(const StackConfig& config) {
   auto c = std::make_unique<Connections>();
   c->registry_ = metrics::Registry::Create();
   rdma::TransportOptions options;
   options.metrics = c->registry_.get();
   PERIGEE_ASSIGN(options.pool, rdma::SlabPool::Create({.bytes_max = 64 << 20}));
   PERIGEE_ASSIGN(c->transport_, rdma::CreateLocalTransport(options));
-  std::string run = "local:" + data + "/run/";
-  PERIGEE_ASSIGN(c->objectd_, c->transport_->Connect(run + "objectd.sock"));
+  std::string run = "local:" + config.run_dir() + "/";
   PERIGEE_ASSIGN(c->bufferd_, c->transport_->Connect(run + "bufferd.sock"));
+  if (config.has_objectd()) {
+    PERIGEE_ASSIGN(c->objectd_, c->transport_->Connect(run + "objectd.sock"));
+  } else {
+    c->objectd_ = c->bufferd_;
+  }
   PERIGEE_ASSIGN(c->fuse_, c->transport_->Connect(run + "fuse.sock"));
   return c;
 }

@@ -17,6 +17,7 @@
 
 #include "base/metrics.h"
 #include "base/status.h"
+#include "rdma/network_options.h"
 #include "rdma/transport.h"
 
 namespace perigee::cli {
@@ -35,11 +36,18 @@ struct StackConfig {
   uint64_t burst_budget = 0;
   bool first_bucket_made = false;
   std::vector<std::string> extra;  // "objectd:--flag=value": options passed on to one daemon
+  // "tls:10.0.0.1:9002" on a node that has bufferd and the mount only; else objectd runs here.
+  std::string objectd;
+  std::string secret_file;       // "": in the data directory
+  rdma::NetworkOptions network;  // with what objectd listens on
+  std::string bufferd_listen;
 
   std::string lock_path() const { return data + "/lock"; }
   std::string state_path() const { return data + "/stack.json"; }
   std::string credentials_path() const { return data + "/credentials"; }
-  std::string secret_path() const { return data + "/secret"; }
+  std::string secret_path() const { return secret_file.empty() ? data + "/secret" : secret_file; }
+  bool has_objectd() const { return objectd.empty(); }
+  rdma::NetworkOptions bufferd_network() const;
   std::string run_dir() const { return data + "/run"; }
   std::string log_dir() const { return data + "/log"; }
 };
@@ -55,7 +63,8 @@ struct StackState {
   StackConfig config;
   int pid = 0;  // of the supervisor
   std::vector<DaemonState> daemons;
-  std::string endpoint;  // "http://127.0.0.1:9000"
+  std::string endpoint;  // "http://127.0.0.1:9000"; "" on a node without objectd
+  std::string address;   // of objectd, for other machines: "tls:10.0.0.1:9002"
 };
 
 // kInvalidArgument, by flag: text that is not UTF-8, which JSON has no way to say.
@@ -70,10 +79,11 @@ Result<std::string> ResolveData(const std::string& flag);
 // The supervisor's pid while one holds the lock.
 std::optional<int> RunningSupervisor(const std::string& data);
 
-// Channels to the daemons of a stack, over their control sockets.
+// Channels to the daemons of a stack, over their control sockets. Where objectd runs elsewhere,
+// bufferd passes on what it is asked.
 class Connections {
  public:
-  static Result<std::unique_ptr<Connections>> Open(const std::string& data);
+  static Result<std::unique_ptr<Connections>> Open(const StackConfig& config);
   std::shared_ptr<rdma::Channel> objectd() { return objectd_; }
   std::shared_ptr<rdma::Channel> bufferd() { return bufferd_; }
   std::shared_ptr<rdma::Channel> fuse() { return fuse_; }

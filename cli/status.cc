@@ -30,6 +30,25 @@ json ToJson(const std::vector<wire::PreflightItem>& items) {
   return out;
 }
 
+json ToJson(const wire::NetworkInfo& n) {
+  return {{"provider", n.provider.empty() ? "none" : n.provider},
+          {"why", n.why},
+          {"listen", n.listen},
+          {"addresses", n.addresses}};
+}
+
+json ToJson(const std::vector<wire::LinkInfo>& links) {
+  json out = json::array();
+  for (const auto& l : links)
+    out.push_back({{"to", l.to},
+                   {"address", l.address},
+                   {"connected", l.connected},
+                   {"since", l.since},
+                   {"problem", l.problem},
+                   {"refused", l.refused}});
+  return out;
+}
+
 json ToJson(const wire::DriveInfo& d) {
   return {{"id", HexEncode64(d.drive_id)}, {"dir", d.dir},
           {"state", Word(d.state)},        {"reason", d.reason},
@@ -60,6 +79,8 @@ json ToJson(const wire::ObjectdStatusReply& r) {
           {"mirrors", r.mirrors},
           {"drives_share_file_system", r.drives_share_file_system},
           {"unhealthy", r.unhealthy},
+          {"network", ToJson(r.network)},
+          {"links", ToJson(r.links)},
           {"preflight", ToJson(r.preflight)},
           {"counters", ToJson(r.counters)}};
 }
@@ -82,6 +103,8 @@ json ToJson(const wire::BufferdStatusReply& r) {
           {"flushing", r.flushing},
           {"registered_later", r.registered_later},
           {"transport", r.objectd_transport},
+          {"network", ToJson(r.network)},
+          {"links", ToJson(r.links)},
           {"preflight", ToJson(r.preflight)},
           {"counters", ToJson(r.counters)},
           {"reported", r.reported}};
@@ -91,6 +114,17 @@ void PrintPreflight(const std::string& daemon, const std::vector<wire::Preflight
   for (const auto& i : items) {
     if (i.state != "ok")
       std::cout << "  " << daemon << ": " << i.name << " " << i.state << ": " << i.detail << "\n";
+  }
+}
+
+void PrintNetwork(const wire::NetworkInfo& network, const std::vector<wire::LinkInfo>& links) {
+  for (const auto& address : network.addresses)
+    std::cout << "  for other machines: " << address << " (" << network.why << ")\n";
+  for (const auto& l : links) {
+    std::cout << "  to " << l.to << ": " << l.address << (l.connected ? ", connected" : ", away");
+    if (l.since != 0) std::cout << ", since " << FormatTime(l.since);
+    if (!l.connected && !l.problem.empty()) std::cout << ": " << l.problem;
+    std::cout << "\n";
   }
 }
 
@@ -112,6 +146,7 @@ void PrintObjectd(const wire::ObjectdStatusReply& r) {
   PrintTable(rows);
   std::cout << "  volumes " << r.volumes.size() << ", to repair " << r.volumes_to_repair << " ("
             << r.blobs_to_repair << " blobs" << (r.repairing ? ", repairing now" : "") << ")\n";
+  PrintNetwork(r.network, r.links);
 }
 
 void PrintBufferd(const wire::BufferdStatusReply& r) {
@@ -126,7 +161,7 @@ void PrintBufferd(const wire::BufferdStatusReply& r) {
   }
   PrintTable(rows);
   if (r.dirty_files != 0) std::cout << "  oldest unflushed: " << r.oldest_unflushed_s << " s\n";
-  std::cout << "  to objectd: " << r.objectd_transport << "\n";
+  PrintNetwork(r.network, r.links);
   for (const auto& line : r.reported) std::cout << "  reported: " << line << "\n";
 }
 
@@ -176,7 +211,7 @@ int RunStatus(int argc, char** argv) {
       rows.push_back({"  " + d.name, std::to_string(d.pid), d.state, std::to_string(d.restarts)});
     }
     PrintTable(rows);
-    std::cout << "S3            " << v.state.endpoint << "\n";
+    if (v.state.config.has_objectd()) std::cout << "S3            " << v.state.endpoint << "\n";
   }
   if (!v.state.config.mount.empty()) {
     std::cout << "mount         " << v.state.config.mount << ": "
@@ -217,6 +252,9 @@ int RunDrive(int argc, char** argv) {
     return kExitDone;
   }
   if (words[0] == "replace" && words.size() == 2) {
+    if (!v.state.config.has_objectd())
+      return v.Fail(Status(Code::kUnavailable,
+                           "the drives are at " + v.state.config.objectd + ": run it there"));
     wire::DriveReplaceRequest q;
     q.dir = std::filesystem::absolute(words[1]).lexically_normal().string();
     auto reply =

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -17,7 +18,9 @@
 #include <vector>
 
 #include "base/log.h"
+#include "cli/output.h"
 #include "cli/service_manager.h"
+#include "rdma/network/ucx_environment.h"
 #include "rdma/rpc.h"
 #include "rdma/wire/control.h"
 
@@ -56,7 +59,9 @@ struct Supervisor::Child {
 Supervisor::Supervisor(StackConfig config, std::string binaries) : binaries_(std::move(binaries)) {
   state_.config = std::move(config);
   state_.pid = getpid();
-  std::vector<std::string> names = {"objectd", "bufferd"};
+  std::vector<std::string> names;
+  if (state_.config.has_objectd()) names.push_back("objectd");
+  names.push_back("bufferd");
   if (!state_.config.mount.empty()) names.push_back("fuse");
   for (const auto& name : names) {
     auto child = std::make_unique<Child>();
@@ -67,6 +72,22 @@ Supervisor::Supervisor(StackConfig config, std::string binaries) : binaries_(std
 }
 
 Supervisor::~Supervisor() = default;
+
+// As flags, those that are not the default.
+static void AddNetwork(const rdma::NetworkOptions& n, std::vector<std::string>* args) {
+  auto add = [&](const char* flag, const std::string& value) {
+    if (!value.empty()) args->insert(args->end(), {flag, value});
+  };
+  add("--transport", n.transport);
+  add("--listen", n.listen);
+  add("--advertise", n.advertise);
+  add("--ca-file", n.ca_file);
+  add("--cert-file", n.cert_file);
+  add("--key-file", n.key_file);
+  for (const auto& name : n.fabric_interfaces) add("--fabric-interface", name);
+  if (n.fabric_trusted) args->push_back("--fabric-trusted");
+  if (n.poll) args->push_back("--poll");
+}
 
 std::vector<std::string> Supervisor::Arguments(const std::string& name) const {
   const StackConfig& c = state_.config;
@@ -84,9 +105,11 @@ std::vector<std::string> Supervisor::Arguments(const std::string& name) const {
     add("credentials-file", c.credentials_path());
     add("s3-listen", c.s3_listen);
     add("admin-listen", c.admin_listen);
+    AddNetwork(c.network, &args);
   } else if (name == "bufferd") {
     add("store", c.burst);
-    add("objectd", "local:" + c.run_dir() + "/objectd.sock");
+    add("objectd", c.has_objectd() ? "local:" + c.run_dir() + "/objectd.sock" : c.objectd);
+    AddNetwork(c.bufferd_network(), &args);
     add("admin-listen", c.bufferd_admin_listen);
     if (c.burst_budget != 0) add("budget", std::to_string(c.burst_budget));
   } else {
@@ -127,6 +150,11 @@ Status Supervisor::Spawn(Child& child) {
   for (char** e = environ; *e != nullptr; ++e) {
     if (!std::string_view(*e).starts_with("PERIGEE_CONFIG=")) environment.push_back(*e);
   }
+  std::vector<std::string> for_ucx;
+  for (auto& [name, value] : rdma::kUcxEnvironment) {
+    if (getenv(name) == nullptr) for_ucx.push_back(std::string(name) + "=" + value);
+  }
+  for (auto& setting : for_ucx) environment.push_back(setting.data());
   environment.push_back(nullptr);
   int err =
       posix_spawn(&child.pid, argv[0], &actions, &attributes, argv.data(), environment.data());
@@ -142,6 +170,11 @@ Status Supervisor::Spawn(Child& child) {
   return Status::Ok();
 }
 
+// A port that was chosen freely stays the same over restarts of the daemon.
+static void KeepPort(const wire::NetworkInfo& network, std::string* listen) {
+  if (!network.listen.empty()) *listen = network.listen.substr(network.listen.find(':') + 1);
+}
+
 Status Supervisor::Probe(Child& child) {
   rdma::CallOptions soon{.timeout = 2 * kSecond};
   if (child.name == "objectd") {
@@ -149,9 +182,10 @@ Status Supervisor::Probe(Child& child) {
                                    *connections_->objectd(), wire::Method::kControlObjectdStatus,
                                    wire::Empty{}, {}, soon)));
     state_.endpoint = "http://" + reply.s3_address;
-    // A port that was chosen freely stays the same over restarts of the daemon.
     state_.config.s3_listen = reply.s3_address;
     state_.config.admin_listen = reply.admin_address;
+    KeepPort(reply.network, &state_.config.network.listen);
+    state_.address = reply.network.addresses.empty() ? "" : reply.network.addresses.front();
     return Status::Ok();
   }
   if (child.name == "bufferd") {
@@ -159,6 +193,10 @@ Status Supervisor::Probe(Child& child) {
                                    *connections_->bufferd(), wire::Method::kControlBufferdStatus,
                                    wire::Empty{}, {}, soon)));
     if (!reply.admin_address.empty()) state_.config.bufferd_admin_listen = reply.admin_address;
+    KeepPort(reply.network, &state_.config.bufferd_listen);
+    if (!state_.config.has_objectd() && !reply.links.empty() && reply.links[0].refused)
+      return Status(Code::kUnauthenticated,
+                    state_.config.objectd + " refuses this node: " + reply.links[0].problem);
     return Status::Ok();
   }
   PERIGEE_ASSIGN(auto reply, (rdma::Call<wire::FuseStatusReply>(*connections_->fuse(),
@@ -166,8 +204,11 @@ Status Supervisor::Probe(Child& child) {
                                                                 wire::Empty{}, {}, soon)));
   if (!reply.admin_address.empty()) state_.config.fuse_admin_listen = reply.admin_address;
   struct stat st;
-  if (stat(state_.config.mount.c_str(), &st) != 0)
+  if (stat(state_.config.mount.c_str(), &st) != 0) {
+    // It is mounted, and answers once objectd, which is elsewhere, does.
+    if (errno == EIO && !state_.config.has_objectd()) return Status::Ok();
     return Status::FromErrno(errno, state_.config.mount);
+  }
   if (st.st_ino != wire::kRootId)
     return Status(Code::kUnavailable, state_.config.mount + ": not mounted yet");
   return Status::Ok();
@@ -181,10 +222,13 @@ Status Supervisor::WaitReady(Child& child, Nanos deadline) {
       if (c->pid == 0 || waitpid(c->pid, &status, WNOHANG) != c->pid) continue;
       c->pid = 0;
       // One that was up already counts as well: those after it wait for it.
-      return Status(Code::kUnavailable, "perigee-" + c->name + " did not start: " + LastWords(*c));
+      const bool usage = WIFEXITED(status) && WEXITSTATUS(status) == kExitUsage;
+      return Status(usage ? Code::kInvalidArgument : Code::kUnavailable,
+                    "perigee-" + c->name + " did not start: " + LastWords(*c));
     }
     ::perigee::Status ready = Probe(child);
     if (ready.ok()) break;
+    if (ready.Is(Code::kUnauthenticated)) return ready;  // waiting does not mend it
     if (StopPending()) return Status(Code::kCancelled, "stopped before every door answered");
     if (clock.Monotonic() > deadline)
       return ready.With("perigee-" + child.name + " does not answer");
@@ -197,7 +241,7 @@ Status Supervisor::WaitReady(Child& child, Nanos deadline) {
 
 Status Supervisor::StartAll(Nanos timeout) {
   Nanos deadline = RealClock::Get().Monotonic() + timeout;
-  PERIGEE_ASSIGN(connections_, Connections::Open(state_.config.data));
+  PERIGEE_ASSIGN(connections_, Connections::Open(state_.config));
   for (auto& child : children_) {
     PERIGEE_TRY(Spawn(*child));
     PERIGEE_TRY(WaitReady(*child, deadline));

@@ -22,6 +22,8 @@
 #include "cli/service_manager.h"
 #include "cli/supervisor.h"
 #include "client/meta/meta_client.h"
+#include "rdma/rpc.h"
+#include "rdma/wire/control.h"
 
 namespace perigee::cli {
 
@@ -34,7 +36,8 @@ constexpr const char* kFirstBucket = "data";
 
 struct UpFlags {
   std::string data, profile, burst, mount, s3_listen, admin_listen, bufferd_admin_listen,
-      fuse_admin_listen;
+      fuse_admin_listen, objectd, secret_file, bufferd_listen;
+  rdma::NetworkOptions network;
   std::vector<std::string> drives, extra;
   uint64_t drive_count = 0;
   uint64_t burst_budget = 0;
@@ -54,6 +57,79 @@ Result<std::string> FuseAdminListen(const std::string& bufferd_admin_listen) {
   return bufferd_admin_listen.substr(0, colon) + (usual ? ":9021" : ":0");
 }
 
+// A node with objectd stays one, and one without has nothing that objectd has.
+Status CheckRole(const UpFlags& flags, const StackConfig& c, bool known) {
+  if (c.has_objectd()) return Status::Ok();
+  const bool drives = flags.drive_count != 0 || !flags.drives.empty() || !flags.profile.empty();
+  if (drives || !flags.s3_listen.empty() || !flags.admin_listen.empty())
+    return Status(Code::kInvalidArgument,
+                  "--objectd " + c.objectd +
+                      ": drives, --profile, --s3-listen and --admin-listen are of its machine");
+  if (known && !c.drives.empty())
+    return Status(Code::kInvalidArgument,
+                  "--objectd " + c.objectd + ": this stack has an objectd of its own");
+  return Status::Ok();
+}
+
+std::string HostOf(const std::string& listen) {
+  return ParseHostPort(listen).ok() ? listen.substr(0, listen.rfind(':')) : listen;
+}
+
+// Network options given now replace all that were given before.
+void MergeNetwork(const UpFlags& flags, StackConfig* c) {
+  if (!flags.secret_file.empty()) c->secret_file = Absolute(flags.secret_file);
+  if (flags.network == rdma::NetworkOptions() && flags.bufferd_listen.empty()) return;
+  c->network = flags.network;
+  c->bufferd_listen = flags.bufferd_listen;
+  for (auto* file : {&c->network.ca_file, &c->network.cert_file, &c->network.key_file})
+    if (!file->empty()) *file = Absolute(*file);
+  if (c->network.listen == "none") c->network = rdma::NetworkOptions();
+  if (c->bufferd_listen.empty())
+    c->bufferd_listen = c->has_objectd() ? HostOf(c->network.listen) : c->network.listen;
+  if (!c->has_objectd()) c->network.listen.clear();
+}
+
+Status CheckNetwork(StackConfig* c) {
+  rdma::NetworkOptions bufferd = c->bufferd_network();
+  PERIGEE_TRY(rdma::CheckNetworkOptions(&bufferd, rdma::kBufferdPort, true));
+  c->bufferd_listen = bufferd.listen;
+  if (c->has_objectd()) {
+    if (ParseHostPort(c->network.advertise).ok())
+      return Status(Code::kInvalidArgument, "--advertise " + c->network.advertise +
+                                                ": the host alone; each daemon has its own port");
+    return rdma::CheckNetworkOptions(&c->network, rdma::kObjectdPort, true);
+  }
+  if (c->bufferd_listen.empty())
+    return Status(Code::kInvalidArgument,
+                  "--objectd " + c->objectd +
+                      ": other nodes read this one's burst buffer, --listen HOST[:PORT]");
+  if (access(c->secret_path().c_str(), F_OK) != 0)
+    return Status(Code::kInvalidArgument, "--objectd " + c->objectd +
+                                              ": needs the cluster secret, --secret-file FILE (" +
+                                              c->secret_path() + " is not there)");
+  return Status::Ok();
+}
+
+Status ConfigureDrives(const UpFlags& flags, bool known, StackConfig* c) {
+  if (flags.drive_count != 0 && !flags.drives.empty()) {
+    return Status(Code::kInvalidArgument, "--drives and --drive: give one of them");
+  }
+  if (!flags.drives.empty()) {
+    c->drives.clear();
+    for (const auto& d : flags.drives) c->drives.push_back(Absolute(d));
+  } else if (flags.drive_count != 0 || c->drives.empty()) {
+    uint64_t n = flags.drive_count == 0 ? 6 : flags.drive_count;
+    if (known && n != c->drives.size()) {
+      return Status(Code::kInvalidArgument, "--drives " + std::to_string(n) + ": this stack has " +
+                                                std::to_string(c->drives.size()));
+    }
+    c->drives.clear();
+    for (uint64_t i = 1; i <= n; ++i)
+      c->drives.push_back(c->data + "/drives/d" + std::to_string(i));
+  }
+  return Status::Ok();
+}
+
 // What the stack had before, changed by what the flags say.
 Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
   StackConfig c;
@@ -65,21 +141,11 @@ Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
   }
   bool known = before.ok();
   c.data = data;
-  if (flags.drive_count != 0 && !flags.drives.empty()) {
-    return Status(Code::kInvalidArgument, "--drives and --drive: give one of them");
-  }
-  if (!flags.drives.empty()) {
-    c.drives.clear();
-    for (const auto& d : flags.drives) c.drives.push_back(Absolute(d));
-  } else if (flags.drive_count != 0 || c.drives.empty()) {
-    uint64_t n = flags.drive_count == 0 ? 6 : flags.drive_count;
-    if (known && n != c.drives.size()) {
-      return Status(Code::kInvalidArgument, "--drives " + std::to_string(n) + ": this stack has " +
-                                                std::to_string(c.drives.size()));
-    }
-    c.drives.clear();
-    for (uint64_t i = 1; i <= n; ++i) c.drives.push_back(data + "/drives/d" + std::to_string(i));
-  }
+  if (!flags.objectd.empty()) c.objectd = flags.objectd;
+  PERIGEE_TRY(CheckRole(flags, c, known));
+  MergeNetwork(flags, &c);
+  PERIGEE_TRY(CheckNetwork(&c));
+  if (c.has_objectd()) PERIGEE_TRY(ConfigureDrives(flags, known, &c));
   if (!flags.profile.empty()) c.profile = flags.profile;
   if (!flags.burst.empty()) c.burst = Absolute(flags.burst);
   if (c.burst.empty()) c.burst = data + "/burst";
@@ -111,9 +177,10 @@ Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
 
 Status MakeDirs(const StackConfig& c) {
   auto disk = CreatePosixDisk();
-  for (const auto& dir : {c.data, c.run_dir(), c.log_dir(), c.burst, c.data + "/objectd"}) {
+  for (const auto& dir : {c.data, c.run_dir(), c.log_dir(), c.burst}) {
     PERIGEE_TRY(disk->CreateDirs(dir));
   }
+  if (c.has_objectd()) PERIGEE_TRY(disk->CreateDirs(c.data + "/objectd"));
   // Where a drive's directory is missing it is a lost drive, unless the stack is new: objectd tells
   // them apart by its own state, so making an empty directory here harms nothing.
   for (const auto& dir : c.drives) PERIGEE_TRY(disk->CreateDirs(dir));
@@ -121,7 +188,8 @@ Status MakeDirs(const StackConfig& c) {
     if (chmod(dir.c_str(), 0711) != 0) return Status::FromErrno(errno, dir);
   }
   for (const auto& dir : {c.log_dir(), c.data + "/objectd"}) {
-    if (chmod(dir.c_str(), 0700) != 0) return Status::FromErrno(errno, dir);
+    if (chmod(dir.c_str(), 0700) != 0 && (c.has_objectd() || errno != ENOENT))
+      return Status::FromErrno(errno, dir);
   }
   if (!c.mount.empty()) {
     struct stat st;
@@ -133,12 +201,13 @@ Status MakeDirs(const StackConfig& c) {
     auto gone = disk->Unlink(c.run_dir() + "/" + name);
     if (!gone.ok() && !gone.Is(Code::kNotFound)) return gone;
   }
-  return LoadSecret(c.secret_path(), true).status();
+  const bool its_own = c.has_objectd() && c.secret_file.empty();
+  return LoadSecret(c.secret_path(), its_own).status();
 }
 
 // A first bucket, so that `cp file MOUNT/data/` works right away.
-Status MakeFirstBucket(const std::string& data) {
-  PERIGEE_ASSIGN(auto connections, Connections::Open(data));
+Status MakeFirstBucket(const StackConfig& config) {
+  PERIGEE_ASSIGN(auto connections, Connections::Open(config));
   client::MetaClient meta(connections->bufferd());
   wire::CreateBucketRequest q;
   q.name = kFirstBucket;
@@ -153,18 +222,36 @@ std::string BinariesDir() {
   return self.parent_path().string();
 }
 
+// ", away: connection refused", of an objectd that is elsewhere.
+std::string ObjectdProblem(const StackConfig& config) {
+  auto connections = Connections::Open(config);
+  if (!connections.ok()) return ", " + connections.status().message();
+  auto bufferd = rdma::Call<wire::BufferdStatusReply>(
+      *(*connections)->bufferd(), wire::Method::kControlBufferdStatus, wire::Empty{});
+  if (!bufferd.ok()) return ", " + bufferd.status().message();
+  if (bufferd->links.empty() || bufferd->links[0].connected) return "";
+  return ", away: " + bufferd->links[0].problem;
+}
+
 void Announce(const StackState& s, bool json) {
   if (json) {
     std::cout << StateJson(s) << std::endl;
     return;
   }
-  std::cout << "S3 endpoint   " << s.endpoint << "\n"
-            << "credentials   " << s.config.credentials_path()
-            << "   (AWS_SHARED_CREDENTIALS_FILE)\n"
-            << "mount         " << (s.config.mount.empty() ? "none" : s.config.mount) << "\n"
-            << "drives        " << s.config.drives.size()
-            << (s.config.profile.empty() ? "" : ", profile " + s.config.profile) << "\n"
-            << "status        perigee status --data " << s.config.data << std::endl;
+  const StackConfig& c = s.config;
+  if (c.has_objectd()) {
+    std::cout << "S3 endpoint   " << s.endpoint << "\n"
+              << "credentials   " << c.credentials_path() << "   (AWS_SHARED_CREDENTIALS_FILE)\n";
+    if (!s.address.empty())
+      std::cout << "network       " << s.address << "   (--objectd of other machines)\n";
+  } else {
+    std::cout << "objectd       " << c.objectd << ObjectdProblem(c) << "\n";
+  }
+  std::cout << "mount         " << (c.mount.empty() ? "none" : c.mount) << "\n";
+  if (c.has_objectd())
+    std::cout << "drives        " << c.drives.size()
+              << (c.profile.empty() ? "" : ", profile " + c.profile) << "\n";
+  std::cout << "status        perigee status --data " << s.config.data << std::endl;
 }
 
 // In the process that supervises. `ready`: told once how the start went; "" is well.
@@ -178,15 +265,15 @@ int Supervise(const StackConfig& config,
   Status made = MakeDirs(config);
   Supervisor supervisor(config, BinariesDir());
   Status started = made.ok() ? supervisor.StartAll(kStartTimeout) : made;
-  if (started.ok() && !config.first_bucket_made) {
-    started = MakeFirstBucket(config.data);
+  if (started.ok() && config.has_objectd() && !config.first_bucket_made) {
+    started = MakeFirstBucket(config);
     if (started.ok()) supervisor.NoteFirstBucket();
   }
   if (!started.ok()) supervisor.StopAll();  // first, so that another `up` may follow at once
   ready(started, supervisor.state());
   if (!started.ok()) {
     TellServiceManager(ServiceEvent::kStatus, started.message());
-    return kExitFailed;
+    return started.Is(Code::kInvalidArgument) ? kExitUsage : kExitFailed;
   }
   TellServiceManager(ServiceEvent::kReady, supervisor.Summary());
   int signal = supervisor.Run();
@@ -226,12 +313,13 @@ int Detach(const StackConfig& config, bool json) {
   while ((n = read(pipe_fds[0], buf, sizeof buf)) > 0) word.append(buf, static_cast<size_t>(n));
   close(pipe_fds[0]);
   if (word != "ok") {
-    waitpid(pid, nullptr, 0);
+    int status = 0;
+    waitpid(pid, &status, 0);
     std::cerr << "perigee up: "
               << (word.empty() ? "the supervisor died; see " + config.log_dir() + "/perigee.log"
                                : word)
               << std::endl;
-    return kExitFailed;
+    return WIFEXITED(status) && WEXITSTATUS(status) == kExitUsage ? kExitUsage : kExitFailed;
   }
   auto state = LoadState(config.data);
   if (!state.ok()) return Complain("up", state.status());
@@ -244,7 +332,8 @@ int Detach(const StackConfig& config, bool json) {
 int RunUp(int argc, char** argv) {
   UpFlags f;
   Options o("perigee up",
-            "Starts objectd, bufferd and the mount on this machine, and keeps them running.");
+            "Starts objectd, bufferd and the mount on this machine, and keeps them running. With "
+            "--objectd, bufferd and the mount only: objectd runs on another machine.");
   o.AddString("data", &f.data, "directory of the stack (or PERIGEE_DATA)", "DIR");
   o.AddCount("drives", &f.drive_count, 0, 64,
              "so many drive directories below the data directory (for trying out)");
@@ -261,13 +350,25 @@ int RunUp(int argc, char** argv) {
               "ADDR");
   o.AddString("fuse-admin-listen", &f.fuse_admin_listen,
               "address of the mount's metrics (default: port 9021 beside bufferd's 9011)", "ADDR");
+  rdma::AddNetworkOptions(&o, &f.network);
+  o.AddString("bufferd-listen", &f.bufferd_listen,
+              "bufferd's address for other machines (default: --listen's host, port 9012)",
+              "HOST[:PORT]");
+  o.AddString("objectd", &f.objectd,
+              "on a node without drives: the objectd of another machine, tls:HOST:PORT", "ADDRESS");
+  o.AddString("secret-file", &f.secret_file,
+              "the cluster secret (default: in the data directory, made when absent)", "FILE");
   o.AddStrings("daemon-option", &f.extra,
                "an option for one daemon, as objectd:--memory-limit=1G; none: no more", "TEXT");
   o.AddFlag("detach", &f.detach, "return when every door answers");
   o.AddFlag("json", &f.json, "print the stack as JSON");
   o.SetExamples(
       "  perigee up --data /var/lib/perigee --drive '/srv/d{1...6}' --mount /mnt/perigee --detach\n"
-      "  perigee up --data /tmp/try --s3-listen 127.0.0.1:0      six directories, to try it out\n");
+      "  perigee up --data /tmp/try --s3-listen 127.0.0.1:0      six directories, to try it out\n"
+      "  perigee up --data /var/lib/perigee --listen 10.0.0.1 --ca-file ca.crt --cert-file n1.crt "
+      "--key-file n1.key\n"
+      "  perigee up --data /var/lib/perigee --objectd tls:10.0.0.1:9002 --listen 10.0.0.7 \\\n"
+      "    --secret-file secret --ca-file ca.crt --cert-file n7.crt --key-file n7.key\n");
   auto parsed = o.Parse(argc, argv);
   if (!parsed.ok()) return Complain("up", parsed.status());
   if (*parsed == Options::Outcome::kDone) return kExitDone;

@@ -9,9 +9,11 @@
 #include "base/log.h"
 #include "objectd/options.h"
 #include "objectd/server.h"
+#include "rdma/network/ucx_environment.h"
 
 int main(int argc, char** argv) {
   using namespace perigee;
+  rdma::StartWithoutUcxHooks(argv);
   PrepareDaemon();
   umask(0077);  // data of every user lies in the files and directories made here
   objectd::ObjectdOptions options;
@@ -29,7 +31,7 @@ int main(int argc, char** argv) {
                            : Result<std::unique_ptr<objectd::Server>>(armed);
   if (!server.ok()) {
     std::fprintf(stderr, "perigee-objectd: %s\n", server.status().message().c_str());
-    return 1;
+    return server.code() == Code::kInvalidArgument ? 2 : 1;
   }
   log::Info("stopping", {{"signal", WaitForStop()}});
   const bool healthy = (*server)->Health().ok();

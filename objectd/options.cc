@@ -67,6 +67,7 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
   o.AddBytes("s3-body-rate", &s->s3_body_rate, "bytes a second that S3 clients must keep up");
   o.AddDuration("s3-idle-timeout", &s->s3_idle_timeout,
                 "S3 connections stay open so long between requests");
+  rdma::AddNetworkOptions(&o, &s->network);
   o.AddString("log-format", &s->log_format, "text or json", "FORMAT");
   o.SetExamples(
       "  perigee-objectd --drive '/srv/d{1...6}' --state /var/lib/perigee/objectd --run-dir "
@@ -111,6 +112,7 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
   }
   PERIGEE_TRY(ParseHostPort(s->s3_listen).status().With("--s3-listen " + s->s3_listen));
   PERIGEE_TRY(ParseHostPort(s->admin_listen).status().With("--admin-listen " + s->admin_listen));
+  PERIGEE_TRY(rdma::CheckNetworkOptions(&s->network, rdma::kObjectdPort, !s->secret_file.empty()));
   // Writers take a new lease a minute before one ends.
   if (s->lease < 90 * kSecond)
     return Status(Code::kInvalidArgument, "--lease: at least 90 seconds");

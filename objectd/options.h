@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/options.h"
+#include "rdma/network_options.h"
 
 namespace perigee::objectd {
 
@@ -28,6 +29,7 @@ struct ObjectdOptions {
   Nanos s3_body_timeout = 30 * kSecond;
   uint64_t s3_body_rate = 1 << 10;
   Nanos s3_idle_timeout = 300 * kSecond;
+  rdma::NetworkOptions network;
   std::string log_format = "text";
 };
 

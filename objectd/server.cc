@@ -12,6 +12,7 @@
 #include "objectd/meta/fsck.h"
 #include "objectd/state_metrics.h"
 #include "objectd/volume/volume_service.h"
+#include "rdma/net_probe.h"
 
 namespace perigee::objectd {
 
@@ -45,7 +46,7 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   s->WatchStore();
   log::Info("objectd_ready", {{"s3", s->s3_->address()},
                               {"admin", s->admin_->address()},
-                              {"rpc", s->listener_->address()},
+                              {"rpc", s->network_->socket()},
                               {"drives", options.drives.size()}});
   return s;
 }
@@ -88,7 +89,6 @@ Status Server::OpenStore() {
 
 Status Server::BuildVolumes() {
   VolumeManagerOptions o;
-  o.table.address = "local:" + options_.run_dir + "/objectd.sock";
   o.collector.grace = options_.reader_grace;
   o.table.lease = options_.lease;
   o.scrub.rate = options_.scrub_rate;
@@ -148,9 +148,7 @@ Status Server::ListenRpc() {
   RegisterMetaService(*router_, *namespace_, meta_pool_.get(), std::move(meta));
   RegisterVolumeService(*router_, *volumes_, meta_pool_.get(), shard_pool_.get());
   RegisterControl();
-  PERIGEE_ASSIGN(listener_,
-                 transport_->Listen("local:" + options_.run_dir + "/objectd.sock", router_));
-  return Status::Ok();
+  return network_->Listen("local:" + options_.run_dir + "/objectd.sock", router_);
 }
 
 void Server::RegisterControl() {
@@ -158,6 +156,8 @@ void Server::RegisterControl() {
   router_->AddRaw(
       wire::Method::kPing, Access::kAnyone, nullptr,
       [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });
+  rdma::AddNetProbe(router_.get(), shard_pool_.get(), meta_pool_.get(), &network_->transport(),
+                    slabs_, "");
   router_->Add<wire::Empty>(
       wire::Method::kControlObjectdStatus, Access::kNodesOnly, meta_pool_.get(),
       [this](rdma::Context&, wire::Empty) -> Result<wire::ObjectdStatusReply> {
@@ -200,9 +200,14 @@ Status Server::StartDoors() {
   t.role = rdma::Role::kNode;
   t.pool = slabs_;
   t.metrics = registry_.get();
-  PERIGEE_ASSIGN(transport_, rdma::CreateLocalTransport(t));
+  PERIGEE_ASSIGN(network_, rdma::Network::Create(options_.network, std::move(t)));
   peers_ = std::make_unique<RpcBurstPeers>(
-      *transport_, [this](wire::NodeId node) { return nodes_->Address(node); });
+      network_->transport(), [this](wire::NodeId id) -> Result<wire::GetNodeReply> {
+        PERIGEE_ASSIGN(wire::RegisterNodeRequest node, nodes_->Find(id));
+        return wire::GetNodeReply{.address = std::move(node.address),
+                                  .name = std::move(node.name),
+                                  .doors = std::move(node.doors)};
+      });
 
   PERIGEE_ASSIGN(Credentials key, LoadCredentials(*disk_, options_.credentials_file));
   S3Options s3;
@@ -288,6 +293,8 @@ wire::ObjectdStatusReply Server::Describe() {
   wire::ObjectdStatusReply reply = State();
   reply.s3_address = s3_->address();
   reply.admin_address = admin_->address();
+  reply.network = network_->info();
+  reply.links = peers_->Links();
   return reply;
 }
 
@@ -302,7 +309,7 @@ void Server::Stop() {
   stopped_ = true;
   if (s3_) s3_->Stop();
   if (store_) store_->EndFeedWaits();  // else the listener waits for long polls
-  if (listener_) listener_->Stop();
+  if (network_) network_->Stop();
   if (admin_) admin_->Stop();
   if (volumes_) volumes_->Stop();
   for (auto* pool :

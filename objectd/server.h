@@ -18,6 +18,7 @@
 #include "objectd/options.h"
 #include "objectd/s3/server.h"
 #include "objectd/volume/volume_manager.h"
+#include "rdma/network/network.h"
 #include "rdma/rpc.h"
 
 namespace perigee::objectd {
@@ -63,9 +64,8 @@ class Server {
   std::unique_ptr<Namespace> namespace_;
   std::unique_ptr<NodeTable> nodes_;
   std::unique_ptr<Delegations> delegations_;
-  std::unique_ptr<rdma::Transport> transport_;
+  std::unique_ptr<rdma::Network> network_;
   std::shared_ptr<rdma::Router> router_;
-  std::unique_ptr<rdma::Listener> listener_;
   std::unique_ptr<RpcBurstPeers> peers_;
   std::unique_ptr<S3Server> s3_;
   std::unique_ptr<AdminServer> admin_;

@@ -1,41 +1,15 @@
 #include "rdma/provider_core.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
 namespace perigee::rdma {
 
-namespace {
-constexpr Nanos kTrimPeriod = 10 * kSecond;
-}
-
 Status ProviderCore::Init(TransportOptions options, const char* provider, uint32_t loops) {
-  if (options.role == Role::kNode && options.cluster_secret.empty()) {
-    return Status(Code::kInvalidArgument, "a node needs the cluster secret");
-  }
-  if (!options.pool) {
-    PERIGEE_ASSIGN(options.pool, SlabPool::Create({}));
-  }
-  if (metrics::Registry* registry = options.metrics) {
-    auto counter = [&](const char* name, const char* help, const char* direction) {
-      return registry->GetCounter(name, help, {{"provider", provider}, {"direction", direction}});
-    };
-    const char* bytes_help = "Bytes through the transport's connections.";
-    const char* calls_help = "Calls made (out) and served (in).";
-    bytes_.sent = counter("perigee_rdma_bytes_total", bytes_help, "out");
-    bytes_.received = counter("perigee_rdma_bytes_total", bytes_help, "in");
-    calls_out_ = counter("perigee_rdma_calls_total", calls_help, "out");
-    calls_in_ = counter("perigee_rdma_calls_total", calls_help, "in");
-  }
-  options_ = std::move(options);
-  owner_ = getpid();
-  loops_.resize(std::clamp<uint32_t>(loops, 1, 64));
+  PERIGEE_TRY(ProviderBase::Init(std::move(options), provider));
+  loops_.resize(std::clamp<uint32_t>(loops, 1, kLoopsMax));
   return Status::Ok();
 }
-
-bool ProviderCore::OwnProcess() const { return getpid() == owner_; }
 
 Result<std::shared_ptr<EventLoop>> ProviderCore::NextLoop() {
   std::lock_guard lock(mu_);
@@ -76,14 +50,6 @@ void ProviderCore::StopLoops() {
   for (auto& loop : loops) {
     if (loop) loop->Stop();
   }
-}
-
-bool ProviderCore::TakePlace() {
-  uint32_t taken = connections_.load();
-  while (taken < options_.connections_max) {
-    if (connections_.compare_exchange_weak(taken, taken + 1)) return true;
-  }
-  return false;
 }
 
 }  // namespace perigee::rdma

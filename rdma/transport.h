@@ -159,6 +159,10 @@ class Transport {
   virtual Result<std::shared_ptr<Channel>> Connect(const std::string& address) = 0;
   virtual std::string name() const = 0;
   virtual bool passes_fds() const = 0;
+  // Whether Listen and Connect know what to do with addresses of this kind.
+  virtual bool Speaks(const std::string& address) const {
+    return address.starts_with(name() + ":");
+  }
 };
 
 // `mode` is that of the listening sockets' files (0600, or 0660 with `group`). `loops` threads

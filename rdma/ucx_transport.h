@@ -27,6 +27,8 @@ struct UcxOptions {
   bool poll = false;
   // Interfaces and RDMA devices by UCX's names: "eth1", "mlx5_0:1".
   std::vector<std::string> devices;
+  // Interfaces whose RDMA devices are among `devices`: allowed without TCP on them.
+  std::vector<std::string> rdma_interfaces;
   // Any interface may be used, listed or not.
   bool fabric_trusted = false;
   // Between processes of one machine. Falls back (one log line) where /dev/shm is too small.

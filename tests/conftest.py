@@ -45,9 +45,9 @@ class Made:
     def __init__(self):
         self.stacks = []
 
-    def __call__(self, *args, drives=6, data=None, up=True, env=None):
+    def __call__(self, *args, drives=6, data=None, up=True, env=None, prefix=()):
         data = data or tempfile.mkdtemp(prefix="perigee-e2e-")
-        stack = Stack(data, BINARIES)
+        stack = Stack(data, BINARIES, prefix)
         self.stacks.append(stack)
         if up:
             stack.up("--drives", str(drives), *EXAMPLE_FREE_PORTS, *args, env=env)

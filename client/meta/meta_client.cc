@@ -81,6 +81,14 @@ Result<wire::RecordReply> MetaClient::EndWrite(const wire::EndWriteRequest& q) {
   return AskRecord(Method::kMetaEndWrite, q);
 }
 
+Result<wire::EndWritesReply> MetaClient::EndWrites(const wire::EndWritesRequest& q) {
+  PERIGEE_ASSIGN(auto reply,
+                 Ask<wire::EndWritesReply>(Method::kMetaEndWrites, q, options_.timeout));
+  if (reply.codes.size() != q.writes.size())
+    return Status(Code::kInternal, "EndWrites did not answer for each");
+  return reply;
+}
+
 Result<wire::RecordReply> MetaClient::CommitFlush(const wire::CommitFlushRequest& q) {
   return Ask<wire::RecordReply>(Method::kMetaCommitFlush, q, options_.durable_timeout);
 }

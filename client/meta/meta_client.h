@@ -51,6 +51,8 @@ class MetaClient {
   Result<wire::RecordReply> OpenWrite(const wire::OpenWriteRequest& q);
   Result<wire::RecordReply> Publish(const wire::PublishRequest& q, ConstBytes inline_bytes = {});
   Result<wire::RecordReply> EndWrite(const wire::EndWriteRequest& q);
+  // One code for each write that was asked for.
+  Result<wire::EndWritesReply> EndWrites(const wire::EndWritesRequest& q);
   Result<wire::RecordReply> CommitFlush(const wire::CommitFlushRequest& q);
   Result<wire::RecordReply> SetDurability(const wire::SetDurabilityRequest& q);
   Result<std::string> ReadInline(const wire::ReadInlineRequest& q);

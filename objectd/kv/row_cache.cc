@@ -9,22 +9,22 @@ std::optional<RowCache::Value> RowCache::Find(std::string_view key, Position at)
     auto old = older_.find(key);
     if (old == older_.end()) return std::nullopt;
     if (at < old->second.since) return std::nullopt;
-    Value value = old->second.value;
-    AddLocked(older_.extract(old));
-    return value;
+    Rows::node_type found = older_.extract(old);
+    MakeRoomLocked(BytesOf(key, found.mapped().value));
+    return rows_.insert(std::move(found)).position->second.value;
   }
   if (at < row->second.since) return std::nullopt;
   return row->second.value;
 }
 
-void RowCache::AddLocked(Rows::node_type row) {
-  const size_t bytes = BytesOf(row.key(), row.mapped().value);
+// For a row that is about to be put into rows_.
+void RowCache::MakeRoomLocked(size_t bytes) {
   if (bytes_ + bytes > bytes_max_ / 2) {
     older_ = std::move(rows_);
     rows_.clear();
     bytes_ = 0;
   }
-  if (rows_.insert(std::move(row)).inserted) bytes_ += bytes;
+  bytes_ += bytes;
 }
 
 void RowCache::Offer(std::string_view key, const Value& value, Position at) {
@@ -34,10 +34,9 @@ void RowCache::Offer(std::string_view key, const Value& value, Position at) {
   // A commit may have overtaken the reader: what it read is not what newer views hold.
   if (written_[slot] > at) return;
   if (std::exchange(offered_[slot], hash) != hash) return;
-  if (older_.find(key) != older_.end()) return;
-  Rows one;
-  one.try_emplace(std::string(key), Row{value, at});
-  AddLocked(one.extract(one.begin()));
+  if (rows_.find(key) != rows_.end() || older_.find(key) != older_.end()) return;
+  MakeRoomLocked(BytesOf(key, value));
+  rows_.try_emplace(std::string(key), Row{value, at});
 }
 
 void RowCache::Written(std::string_view key, Position position) {

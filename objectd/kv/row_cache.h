@@ -50,7 +50,7 @@ class RowCache {
   static size_t BytesOf(std::string_view key, const Value& value) {
     return key.size() + (value ? value->size() : 0) + kRowOverhead;
   }
-  void AddLocked(Rows::node_type row);
+  void MakeRoomLocked(size_t bytes);
 
   const size_t bytes_max_;
   std::mutex mu_;  // guards all below

@@ -38,6 +38,7 @@ class MetaService {
     Add(Method::kMetaCreate, &Namespace::CreateFile);
     Add(Method::kMetaOpenWrite, &Namespace::OpenWrite);
     Add(Method::kMetaEndWrite, &Namespace::EndWrite);
+    Add(Method::kMetaEndWrites, &Namespace::EndWrites);
     Add(Method::kMetaCommitFlush, &Namespace::CommitFlush);
     Add(Method::kMetaSetDurability, &Namespace::SetDurability);
     Add(Method::kMetaFallBack, &Namespace::FallBack);
@@ -122,6 +123,14 @@ class MetaService {
           PERIGEE_FAILPOINT_STATUS(meta_before_reply);
           return wire::RegisterNodeReply{.inline_bytes_max = ns.inline_bytes_max(),
                                          .cluster_id = deps->cluster_id};
+        });
+    router_.Add<wire::GetNodeRequest>(
+        Method::kMetaGetNode, Access::kNodesOnly, pool_,
+        [deps = deps_](const Context&, wire::GetNodeRequest q) -> Result<wire::GetNodeReply> {
+          PERIGEE_ASSIGN(wire::RegisterNodeRequest node, deps->nodes->Find(q.node));
+          return wire::GetNodeReply{.address = std::move(node.address),
+                                    .name = std::move(node.name),
+                                    .doors = std::move(node.doors)};
         });
     router_.Add<wire::RenewDelegationsRequest>(
         Method::kMetaRenewDelegations, Access::kNodesOnly, nullptr,

@@ -105,6 +105,7 @@ class Namespace {
   virtual Result<wire::RecordReply> Publish(const wire::PublishRequest& q,
                                             std::string_view inline_bytes) = 0;
   virtual Result<wire::RecordReply> EndWrite(const wire::EndWriteRequest& q) = 0;
+  virtual Result<wire::EndWritesReply> EndWrites(const wire::EndWritesRequest& q) = 0;
   virtual Result<wire::RecordReply> CommitFlush(const wire::CommitFlushRequest& q) = 0;
   virtual Result<wire::RecordReply> SetDurability(const wire::SetDurabilityRequest& q) = 0;
   virtual Result<wire::RecordReply> FallBack(const wire::FallBackRequest& q) = 0;

@@ -1,5 +1,6 @@
 #include "objectd/meta/node_table.h"
 
+#include "base/bytes.h"
 #include "base/failpoint.h"
 #include "objectd/kv/key_space.h"
 #include "objectd/meta/keys.h"
@@ -28,18 +29,16 @@ Status NodeTable::Register(const wire::RegisterNodeRequest& node) {
   return Status::Ok();
 }
 
-Result<std::string> NodeTable::Address(wire::NodeId node) {
-  std::string address;
+Result<wire::RegisterNodeRequest> NodeTable::Find(wire::NodeId node) {
+  wire::RegisterNodeRequest row;
   auto read = store_.Run([&](kv::Transaction& txn) -> Status {
     PERIGEE_ASSIGN(auto value, txn.Get(keys::Node(node), kv::ReadMode::kSnapshot));
-    if (!value)
-      return Status(Code::kNotFound, "node " + std::to_string(node) + " never registered");
-    PERIGEE_ASSIGN(auto row, DecodeRow<wire::RegisterNodeRequest>(*value, "a node"));
-    address = std::move(row.address);
+    if (!value) return Status(Code::kNotFound, "node " + HexEncode64(node) + " never registered");
+    PERIGEE_ASSIGN(row, DecodeRow<wire::RegisterNodeRequest>(*value, "a node"));
     return Status::Ok();
   });
   if (!read.ok()) return std::move(read).TakeStatus();
-  return address;
+  return row;
 }
 
 Result<std::vector<wire::RegisterNodeRequest>> NodeTable::All() {

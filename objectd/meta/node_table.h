@@ -16,8 +16,8 @@ class NodeTable {
   explicit NodeTable(kv::Store& store) : store_(store) {}
   // Durable on return. kInvalidArgument for node 0 or no address.
   Status Register(const wire::RegisterNodeRequest& node);
-  // kNotFound: never registered.
-  Result<std::string> Address(wire::NodeId node);
+  // As it last registered; kNotFound: never.
+  Result<wire::RegisterNodeRequest> Find(wire::NodeId node);
   Result<std::vector<wire::RegisterNodeRequest>> All();
 
  private:

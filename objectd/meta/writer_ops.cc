@@ -38,6 +38,12 @@ bool IsWriter(const wire::Record& r, wire::NodeId node, wire::BurstId burst) {
   return r.writer && r.writer->node == node && r.writer->burst == burst;
 }
 
+Status EndWriter(Tree& tree, Node* node, wire::NodeId writer, wire::BurstId burst) {
+  if (!IsWriter(node->record, writer, burst)) return Status::Ok();
+  node->record.writer.reset();
+  return tree.Update(*node, Tree::Delegated::kKeep);
+}
+
 // Survives the loss of a node's page cache.
 bool IsSafe(const wire::Version& v) {
   return v.layout.kind != LayoutKind::kBurst || v.durability >= Durability::kLocal;
@@ -169,11 +175,27 @@ Result<wire::RecordReply> NamespaceImpl::EndWrite(const wire::EndWriteRequest& q
   wire::RecordReply reply;
   PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
-    if (IsWriter(node.record, q.node, q.burst)) {
-      node.record.writer.reset();
-      PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
-    }
+    PERIGEE_TRY(EndWriter(tree, &node, q.node, q.burst));
     reply = ReplyOf(std::move(node));
+    return Status::Ok();
+  }));
+  return reply;
+}
+
+Result<wire::EndWritesReply> NamespaceImpl::EndWrites(const wire::EndWritesRequest& q) {
+  if (q.writes.size() > wire::kEndWritesMax)
+    return Status(Code::kInvalidArgument, "too many writes to end at once");
+  wire::EndWritesReply reply;
+  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+    reply.codes.clear();
+    for (const wire::WriterOf& write : q.writes) {
+      auto node = OpenFile(tree, write.id);
+      if (node.ok()) PERIGEE_TRY(EndWriter(tree, &*node, q.node, write.burst));
+      const bool its_own = node.code() == Code::kStale || node.code() == Code::kIsDirectory ||
+                           node.code() == Code::kInvalidArgument;
+      if (!node.ok() && !its_own) return std::move(node).TakeStatus();
+      reply.codes.push_back(node.code());
+    }
     return Status::Ok();
   }));
   return reply;

@@ -139,7 +139,6 @@ void VolumeTable::PublishLocked() {
     info.state = record.state;
     info.dir = record.dir;
     info.node = options_.node;
-    info.address = options_.address;
     info.reason = record.reason;
     if (auto space = space_.find(id); space != space_.end()) {
       info.total_bytes = space->second.total_bytes;

@@ -27,7 +27,6 @@ class VolumeTable {
  public:
   struct Options {
     wire::NodeId node = 0;
-    std::string address;  // where this node's shards are reached
     Nanos lease = 15 * 60 * kSecond;
     Nanos list_lease =
         24 * 3600 * kSecond;  // an extent list that no commit took: long writes build lists

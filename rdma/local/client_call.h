@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/event.h"
-#include "rdma/local/bulk.h"
 #include "rdma/event_loop.h"
+#include "rdma/local/bulk.h"
 #include "rdma/transport.h"
 
 namespace perigee::rdma::local {

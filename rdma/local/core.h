@@ -19,15 +19,17 @@ class Core final : public ProviderCore {
   const std::shared_ptr<LeaseTable>& leases() const { return leases_; }
 
   // Bulk went by reference: counts it.
-  void NoteBulkOut(size_t bytes) { NoteBulk(byte_counters().sent, bytes); }
-  void NoteBulkIn(size_t bytes) { NoteBulk(byte_counters().received, bytes); }
+  void NoteBulkOut(size_t bytes) {
+    CountSent(bytes);
+    NotePoolUse();
+  }
+  void NoteBulkIn(size_t bytes) {
+    CountReceived(bytes);
+    NotePoolUse();
+  }
 
  private:
   Core() = default;
-  void NoteBulk(metrics::Counter* counter, size_t bytes) {
-    if (counter != nullptr) counter->Add(static_cast<double>(bytes));
-    NotePoolUse();
-  }
   LocalOptions local_;
   std::shared_ptr<LeaseTable> leases_;
 };

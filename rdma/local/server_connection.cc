@@ -226,9 +226,9 @@ Status ServerConnection::HandleRequest(Frame& frame) {
   in_flight_.fetch_add(1);
   core_->CountCallIn();
   Nanos left = std::min<Nanos>(Nanos{head.timeout_us} * kMicrosecond, kDeadlineMax);
-  auto call = std::make_unique<LocalServerCall>(shared_from_this(),
-                                                static_cast<wire::Method>(head.method), head.id,
-                                                RealClock::Get().Monotonic() + left, frame.message);
+  auto call = std::make_unique<LocalServerCall>(
+      shared_from_this(), static_cast<wire::Method>(head.method), head.id,
+      RealClock::Get().Monotonic() + left, std::string(frame.message));
   if (head.bulk == BulkKind::kNone) {
     Deliver(std::move(call));
     return Status::Ok();

@@ -43,6 +43,10 @@ class Core final : public ProviderCore {
   TlsContext& context() const { return *context_; }
   // For looking up names, which blocks.
   Scheduler& resolver() const { return *resolver_; }
+  void StopLoops() {
+    resolver_->Stop();
+    ProviderCore::StopLoops();
+  }
 
  private:
   Core() = default;

@@ -329,8 +329,7 @@ Status Link::WriteSome() {
   while (ChooseNext()) {
     bool text = !text_left_.empty();
     ConstBytes& left = text ? text_left_ : piece_->bytes;
-    bool more = (text && piece_) || !small_.empty() || out_.HasPiece();
-    PERIGEE_ASSIGN(TlsSocket::Outcome outcome, socket_->Write(left, more));
+    PERIGEE_ASSIGN(TlsSocket::Outcome outcome, socket_->Write(left));
     if (outcome.want == TlsSocket::Want::kEnd) {
       return Status(Code::kUnavailable, "the peer closed the connection");
     }
@@ -348,12 +347,14 @@ Status Link::WriteSome() {
       out_.PieceSent(id);
     }
     budget -= std::min(budget, outcome.bytes);
-    if (budget == 0) {
-      watch_.Add(EPOLLOUT);  // others first
-      break;
-    }
+    if (budget == 0) break;  // others first
   }
-  if (budget > 0) watch_.Drop(EPOLLOUT);
+  PERIGEE_ASSIGN(bool gone, socket_->Push());
+  if (gone && budget > 0) {
+    watch_.Drop(EPOLLOUT);
+  } else {
+    watch_.Add(EPOLLOUT);
+  }
   if (paused_ && small_bytes_ <= kBacklogMax / 2) {
     paused_ = false;
     watch_.Add(EPOLLIN);
@@ -390,6 +391,7 @@ void Link::Tick() {
     return EndWith(Status(Code::kCorrupt, "a payload was neither taken nor sent in time"));
   }
   if (now - spoke_ >= core_->tls().dead_after / kBeatsPerDeath && !Writing()) {
+    socket_->Trim();
     Send({.kind = FrameKind::kBeat});
     Flush();
   }

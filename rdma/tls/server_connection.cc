@@ -145,7 +145,8 @@ Status ServerConnection::HandleRequest(const Frame& frame) {
   Nanos left = std::min<Nanos>(Nanos{head.timeout_us} * kMicrosecond, kDeadlineMax);
   auto self = std::static_pointer_cast<ServerConnection>(shared_from_this());
   auto call = std::make_unique<TlsServerCall>(self, static_cast<wire::Method>(head.method), head.id,
-                                              RealClock::Get().Monotonic() + left, frame.message);
+                                              RealClock::Get().Monotonic() + left,
+                                              std::string(frame.message));
   if (head.bulk_len == 0) {
     handler_->OnCall(std::move(call));
     return Status::Ok();

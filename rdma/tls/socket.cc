@@ -14,21 +14,20 @@
 namespace perigee::rdma::tls {
 
 namespace {
-constexpr size_t kRecordMax = 16 << 10;
+constexpr size_t kGatherMax =
+    128 << 10;  // each send wakes the receiver, and costs as much as a record
 constexpr int kDrainReads = 16;
 }  // namespace
 
 // ---------------------------------------------------------------- the socket, for OpenSSL
 
-// Its own socket BIO writes without MSG_NOSIGNAL and a packet for each record.
+// Its own socket BIO writes without MSG_NOSIGNAL, and each record by itself.
 const void* TlsSocket::BioMethod() {
   static const BIO_METHOD* method = [] {
     BIO_METHOD* m = BIO_meth_new(BIO_TYPE_SOURCE_SINK | BIO_get_new_index(), "perigee socket");
     BIO_meth_set_read(m, BioRead);
     BIO_meth_set_write(m, BioWrite);
-    BIO_meth_set_ctrl(m, [](BIO*, int command, long, void*) -> long {
-      return command == BIO_CTRL_FLUSH ? 1 : 0;
-    });
+    BIO_meth_set_ctrl(m, BioControl);
     return m;
   }();
   return method;
@@ -57,18 +56,50 @@ int TlsSocket::BioRead(BIO* bio, char* out, int bytes) {
 int TlsSocket::BioWrite(BIO* bio, const char* data, int bytes) {
   auto* self = static_cast<TlsSocket*>(BIO_get_data(bio));
   BIO_clear_retry_flags(bio);
-  int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (self->more_ ? MSG_MORE : 0);
-  ssize_t n = send(self->fd_.get(), data, static_cast<size_t>(bytes), flags);
-  if (n >= 0) {
-    if (self->counters_.sent != nullptr) self->counters_.sent->Add(static_cast<double>(n));
-    return static_cast<int>(n);
+  if (self->gathered_.size() >= kGatherMax && !self->SendGathered()) {
+    if (self->errno_ == 0) BIO_set_retry_write(bio);
+    return -1;
   }
-  if (errno == EAGAIN || errno == EINTR) {
-    BIO_set_retry_write(bio);
-  } else {
-    self->errno_ = errno;
-  }
+  self->gathered_.insert(self->gathered_.end(), data, data + bytes);
+  return bytes;
+}
+
+long TlsSocket::BioControl(BIO* bio, int command, long, void*) {
+  if (command != BIO_CTRL_FLUSH) return 0;
+  auto* self = static_cast<TlsSocket*>(BIO_get_data(bio));
+  BIO_clear_retry_flags(bio);
+  if (self->SendGathered()) return 1;
+  if (self->errno_ == 0) BIO_set_retry_write(bio);
   return -1;
+}
+
+// False: the socket takes no more now, or errno_ says what is wrong.
+bool TlsSocket::SendGathered() {
+  while (pushed_ < gathered_.size()) {
+    ssize_t n = send(fd_.get(), gathered_.data() + pushed_, gathered_.size() - pushed_,
+                     MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) errno_ = errno;
+      return false;
+    }
+    if (counters_.sent != nullptr) counters_.sent->Add(static_cast<double>(n));
+    pushed_ += static_cast<size_t>(n);
+  }
+  gathered_.clear();
+  pushed_ = 0;
+  return true;
+}
+
+Result<bool> TlsSocket::Push() {
+  if (SendGathered()) return true;
+  if (errno_ == 0) return false;
+  failed_ = true;
+  return Status(Code::kUnavailable, Status::FromErrno(errno_, "the connection").message());
+}
+
+void TlsSocket::Trim() {
+  if (gathered_.empty()) std::vector<uint8_t>().swap(gathered_);
 }
 
 // ---------------------------------------------------------------- life
@@ -113,10 +144,10 @@ Result<std::unique_ptr<TlsSocket>> TlsSocket::Server(OwnedFd fd, SSL_CTX* contex
 TlsSocket::~TlsSocket() { SSL_free(ssl_); }
 
 void TlsSocket::Shutdown() {
-  more_ = false;
   if (!failed_ && SSL_is_init_finished(ssl_) == 1) {
     ERR_clear_error();
     (void)SSL_shutdown(ssl_);
+    (void)SendGathered();
     ERR_clear_error();
   }
   // Unread bytes would turn the end into a reset, and the peer might lose the alert that says why.
@@ -169,9 +200,8 @@ Result<TlsSocket::Outcome> TlsSocket::Read(MutableBytes out) {
   return Explain(result);
 }
 
-Result<TlsSocket::Outcome> TlsSocket::Write(ConstBytes data, bool more) {
+Result<TlsSocket::Outcome> TlsSocket::Write(ConstBytes data) {
   ERR_clear_error();
-  more_ = more || data.size() > kRecordMax;
   size_t bytes = 0;
   int result = SSL_write_ex(ssl_, data.data(), data.size(), &bytes);
   if (result == 1) return Outcome{bytes, Want::kNothing};

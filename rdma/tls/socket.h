@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -35,9 +36,12 @@ class TlsSocket {
   };
   Result<Outcome> Handshake();  // kNothing: done
   Result<Outcome> Read(MutableBytes out);
-  // At most one record is written. `more`: another write follows at once, so that packets fill. One
-  // that wanted something is to be repeated with as many bytes of the same content.
-  Result<Outcome> Write(ConstBytes data, bool more);
+  // At most one record is taken, and gathered with others: Push sends them. One that wanted
+  // something is to be repeated with as many bytes of the same content.
+  Result<Outcome> Write(ConstBytes data);
+  // False: the socket does not take all of it now.
+  Result<bool> Push();
+  void Trim();  // gives back memory of what was gathered
   // Tells the peer as far as that goes without waiting, then ends both directions.
   void Shutdown();
   int fd() const { return fd_.get(); }
@@ -50,12 +54,15 @@ class TlsSocket {
   // What OpenSSL calls for the socket's bytes.
   static int BioRead(bio_st* bio, char* out, int bytes);
   static int BioWrite(bio_st* bio, const char* data, int bytes);
+  static long BioControl(bio_st* bio, int command, long number, void* data);
   static const void* BioMethod();
+  bool SendGathered();
 
   OwnedFd fd_;
   ByteCounters counters_;
   ssl_st* ssl_ = nullptr;
-  bool more_ = false;
+  std::vector<uint8_t> gathered_;  // records that wait for Push
+  size_t pushed_ = 0;              // of them
   bool ended_ = false;
   bool failed_ = false;
   int errno_ = 0;

@@ -5,7 +5,9 @@
 #include <ucs/debug/debug.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <mutex>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,8 +31,11 @@ std::string WhyNoSharedMemory(const ContextOptions& options) {
          std::to_string(kShmBytesMin >> 20);
 }
 
-// Loading libucs installs handlers for crashes. They are the program's (or a sanitizer's) business.
+// Loading libucs installs handlers for crashes, unless its environment says not to. They are the
+// program's (or a sanitizer's) business.
 void GiveBackSignals() {
+  const char* told = std::getenv("UCX_HANDLE_ERRORS");
+  if (told != nullptr && std::string_view(told) == "none") return;
   static std::once_flag once;
   std::call_once(once, [] {
     for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) ucs_debug_disable_signal(signal);

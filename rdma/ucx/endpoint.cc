@@ -7,25 +7,28 @@
 #include <set>
 #include <utility>
 
-#include "rdma/ucx/frame.h"
+#include "rdma/rendezvous/frame.h"
 #include "rdma/ucx/ucx_status.h"
 
 namespace perigee::rdma::ucx {
 
 namespace {
 
+using rendezvous::kEagerBytesMax;
+using rendezvous::Sending;
+
 struct Pulling {
-  std::shared_ptr<Endpoint> endpoint;
+  std::shared_ptr<UcxEndpoint> endpoint;
   std::function<void(Status)> done;
 };
 
 void OnError(void* arg, ucp_ep*, ucs_status_t status) {
-  static_cast<Endpoint*>(arg)->NoteFailure(FromUcs(status, "ucx"));
+  static_cast<UcxEndpoint*>(arg)->NoteFailure(FromUcs(status, "ucx"));
 }
 
 void FinishSending(Sending* raw, ucs_status_t status) {
   std::unique_ptr<Sending> sending(raw);
-  auto endpoint = std::move(sending->endpoint);
+  auto endpoint = std::static_pointer_cast<UcxEndpoint>(std::move(sending->endpoint));
   auto done = std::move(sending->done);
   sending.reset();
   endpoint->OperationDone(std::move(done), FromUcs(status, "ucx send"));
@@ -55,9 +58,9 @@ void Started(ucs_status_ptr_t answer, Op* op, void (*finish)(Op*, ucs_status_t))
 
 }  // namespace
 
-Result<std::shared_ptr<Endpoint>> Endpoint::Create(Worker* worker, EndpointUser* user,
-                                                   void* raw_params) {
-  std::shared_ptr<Endpoint> out(new Endpoint(worker, user));
+Result<std::shared_ptr<UcxEndpoint>> UcxEndpoint::Create(UcxWorker* worker, EndpointUser* user,
+                                                         void* raw_params) {
+  std::shared_ptr<UcxEndpoint> out(new UcxEndpoint(worker, user));
   auto* params = static_cast<ucp_ep_params_t*>(raw_params);
   params->field_mask |= UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params->err_mode = UCP_ERR_HANDLING_MODE_PEER;
@@ -68,8 +71,9 @@ Result<std::shared_ptr<Endpoint>> Endpoint::Create(Worker* worker, EndpointUser*
   return out;
 }
 
-Result<std::shared_ptr<Endpoint>> Endpoint::Connect(Worker* worker, const SocketAddress& address,
-                                                    EndpointUser* user) {
+Result<std::shared_ptr<UcxEndpoint>> UcxEndpoint::Connect(UcxWorker* worker,
+                                                          const SocketAddress& address,
+                                                          EndpointUser* user) {
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
   params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
@@ -78,15 +82,16 @@ Result<std::shared_ptr<Endpoint>> Endpoint::Connect(Worker* worker, const Socket
   return Create(worker, user, &params);
 }
 
-Result<std::shared_ptr<Endpoint>> Endpoint::Accept(Worker* worker, ucp_conn_request* request,
-                                                   EndpointUser* user) {
+Result<std::shared_ptr<UcxEndpoint>> UcxEndpoint::Accept(UcxWorker* worker,
+                                                         ucp_conn_request* request,
+                                                         EndpointUser* user) {
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST;
   params.conn_request = request;
   return Create(worker, user, &params);
 }
 
-void Endpoint::Send(std::unique_ptr<Sending> sending) {
+void UcxEndpoint::Send(std::unique_ptr<Sending> sending) {
   sending->endpoint = shared_from_this();
   ++operations_;
   Sending* op = sending.release();
@@ -104,7 +109,8 @@ void Endpoint::Send(std::unique_ptr<Sending> sending) {
           op, FinishSending);
 }
 
-void Endpoint::Pull(Announced what, uint8_t* to, size_t bytes, std::function<void(Status)> done) {
+void UcxEndpoint::Pull(rendezvous::Announced what, uint8_t* to, size_t bytes,
+                       std::function<void(Status)> done) {
   ++operations_;
   auto* op = new Pulling{shared_from_this(), std::move(done)};
   if (ep_ == nullptr || failed_) return FinishPulling(op, UCS_ERR_NOT_CONNECTED);
@@ -115,10 +121,12 @@ void Endpoint::Pull(Announced what, uint8_t* to, size_t bytes, std::function<voi
   param.cb.recv_am = OnPulled;
   param.user_data = op;
   param.memory_type = UCS_MEMORY_TYPE_HOST;
-  Started(ucp_am_recv_data_nbx(worker_->get(), what.Take(), to, bytes, &param), op, FinishPulling);
+  Started(ucp_am_recv_data_nbx(worker_->get(), static_cast<UcxAnnouncement&>(*what).Take(), to,
+                               bytes, &param),
+          op, FinishPulling);
 }
 
-void Endpoint::OperationDone(std::function<void(Status)> done, Status outcome) {
+void UcxEndpoint::OperationDone(std::function<void(Status)> done, Status outcome) {
   --operations_;
   if (done) {
     outcome.Ignore();
@@ -129,17 +137,17 @@ void Endpoint::OperationDone(std::function<void(Status)> done, Status outcome) {
   CheckSettled();
 }
 
-void Endpoint::Arrive(Arrival arrival) {
+void UcxEndpoint::Arrive(Arrival arrival) {
   if (user_ != nullptr && !failed_) user_->OnArrival(std::move(arrival));
 }
 
-void Endpoint::Fail(Status why) {
+void UcxEndpoint::Fail(Status why) {
   why.Ignore();  // whoever has closed meanwhile knows enough
   if (std::exchange(failed_, true) || user_ == nullptr) return;
   user_->OnFailure(why);
 }
 
-void Endpoint::Close() {
+void UcxEndpoint::Close() {
   user_ = nullptr;
   ucp_ep* ep = std::exchange(ep_, nullptr);
   if (ep == nullptr) return;
@@ -151,7 +159,7 @@ void Endpoint::Close() {
   param.flags = UCP_EP_CLOSE_FLAG_FORCE;
   param.cb.send = [](void* request, ucs_status_t, void* user_data) {
     ucp_request_free(request);
-    auto* endpoint = static_cast<Endpoint*>(user_data);
+    auto* endpoint = static_cast<UcxEndpoint*>(user_data);
     endpoint->closing_ = false;
     endpoint->CheckSettled();
   };
@@ -164,11 +172,11 @@ void Endpoint::Close() {
   }
 }
 
-void Endpoint::CheckSettled() {
+void UcxEndpoint::CheckSettled() {
   if (ep_ == nullptr && !closing_ && operations_ == 0) worker_->Settled(shared_from_this());
 }
 
-std::string Endpoint::Transports() const {
+std::string UcxEndpoint::Transports() const {
   if (ep_ == nullptr) return "";
   char* text = nullptr;
   size_t bytes = 0;

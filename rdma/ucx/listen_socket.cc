@@ -10,9 +10,9 @@
 
 namespace perigee::rdma::ucx {
 
-struct ListenSocket::Shared : std::enable_shared_from_this<Shared> {
-  Worker* worker = nullptr;
-  std::function<void(ucp_conn_request*)> on_request;
+struct UcxListenSocket::Shared : std::enable_shared_from_this<Shared> {
+  UcxWorker* worker = nullptr;
+  std::function<void(std::shared_ptr<ConnectionRequest>)> on_request;
   ucp_listener* listener = nullptr;
   std::deque<ucp_conn_request*> arrived;
 
@@ -20,7 +20,7 @@ struct ListenSocket::Shared : std::enable_shared_from_this<Shared> {
     if (listener == nullptr || arrived.empty()) return;
     ucp_conn_request* request = arrived.front();
     arrived.pop_front();
-    on_request(request);
+    on_request(std::make_shared<UcxConnectionRequest>(request));
   }
   static void OnRequest(ucp_conn_request* request, void* arg) {
     auto* shared = static_cast<Shared*>(arg);
@@ -29,10 +29,10 @@ struct ListenSocket::Shared : std::enable_shared_from_this<Shared> {
   }
 };
 
-Result<std::unique_ptr<ListenSocket>> ListenSocket::Create(
-    Worker* worker, const SocketAddress& address,
-    std::function<void(ucp_conn_request*)> on_request) {
-  std::unique_ptr<ListenSocket> out(new ListenSocket());
+Result<std::unique_ptr<UcxListenSocket>> UcxListenSocket::Create(
+    UcxWorker* worker, const SocketAddress& address,
+    std::function<void(std::shared_ptr<ConnectionRequest>)> on_request) {
+  std::unique_ptr<UcxListenSocket> out(new UcxListenSocket());
   out->shared_ = std::make_shared<Shared>();
   out->shared_->worker = worker;
   out->shared_->on_request = std::move(on_request);
@@ -52,13 +52,17 @@ Result<std::unique_ptr<ListenSocket>> ListenSocket::Create(
   return out;
 }
 
-ListenSocket::~ListenSocket() {
+UcxListenSocket::~UcxListenSocket() {
   if (shared_->listener == nullptr) return;
-  for (ucp_conn_request* request : std::exchange(shared_->arrived, {})) Reject(request);
+  for (ucp_conn_request* request : std::exchange(shared_->arrived, {})) RejectRaw(request);
   ucp_listener_destroy(std::exchange(shared_->listener, nullptr));
 }
 
-void ListenSocket::Reject(ucp_conn_request* request) {
+void UcxListenSocket::Reject(std::shared_ptr<ConnectionRequest> request) {
+  RejectRaw(static_cast<const UcxConnectionRequest&>(*request).raw);
+}
+
+void UcxListenSocket::RejectRaw(ucp_conn_request* request) {
   // Fails only when the peer has gone, and then UCX has freed the request as well.
   (void)ucp_listener_reject(shared_->listener, request);
 }

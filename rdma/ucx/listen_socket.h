@@ -1,34 +1,35 @@
 #pragma once
-// ListenSocket: a ucp_listener, and the connection requests that come to it. Thread rule: that of
-// its Worker, but for ConnectionRequest, which may be handed to another worker's thread.
+// UcxListenSocket: a ucp_listener, and the connection requests that come to it. Thread rule: that
+// of its Worker.
 
 #include <functional>
 #include <memory>
-#include <string>
 
-#include "rdma/ucx/address.h"
 #include "rdma/ucx/worker.h"
 
-struct ucp_listener;
 struct ucp_conn_request;
 
 namespace perigee::rdma::ucx {
 
-class ListenSocket {
+struct UcxConnectionRequest final : ConnectionRequest {
+  explicit UcxConnectionRequest(ucp_conn_request* request) : raw(request) {}
+  // UCX's, which frees it when it is accepted, rejected, or lost with its worker.
+  ucp_conn_request* const raw;
+};
+
+class UcxListenSocket final : public ListenSocket {
  public:
-  // `on_request` is to Accept (Endpoint::Accept) or Reject each request.
-  // kAlreadyExists: the address is in use.
-  static Result<std::unique_ptr<ListenSocket>> Create(
-      Worker* worker, const SocketAddress& address,
-      std::function<void(ucp_conn_request*)> on_request);
-  // Requests that were not told yet are rejected.
-  ~ListenSocket();
-  void Reject(ucp_conn_request* request);
-  const SocketAddress& address() const { return address_; }
+  static Result<std::unique_ptr<UcxListenSocket>> Create(
+      UcxWorker* worker, const SocketAddress& address,
+      std::function<void(std::shared_ptr<ConnectionRequest>)> on_request);
+  ~UcxListenSocket() override;
+  void Reject(std::shared_ptr<ConnectionRequest> request) override;
+  const SocketAddress& address() const override { return address_; }
 
  private:
   struct Shared;  // with what is deferred
-  ListenSocket() = default;
+  UcxListenSocket() = default;
+  void RejectRaw(ucp_conn_request* request);
   std::shared_ptr<Shared> shared_;
   SocketAddress address_;
 };

@@ -1,100 +1,73 @@
-// CreateUcxTransport: the `ucx` provider, from its parts.
+// CreateUcxTransport: the `ucx` provider: UCX below what rdma/rendezvous does.
 
 #include "rdma/ucx_transport.h"
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "rdma/ucx/acceptor.h"
-#include "rdma/ucx/client_core.h"
+#include "base/log.h"
+#include "rdma/rendezvous/rendezvous_transport.h"
+#include "rdma/ucx/context.h"
+#include "rdma/ucx/worker.h"
 
 namespace perigee::rdma {
 
 namespace ucx {
 namespace {
 
-constexpr std::string_view kPrefix = "ucx:";
+constexpr char kRisk[] = "UCX over TCP lets a peer write this process's memory";
 
-Result<SocketAddress> AddressOf(const std::string& address) {
-  if (!address.starts_with(kPrefix)) {
-    return Status(Code::kInvalidArgument, "\"" + address + "\" is not ucx:HOST:PORT");
-  }
-  return ParseAddress(address.substr(kPrefix.size()));
+std::vector<std::string> Allowed(const UcxOptions& ucx) {
+  std::vector<std::string> interfaces = ucx.devices;
+  interfaces.insert(interfaces.end(), ucx.rdma_interfaces.begin(), ucx.rdma_interfaces.end());
+  return interfaces;
 }
 
-class UcxTransport final : public Transport {
+class UcxCore final : public rendezvous::Core {
  public:
-  explicit UcxTransport(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+  explicit UcxCore(UcxOptions ucx)
+      : Core("ucx", kRisk,
+             {ucx.loops, ucx.poll, Allowed(ucx), ucx.fabric_trusted, ucx.pull_bytes_max}),
+        ucx_(std::move(ucx)) {}
+  using Core::Init;
 
-  ~UcxTransport() override {
-    if (!core_->OwnProcess()) {
-      // Its threads are the parent's: nothing here can be stopped.
-      new std::shared_ptr<Core>(core_);
-      return;
+ protected:
+  Result<rendezvous::Loop::MakeWorker> StartLibrary() override {
+    ContextOptions options;
+    options.shared_memory = ucx_.shared_memory;
+    if (ucx_.fabric_trusted && ucx_.devices.empty()) {
+      options.devices = "all";
+    } else {
+      options.devices = "lo";
+      for (const std::string& device : ucx_.devices) {
+        if (device != "lo") options.devices += "," + device;
+      }
     }
-    std::vector<std::weak_ptr<ClientCore>> channels;
-    std::vector<std::weak_ptr<Acceptor>> acceptors;
-    {
-      std::lock_guard lock(mu_);
-      channels.swap(channels_);
-      acceptors.swap(acceptors_);
+    PERIGEE_ASSIGN(auto context, Context::Create(options));
+    if (ucx_.shared_memory && !context->no_shared_memory().empty()) {
+      log::Warn("rdma_ucx_no_shared_memory", {{"why", context->no_shared_memory()},
+                                              {"instead", "network devices " + options.devices}});
     }
-    for (auto& weak : channels) {
-      if (auto channel = weak.lock()) channel->Close();
-    }
-    for (auto& weak : acceptors) {
-      if (auto acceptor = weak.lock()) acceptor->Stop();
-    }
-    core_->StopLoops();
+    return rendezvous::Loop::MakeWorker([context]() -> Result<std::unique_ptr<rendezvous::Worker>> {
+      PERIGEE_ASSIGN(std::unique_ptr<rendezvous::Worker> made, UcxWorker::Create(context));
+      return made;
+    });
   }
-
-  Result<std::unique_ptr<Listener>> Listen(const std::string& address,
-                                           std::shared_ptr<Handler> handler) override {
-    PERIGEE_ASSIGN(SocketAddress parsed, AddressOf(address));
-    PERIGEE_ASSIGN(Interface interface, InterfaceOf(parsed));
-    PERIGEE_TRY(core_->CheckInterface(interface));
-    PERIGEE_ASSIGN(auto acceptor, Acceptor::Start(core_, parsed, std::move(handler)));
-    {
-      std::lock_guard lock(mu_);
-      std::erase_if(acceptors_, [](auto& weak) { return weak.expired(); });
-      acceptors_.push_back(acceptor);
-    }
-    return std::unique_ptr<Listener>(std::make_unique<UcxListener>(std::move(acceptor)));
-  }
-
-  Result<std::shared_ptr<Channel>> Connect(const std::string& address) override {
-    PERIGEE_ASSIGN(SocketAddress parsed, AddressOf(address));
-    PERIGEE_ASSIGN(Interface interface, InterfaceToward(parsed));
-    PERIGEE_TRY(core_->CheckInterface(interface));
-    PERIGEE_ASSIGN(auto loop, core_->NextLoop());
-    auto channel = std::make_shared<ClientCore>(core_, std::move(loop), parsed);
-    {
-      std::lock_guard lock(mu_);
-      std::erase_if(channels_, [](auto& weak) { return weak.expired(); });
-      channels_.push_back(channel);
-    }
-    return std::shared_ptr<Channel>(std::make_shared<UcxChannel>(std::move(channel)));
-  }
-
-  std::string name() const override { return "ucx"; }
-  bool passes_fds() const override { return false; }
 
  private:
-  const std::shared_ptr<Core> core_;
-  std::mutex mu_;  // guards what follows
-  std::vector<std::weak_ptr<ClientCore>> channels_;
-  std::vector<std::weak_ptr<Acceptor>> acceptors_;
+  const UcxOptions ucx_;
 };
 
 }  // namespace
 }  // namespace ucx
 
 Result<std::unique_ptr<Transport>> CreateUcxTransport(TransportOptions options, UcxOptions ucx) {
-  PERIGEE_ASSIGN(auto core, ucx::Core::Create(std::move(options), std::move(ucx)));
-  return std::unique_ptr<Transport>(std::make_unique<ucx::UcxTransport>(std::move(core)));
+  auto core = std::make_shared<ucx::UcxCore>(std::move(ucx));
+  PERIGEE_TRY(core->Init(std::move(options)));
+  return std::unique_ptr<Transport>(
+      std::make_unique<rendezvous::RendezvousTransport>(std::move(core)));
 }
 
 }  // namespace perigee::rdma

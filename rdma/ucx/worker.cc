@@ -6,8 +6,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "rdma/rendezvous/frame.h"
 #include "rdma/ucx/endpoint.h"
-#include "rdma/ucx/frame.h"
+#include "rdma/ucx/listen_socket.h"
 #include "rdma/ucx/ucx_status.h"
 
 namespace perigee::rdma::ucx {
@@ -20,43 +21,35 @@ ucs_status_t OnActiveMessage(void* arg, const void* head, size_t head_bytes, voi
                              size_t bytes, const ucp_am_recv_param_t* param) {
   // Eager data must be answered with UCS_OK whatever it is: anything else is an assertion in UCX.
   if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return UCS_OK;
-  auto* worker = static_cast<Worker*>(arg);
+  auto* worker = static_cast<UcxWorker*>(arg);
   Arrival arrival;
   arrival.head.assign(static_cast<const char*>(head), head_bytes);
   arrival.bytes = bytes;
   if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) {
-    arrival.announced = Announced(worker->get(), data);
-    // Unknown endpoint: `arrival` still owns the descriptor, and UCX drops it by this UCS_OK.
-    if (worker->Note(param->reply_ep, std::move(arrival))) return UCS_INPROGRESS;
+    auto announcement = std::make_unique<UcxAnnouncement>(worker->get(), data);
+    UcxAnnouncement* raw = announcement.get();
+    arrival.announced = std::move(announcement);
+    if (worker->Note(param->reply_ep, &arrival)) return UCS_INPROGRESS;
+    // Nobody has this endpoint any more: UCX drops the data by this UCS_OK.
+    (void)raw->Take();
     return UCS_OK;
   }
-  if (bytes <= kEagerBytesMax) arrival.data.assign(static_cast<const char*>(data), bytes);
-  (void)worker->Note(param->reply_ep, std::move(arrival));
+  if (bytes <= rendezvous::kEagerBytesMax)
+    arrival.data.assign(static_cast<const char*>(data), bytes);
+  (void)worker->Note(param->reply_ep, &arrival);
   return UCS_OK;
 }
 
 }  // namespace
 
-Announced::Announced(Announced&& o) noexcept
-    : worker_(o.worker_), descriptor_(std::exchange(o.descriptor_, nullptr)) {}
-
-Announced& Announced::operator=(Announced&& o) noexcept {
-  if (this != &o) {
-    Release();
-    worker_ = o.worker_;
-    descriptor_ = std::exchange(o.descriptor_, nullptr);
-  }
-  return *this;
+UcxAnnouncement::~UcxAnnouncement() {
+  if (descriptor_ != nullptr) ucp_am_data_release(worker_, descriptor_);
 }
 
-void Announced::Release() {
-  if (void* descriptor = Take()) ucp_am_data_release(worker_, descriptor);
-}
+void* UcxAnnouncement::Take() { return std::exchange(descriptor_, nullptr); }
 
-void* Announced::Take() { return std::exchange(descriptor_, nullptr); }
-
-Result<std::unique_ptr<Worker>> Worker::Create(std::shared_ptr<Context> context) {
-  std::unique_ptr<Worker> out(new Worker(std::move(context)));
+Result<std::unique_ptr<UcxWorker>> UcxWorker::Create(std::shared_ptr<Context> context) {
+  std::unique_ptr<UcxWorker> out(new UcxWorker(std::move(context)));
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   params.thread_mode = UCS_THREAD_MODE_SINGLE;
@@ -66,7 +59,7 @@ Result<std::unique_ptr<Worker>> Worker::Create(std::shared_ptr<Context> context)
   ucp_worker_attr_t attr{};
   attr.field_mask = UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER;
   PERIGEE_TRY(FromUcs(ucp_worker_query(out->worker_, &attr), "ucp_worker_query"));
-  if (attr.max_am_header < kFrameBytes + kBodyInHeadMax) {
+  if (attr.max_am_header < rendezvous::kFrameBytes + rendezvous::kBodyInHeadMax) {
     return Status(Code::kUnimplemented,
                   "UCX's message headers end at " + std::to_string(attr.max_am_header) + " bytes");
   }
@@ -82,7 +75,7 @@ Result<std::unique_ptr<Worker>> Worker::Create(std::shared_ptr<Context> context)
   return out;
 }
 
-Worker::~Worker() {
+UcxWorker::~UcxWorker() {
   if (worker_ == nullptr) return;
   while (!endpoints_.empty()) {
     auto endpoint = endpoints_.begin()->second;
@@ -95,7 +88,29 @@ Worker::~Worker() {
   ucp_worker_destroy(worker_);
 }
 
-bool Worker::Progress() {
+Result<std::shared_ptr<rendezvous::Endpoint>> UcxWorker::Connect(const SocketAddress& address,
+                                                                 EndpointUser* user) {
+  PERIGEE_ASSIGN(std::shared_ptr<rendezvous::Endpoint> made,
+                 UcxEndpoint::Connect(this, address, user));
+  return made;
+}
+
+Result<std::shared_ptr<rendezvous::Endpoint>> UcxWorker::Accept(
+    std::shared_ptr<ConnectionRequest> request, EndpointUser* user) {
+  auto* raw = static_cast<const UcxConnectionRequest&>(*request).raw;
+  PERIGEE_ASSIGN(std::shared_ptr<rendezvous::Endpoint> made, UcxEndpoint::Accept(this, raw, user));
+  return made;
+}
+
+Result<std::unique_ptr<ListenSocket>> UcxWorker::Listen(
+    const SocketAddress& address,
+    std::function<void(std::shared_ptr<ConnectionRequest>)> on_request) {
+  PERIGEE_ASSIGN(std::unique_ptr<ListenSocket> made,
+                 UcxListenSocket::Create(this, address, std::move(on_request)));
+  return made;
+}
+
+bool UcxWorker::Progress() {
   bool any = ucp_worker_progress(worker_) != 0;
   while (!events_.empty()) {
     any = true;
@@ -112,7 +127,7 @@ bool Worker::Progress() {
   return any;
 }
 
-bool Worker::Arm() {
+bool UcxWorker::Arm() {
   if (!events_.empty()) return false;
   ucs_status_t status = ucp_worker_arm(worker_);
   if (status == UCS_ERR_BUSY) return false;
@@ -120,40 +135,37 @@ bool Worker::Arm() {
   return true;
 }
 
-void Worker::Signal() {
+void UcxWorker::Signal() {
   ucs_status_t status = ucp_worker_signal(worker_);
   PERIGEE_CHECK(status == UCS_OK);
 }
 
-void Worker::Defer(std::function<void()> fn) {
+void UcxWorker::Defer(std::function<void()> fn) {
   Event event;
   event.fn = std::move(fn);
   events_.push_back(std::move(event));
 }
 
-void Worker::Add(ucp_ep* ep, const std::shared_ptr<Endpoint>& endpoint) {
+void UcxWorker::Add(ucp_ep* ep, const std::shared_ptr<UcxEndpoint>& endpoint) {
   endpoints_.emplace(ep, endpoint);
 }
 
-void Worker::Retire(ucp_ep* ep, const std::shared_ptr<Endpoint>& endpoint) {
+void UcxWorker::Retire(ucp_ep* ep, const std::shared_ptr<UcxEndpoint>& endpoint) {
   retired_.insert(endpoint);
   endpoints_.erase(ep);
 }
 
-bool Worker::Note(ucp_ep* ep, Arrival arrival) {
+bool UcxWorker::Note(ucp_ep* ep, Arrival* arrival) {
   auto it = endpoints_.find(ep);
-  if (it == endpoints_.end()) {
-    (void)arrival.announced.Take();
-    return false;
-  }
+  if (it == endpoints_.end()) return false;
   Event event;
   event.endpoint = it->second;
-  event.arrival = std::move(arrival);
+  event.arrival = std::move(*arrival);
   events_.push_back(std::move(event));
   return true;
 }
 
-void Worker::NoteFailure(std::shared_ptr<Endpoint> endpoint, Status why) {
+void UcxWorker::NoteFailure(std::shared_ptr<UcxEndpoint> endpoint, Status why) {
   Event event;
   event.endpoint = std::move(endpoint);
   event.failure = std::move(why);

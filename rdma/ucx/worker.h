@@ -1,10 +1,9 @@
 #pragma once
-// Worker: a ucp_worker and what happens on it. UCX calls back from inside its progress function;
+// UcxWorker: a ucp_worker and what happens on it. UCX calls back from inside its progress function;
 // there only a note is made of what came, and everyone is told after it has returned, so that
 // whoever is told may do anything, closing endpoints included.
 //
-// Thread rule: one thread makes, uses and destroys a Worker and everything on it (UCX's mode
-// SINGLE); Signal is thread-safe.
+// Thread rule: that of Worker (UCX's mode SINGLE).
 
 #include <deque>
 #include <functional>
@@ -14,6 +13,7 @@
 #include <unordered_map>
 
 #include "base/status.h"
+#include "rdma/rendezvous/worker.h"
 #include "rdma/ucx/context.h"
 
 struct ucp_worker;
@@ -21,75 +21,70 @@ struct ucp_ep;
 
 namespace perigee::rdma::ucx {
 
-class Endpoint;
+using rendezvous::Arrival;
+using rendezvous::ConnectionRequest;
+using rendezvous::EndpointUser;
+using rendezvous::ListenSocket;
+using rendezvous::SocketAddress;
 
-// Data that a peer wants to send and that stays with it until it is pulled (Endpoint::Pull).
-// Destroyed unpulled: the peer is told that it is not wanted.
-class Announced {
+class UcxEndpoint;
+
+// UCX's descriptor of data that a peer has announced.
+class UcxAnnouncement final : public rendezvous::Announcement {
  public:
-  Announced() = default;
-  Announced(ucp_worker* worker, void* descriptor) : worker_(worker), descriptor_(descriptor) {}
-  Announced(Announced&& o) noexcept;
-  Announced& operator=(Announced&& o) noexcept;
-  ~Announced() { Release(); }
-  explicit operator bool() const { return descriptor_ != nullptr; }
-  void Release();
-  void* Take();
+  UcxAnnouncement(ucp_worker* worker, void* descriptor)
+      : worker_(worker), descriptor_(descriptor) {}
+  ~UcxAnnouncement() override;
+  void* Take();  // it is UCX's again
 
  private:
-  ucp_worker* worker_ = nullptr;
-  void* descriptor_ = nullptr;
+  ucp_worker* worker_;
+  void* descriptor_;
 };
 
-// One active message. Small data came along with it (`data`), large data is announced.
-struct Arrival {
-  std::string head;
-  std::string data;
-  Announced announced;
-  size_t bytes = 0;  // of the data; when it was too large to be sent along it is in neither
-};
-
-class Worker {
+class UcxWorker final : public rendezvous::Worker {
  public:
-  static Result<std::unique_ptr<Worker>> Create(std::shared_ptr<Context> context);
-  // Closes what is open and waits, for a bounded time, until UCX is done with it.
-  ~Worker();
+  static Result<std::unique_ptr<UcxWorker>> Create(std::shared_ptr<Context> context);
+  ~UcxWorker() override;
 
-  // Lets UCX work and tells what came of it. False: there was nothing to do.
-  bool Progress();
-  // True: event_fd() will be readable when there is something to do. False: there is already.
-  bool Arm();
-  int event_fd() const { return event_fd_; }
-  void Signal();
+  Result<std::shared_ptr<rendezvous::Endpoint>> Connect(const SocketAddress& address,
+                                                        EndpointUser* user) override;
+  Result<std::shared_ptr<rendezvous::Endpoint>> Accept(std::shared_ptr<ConnectionRequest> request,
+                                                       EndpointUser* user) override;
+  Result<std::unique_ptr<ListenSocket>> Listen(
+      const SocketAddress& address,
+      std::function<void(std::shared_ptr<ConnectionRequest>)> on_request) override;
+  bool Progress() override;
+  bool Arm() override;
+  int event_fd() const override { return event_fd_; }
+  void Signal() override;
+
+  // ---- for endpoints and listen sockets ----
+  ucp_worker* get() const { return worker_; }
   // `fn` runs within this Progress or the next one.
   void Defer(std::function<void()> fn);
-
-  ucp_worker* get() const { return worker_; }
-  Context& context() const { return *context_; }
-
-  // ---- for Endpoint ----
-  void Add(ucp_ep* ep, const std::shared_ptr<Endpoint>& endpoint);
-  void Retire(ucp_ep* ep, const std::shared_ptr<Endpoint>& endpoint);
-  void Settled(const std::shared_ptr<Endpoint>& endpoint) { retired_.erase(endpoint); }
+  void Add(ucp_ep* ep, const std::shared_ptr<UcxEndpoint>& endpoint);
+  void Retire(ucp_ep* ep, const std::shared_ptr<UcxEndpoint>& endpoint);
+  void Settled(const std::shared_ptr<UcxEndpoint>& endpoint) { retired_.erase(endpoint); }
   // Called inside UCX's progress. False: nobody has this endpoint any more.
-  bool Note(ucp_ep* ep, Arrival arrival);
-  void NoteFailure(std::shared_ptr<Endpoint> endpoint, Status why);
+  bool Note(ucp_ep* ep, Arrival* arrival);
+  void NoteFailure(std::shared_ptr<UcxEndpoint> endpoint, Status why);
 
  private:
   struct Event {
-    std::shared_ptr<Endpoint> endpoint;  // of an arrival or a failure
+    std::shared_ptr<UcxEndpoint> endpoint;  // of an arrival or a failure
     Arrival arrival;
     Status failure;
     std::function<void()> fn;  // without an endpoint
   };
-  explicit Worker(std::shared_ptr<Context> context) : context_(std::move(context)) {}
+  explicit UcxWorker(std::shared_ptr<Context> context) : context_(std::move(context)) {}
 
   const std::shared_ptr<Context> context_;
   ucp_worker* worker_ = nullptr;
   int event_fd_ = -1;
   std::deque<Event> events_;
-  std::unordered_map<ucp_ep*, std::shared_ptr<Endpoint>> endpoints_;
-  std::set<std::shared_ptr<Endpoint>> retired_;  // closed, but UCX is not done with their buffers
+  std::unordered_map<ucp_ep*, std::shared_ptr<UcxEndpoint>> endpoints_;
+  std::set<std::shared_ptr<UcxEndpoint>> retired_;  // closed, but UCX has their buffers
 };
 
 }  // namespace perigee::rdma::ucx

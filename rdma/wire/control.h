@@ -30,6 +30,42 @@ struct NamedCount {
   }
 };
 
+// How a daemon speaks to other machines.
+struct NetworkInfo {
+  std::string provider;                // "tls", "ucx"; empty: it does not
+  std::string why;                     // the provider was chosen, in words
+  std::string listen;                  // "tls:0.0.0.0:9002", with the port that was bound
+  std::vector<std::string> addresses;  // by which others reach it: "tls:10.0.0.1:9002"
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.provider);
+    v(2, s.why);
+    v(3, s.listen);
+    v(4, s.addresses);
+    v.Rest(s.unknown);
+  }
+};
+
+// A daemon's connection to another one.
+struct LinkInfo {
+  std::string to;       // "objectd", "node 6f..."
+  std::string address;  // with its provider: "tls:10.0.0.1:9002"
+  bool connected = false;
+  int64_t since = 0;     // ns of the wall clock; 0: never
+  std::string problem;   // why not, in words, where that is known
+  bool refused = false;  // it answers, and will not have this node
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.to);
+    v(2, s.address);
+    v(3, s.connected);
+    v(4, s.since);
+    v(5, s.problem);
+    v(6, s.refused);
+    v.Rest(s.unknown);
+  }
+};
+
 struct ObjectdStatusReply {  // request: Empty
   uint64_t cluster_id = 0;
   std::string s3_address, admin_address;
@@ -44,6 +80,8 @@ struct ObjectdStatusReply {  // request: Empty
       counters;  // blob_bytes_written, blob_bytes_read, chunks_reconstructed, repairs, ...
   bool drives_share_file_system = false;
   std::string unhealthy;  // why nothing can be served; "" when well
+  NetworkInfo network;
+  std::vector<LinkInfo> links;  // to burst buffers of other nodes
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.cluster_id);
@@ -62,6 +100,8 @@ struct ObjectdStatusReply {  // request: Empty
     v(14, s.counters);
     v(15, s.drives_share_file_system);
     v(16, s.unhealthy);
+    v(17, s.network);
+    v(18, s.links);
     v.Rest(s.unknown);
   }
 };
@@ -103,6 +143,8 @@ struct BufferdStatusReply {  // request: Empty
       counters;  // bytes_filled_blobs, bytes_flushed, opens_descriptor, opens_cached, evicted, ...
   std::vector<std::string>
       reported;  // versions that fell back or were lost, newest last, at most 64
+  NetworkInfo network;
+  std::vector<LinkInfo> links;  // to objectd, then to burst buffers of other nodes
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.node);
@@ -122,6 +164,8 @@ struct BufferdStatusReply {  // request: Empty
     v(15, s.preflight);
     v(16, s.counters);
     v(17, s.reported);
+    v(18, s.network);
+    v(19, s.links);
     v.Rest(s.unknown);
   }
 };

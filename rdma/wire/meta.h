@@ -332,6 +332,36 @@ struct EndWriteRequest {  // -> RecordReply. Clears record.writer when it is thi
     v.Rest(s.unknown);
   }
 };
+inline constexpr size_t kEndWritesMax = 64;
+struct WriterOf {
+  FileId id = 0;
+  BurstId burst = 0;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.id);
+    v(2, s.burst);
+    v.Rest(s.unknown);
+  }
+};
+// EndWrite for many, in one commit. One that fails by itself does not fail the others.
+struct EndWritesRequest {  // -> EndWritesReply; kInvalidArgument over kEndWritesMax
+  NodeId node = 0;
+  std::vector<WriterOf> writes;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.node);
+    v(2, s.writes);
+    v.Rest(s.unknown);
+  }
+};
+struct EndWritesReply {
+  std::vector<Code> codes;  // of each, in order
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.codes);
+    v.Rest(s.unknown);
+  }
+};
 
 // -> RecordReply. burst -> blobs, one transaction, durable on return. kStale unless the committed
 // version is exactly (node, burst, generation); the caller's blobs are then garbage and their
@@ -531,18 +561,32 @@ struct SyncReply {        // to Empty, kMetaSync: all that was visible is durabl
   }
 };
 
+// Where a node is reached from; see rdma/node_address.h.
+struct NodeDoors {
+  std::string machine;               // whose processes reach its local address
+  std::vector<std::string> network;  // for the others: "tls:10.0.0.7:9012", the best first
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.machine);
+    v(2, s.network);
+    v.Rest(s.unknown);
+  }
+};
+
 struct RegisterNodeRequest {  // -> RegisterNodeReply. bufferd, at start and on reconnect
   NodeId node = 0;
-  std::string address;  // where objectd and other nodes reach it
+  std::string address;  // on its own machine: "local:/run/perigee/bufferd.sock"
   std::string name;
   // Grows with each start of the node; leases of earlier ones end when it registers. 0: unknown.
   uint64_t incarnation = 0;
+  NodeDoors doors;  // empty: of a time when a node had its address alone
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.node);
     v(2, s.address);
     v(3, s.name);
     v(4, s.incarnation);
+    v(5, s.doors);
     v.Rest(s.unknown);
   }
 };
@@ -568,10 +612,12 @@ struct GetNodeRequest {  // -> GetNodeReply. Where a node registered itself; kNo
 struct GetNodeReply {
   std::string address;
   std::string name;
+  NodeDoors doors;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.address);
     v(2, s.name);
+    v(3, s.doors);
     v.Rest(s.unknown);
   }
 };

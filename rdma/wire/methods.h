@@ -8,7 +8,10 @@
 namespace perigee::wire {
 
 enum class Method : uint16_t {
+  // Every daemon (rdma/wire/probe.h).
   kPing = 1,
+  kNetEcho = 2,
+  kNetProbe = 3,
 
   // objectd: namespace (rdma/wire/meta.h). Sent by bufferd, which forwards those of its local
   // clients.
@@ -42,6 +45,7 @@ enum class Method : uint16_t {
   kMetaCreateBucket = 37,
   kMetaGetNode = 38,
   kMetaRenewDelegations = 39,
+  kMetaEndWrites = 40,
 
   // objectd: volumes and shards (rdma/wire/shard.h).
   kVolumeMap = 50,

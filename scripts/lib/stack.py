@@ -12,13 +12,15 @@ class Failed(Exception):
 
 
 class Stack:
-    def __init__(self, data, binaries):
+    def __init__(self, data, binaries, prefix=()):
+        """`prefix`: the command that runs commands on the stack's machine; see machines.py."""
         self.data = os.path.abspath(data)
         self.perigee = os.path.join(binaries, "perigee")
+        self.prefix = prefix
         self.info = {}
 
     def run(self, *args, check=True, timeout=600, env=None):
-        done = subprocess.run([self.perigee, args[0], "--data", self.data, *args[1:]], capture_output=True, text=True,
+        done = subprocess.run([*self.prefix, self.perigee, args[0], "--data", self.data, *args[1:]], capture_output=True, text=True,
                               timeout=timeout, env=env)
         if check and done.returncode != 0:
             raise Failed(f"perigee {' '.join(args)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()}")

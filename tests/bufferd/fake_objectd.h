@@ -361,6 +361,16 @@ class FakeObjectd final : public rdma::Channel {
         if (Writes(*r, q.node, q.burst)) r->writer.reset();
         return Record(*r);
       }
+      case Method::kMetaEndWrites: {
+        PERIGEE_ASSIGN(auto q, In<wire::EndWritesRequest>(header));
+        wire::EndWritesReply reply;
+        for (const wire::WriterOf& write : q.writes) {
+          auto r = File(write.id);
+          if (r.ok() && Writes(**r, q.node, write.burst)) (*r)->writer.reset();
+          reply.codes.push_back(r.code());
+        }
+        return wire::Encode(reply);
+      }
       case Method::kMetaCommitFlush: {
         PERIGEE_ASSIGN(auto q, In<wire::CommitFlushRequest>(header));
         PERIGEE_ASSIGN(auto* r, File(q.id));

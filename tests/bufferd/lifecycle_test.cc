@@ -55,6 +55,20 @@ TEST_CASE("a small file travels inside the publish and needs no flush") {
   CHECK(w.objectd->calls[wire::Method::kMetaSync] == 1);
 }
 
+TEST_CASE("files that are closed in short order end their writes in one call, and sync in one") {
+  World w;
+  std::vector<wire::FileId> ids;
+  for (int i = 0; i < 20; ++i) ids.push_back(w.Save("f" + std::to_string(i), "hello"));
+  w.Settle();
+  for (wire::FileId id : ids) {
+    CHECK(w.StateOf(id) == BurstState::kClean);
+    CHECK(!w.objectd->Get(id).writer);
+  }
+  CHECK(w.Count("seals") == 20);
+  CHECK(w.objectd->calls[wire::Method::kMetaEndWrites] == 1);
+  CHECK(w.objectd->calls[wire::Method::kMetaSync] == 1);
+}
+
 TEST_CASE("a small file for which the metadata has no room is published as a burst file") {
   World w;
   w.objectd->metadata_full = true;
@@ -436,20 +450,47 @@ TEST_CASE("a file open for writing is published also when objectd alone lost its
   CHECK(w.Load(id) == third);
 }
 
-TEST_CASE("a file that another node writes since objectd lost its power is refused at its close") {
+TEST_CASE("what is written here while another node takes the file over is kept beside it") {
   World w;
+  const std::string ours = Bytes(2, kBig);
   wire::FileId id = w.Save("f", Bytes(1, kBig));
   w.Settle();
   REQUIRE(w.meta->Sync().ok());
   Opened o = w.MustOpen(id, wire::Access::kWrite);
-  w.Write(o, 0, Bytes(2, kBig));
+  w.Write(o, 0, ours);
   w.objectd->LosePower();
   wire::OpenWriteRequest other{.id = id, .node = kNode + 1, .burst = 7};
   other.expect_generation = w.objectd->Get(id).committed->generation;
-  REQUIRE(client::MetaClient(w.objectd).OpenWrite(other).ok());
-  CHECK(w.engine->Publish(o.file).code() == Code::kIo);
+  client::MetaClient their(w.objectd);
+  REQUIRE(their.OpenWrite(other).ok());
+  const std::string name = "f.conflict-" + HexEncode64(kNode + o.file->burst);
+  SUBCASE("while it is closed") { CHECK(w.engine->Publish(o.file).ok()); }
+  SUBCASE("while objectd is away for this node, and hears of it later") {
+    w.objectd->away = true;
+    CHECK(w.engine->Publish(o.file).ok());
+    w.RunFor(10 * kSecond);
+    w.objectd->away = false;
+    w.RunFor(10 * kSecond);
+  }
+  SUBCASE("and the answer to its making is lost") {
+    w.objectd->lose_reply = wire::Method::kMetaCreate;
+    CHECK(w.engine->Publish(o.file).ok());
+    w.RunFor(10 * kSecond);
+  }
   CHECK(w.objectd->Get(id).writer->node == kNode + 1);
+  wire::FileId beside = w.objectd->IdOf(name);
+  REQUIRE(beside != 0);
+  CHECK(w.objectd->Get(beside).committed->size == ours.size());
+  w.Write(o, 0, "goes on");
+  REQUIRE(w.engine->Publish(o.file).ok());
   w.Release(o);
+  w.Settle();
+  CHECK(w.Load(beside) == "goes on" + ours.substr(7));
+  CHECK(w.objectd->Get(beside).committed->layout.kind == LayoutKind::kBlobs);
+  CHECK(!w.objectd->Get(beside).writer);
+  REQUIRE(w.engine->core().Reported().size() == 1);
+  CHECK(w.engine->core().Reported()[0].find(name) != std::string::npos);
+  CHECK(w.engine->publisher().waiting() == 0);
 }
 
 TEST_CASE("a create whose answer was lost leaves no writer behind") {

@@ -29,6 +29,19 @@ TEST_CASE("a stack's state is read back as it was written") {
   s.config.drives = {"/d/1", "/d/2"};
   s.config.mount = "/mnt/p";
   s.config.extra = {"objectd:--memory-limit=1G"};
+  s.config.objectd = "tls:10.0.0.1:9002";
+  s.config.secret_file = "/etc/perigee/secret";
+  s.config.network = {.transport = "ucx",
+                      .listen = "10.0.0.7:9002",
+                      .advertise = "node7",
+                      .ca_file = "/a",
+                      .cert_file = "/c",
+                      .key_file = "/k",
+                      .fabric_interfaces = {"eth1", "eth2"},
+                      .fabric_trusted = true,
+                      .poll = true};
+  s.config.bufferd_listen = "10.0.0.7:9012";
+  s.address = "ucx:node7:9002";
   s.pid = 42;
   s.endpoint = "http://127.0.0.1:1";
   s.daemons = {{"objectd", 43, 2, "up"}};
@@ -36,6 +49,8 @@ TEST_CASE("a stack's state is read back as it was written") {
   auto read = LoadState(dir.path);
   REQUIRE(read.ok());
   CHECK(StateJson(*read) == StateJson(s));
+  CHECK(read->config.network == s.config.network);
+  CHECK(read->config.bufferd_network().listen == "10.0.0.7:9012");
 }
 
 TEST_CASE("a data directory that was moved takes along what lies in it, and nothing else") {
@@ -45,6 +60,8 @@ TEST_CASE("a data directory that was moved takes along what lies in it, and noth
   s.config.drives = {dir.path + "/drives/d1", dir.path + "-other/d2", "/d/3"};
   s.config.mount = dir.path + "/mnt";
   s.config.burst = dir.path + "/burst";
+  s.config.secret_file = dir.path + "/cluster-secret";
+  s.config.network.key_file = "/etc/perigee/n.key";
   REQUIRE(SaveState(s).ok());
   TempDir moved;
   std::filesystem::rename(dir.path + "/stack.json", moved.path + "/stack.json");
@@ -55,6 +72,8 @@ TEST_CASE("a data directory that was moved takes along what lies in it, and noth
         std::vector<std::string>{moved.path + "/drives/d1", dir.path + "-other/d2", "/d/3"});
   CHECK(read->config.mount == moved.path + "/mnt");
   CHECK(read->config.burst == moved.path + "/burst");
+  CHECK(read->config.secret_file == moved.path + "/cluster-secret");
+  CHECK(read->config.network.key_file == "/etc/perigee/n.key");
 }
 
 TEST_CASE("a path that is not UTF-8 is refused by its flag, and nothing is written") {

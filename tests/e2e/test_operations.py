@@ -289,7 +289,7 @@ def test_systemd_is_never_told_ready_by_a_start_that_fails(make_stack, notified)
     with foreground(stack, notified, "--no-mount", "--daemon-option", "bufferd:--nonsense") as up:
         messages = notified.wait("STATUS=perigee-bufferd did not start")
         assert "nonsense" in messages[-1] and not any("READY=1" in m for m in messages)
-        assert up.wait(timeout=90) == 1
+        assert up.wait(timeout=90) == 2
 
 
 def test_a_start_that_waits_is_stopped_at_once(make_stack, notified, tmp_path):
@@ -355,3 +355,16 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path):
     # An option that gives the unit its own mount namespace would hide the mount from everyone else.
     assert not re.search(r"^(Private(Tmp|Devices|Mounts|Users|IPC)|Protect\w+|Read(Write|Only)Paths|InaccessiblePaths|TemporaryFileSystem|"
                          r"Bind\w*Paths|RootDirectory|RootImage|DynamicUser|ProcSubset)=", text, re.M)
+
+
+def test_the_way_between_two_daemons_is_measured(make_stack):
+    stack = make_stack("--no-mount")
+    there = stack.json("bench", "net", "--size", "1M")
+    assert there["path"] == f"local {stack.data}/run/objectd.sock"
+    assert [row["bytes"] for row in there["rows"]] == [64, 4096, 16384, 65536, 262144, 1 << 20]
+    assert all(row["transfers"] and 0 < row["median_us"] <= row["p99_us"] and row["sent_bytes_per_s"] and row["read_bytes_per_s"]
+               for row in there["rows"])
+    back = stack.run("bench", "net", "--from", "objectd", "--size", "1M").stdout.splitlines()
+    assert back[0] == f"from objectd over local {stack.data}/run/bufferd.sock" and len(back) == 8
+    nobody = stack.run("bench", "net", "--to", "local:/nowhere", check=False)
+    assert nobody.returncode == 1 and nobody.stderr.count("\n") == 1

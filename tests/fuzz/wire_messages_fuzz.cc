@@ -13,6 +13,7 @@
 #include "rdma/hello.h"
 #include "rdma/wire/control.h"
 #include "rdma/wire/fsck.h"
+#include "rdma/wire/probe.h"
 #include "rdma/wire/scrub.h"
 #include "tests/fuzz/input.h"
 
@@ -57,7 +58,9 @@ constexpr auto kCheckers =
            objectd::CompletedRow, objectd::ClusterDrive, objectd::ClusterFile, objectd::IntentRow,
            objectd::ListHead, objectd::GarbageRow, objectd::VolumeRecord, objectd::DriveRecord,
            ScrubRequest, ScrubReport, objectd::BadShard, objectd::ScrubRow, bufferd::ScrubRow,
-           FsckFinding, FsckRequest, NamedBurst, FsckReply, BurstFsckRequest, BurstFsckReply>();
+           FsckFinding, FsckRequest, NamedBurst, FsckReply, BurstFsckRequest, BurstFsckReply,
+           WriterOf, EndWritesRequest, EndWritesReply,
+           NetEchoRequest, NetProbeRequest, NetProbeRow, NetProbeReply>();
 
 }  // namespace
 

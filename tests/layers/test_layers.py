@@ -75,16 +75,22 @@ def test_vendor_headers_stay_in_their_folder_and_out_of_headers(folder):
     assert not wrong
 
 
-def test_only_the_ucx_provider_includes_ucx():
-    wrong = [os.path.relpath(path, ROOT) for folder in FOLDERS for path in sources(folder)
-             for kind, target in includes(path) if kind == "<" and target.split("/")[0] in {"ucp", "uct", "ucs"}]
-    assert wrong and all(path.startswith("rdma/ucx/") for path in wrong)
+@pytest.mark.parametrize("folder,vendors", [("rdma/ucx/", {"ucp", "uct", "ucs"}), ("rdma/ofi/", {"rdma"})])
+def test_only_its_provider_includes_a_network_library(folder, vendors):
+    users = [os.path.relpath(path, ROOT) for top in FOLDERS for path in sources(top)
+             for kind, target in includes(path) if kind == "<" and target.split("/")[0] in vendors]
+    assert users and all(path.startswith(folder) for path in users)
 
 
-def test_what_runs_inside_of_others_does_not_link_ucx():
-    found = subprocess.run(["readelf", "-d", os.path.join(BINARIES, "perigee-fuse")],
-                           capture_output=True, text=True, check=True).stdout
-    assert "NEEDED" in found and "libucp" not in found
+def needed(program):
+    found = subprocess.run(["readelf", "-d", os.path.join(BINARIES, program)], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"NEEDED.*\[(lib\w+)", found)
+
+
+@pytest.mark.parametrize("program", ["perigee", "perigee-fuse"])
+def test_only_the_daemons_link_what_the_network_needs(program):
+    assert not {"libucp", "libucs", "libfabric", "libssl"} & set(needed(program))
+    assert {"libucp", "libfabric", "libssl"} <= set(needed("perigee-bufferd"))
 
 
 def test_no_folder_is_a_catch_all():

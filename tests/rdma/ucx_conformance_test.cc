@@ -3,17 +3,19 @@
 #include "tests/rdma/transport_conformance.h"
 #include "tests/rdma/ucx_world.h"
 
-using namespace perigee;
 using namespace perigee::rdma;
 
 TEST_CASE("ucx conforms over tcp") {
-  CheckTransportConformance([] { return std::make_unique<UcxWorld>(); });
+  CheckTransportConformance(
+      [] { return std::make_unique<rendezvous::RendezvousWorld>(ucx::Tcp()); });
 }
 
 TEST_CASE("ucx conforms with one loop for both sides") {
-  CheckTransportConformance([] { return std::make_unique<UcxWorld>(UcxWorld::Tcp(1)); });
+  CheckTransportConformance(
+      [] { return std::make_unique<rendezvous::RendezvousWorld>(ucx::Tcp(), 1); });
 }
 
 TEST_CASE("ucx conforms over shared memory") {
-  CheckTransportConformance([] { return std::make_unique<UcxWorld>(UcxOptions{}); });
+  CheckTransportConformance(
+      [] { return std::make_unique<rendezvous::RendezvousWorld>(ucx::SharedMemory()); });
 }

@@ -153,16 +153,24 @@ TEST_CASE_FIXTURE(Service, "nodes register under their own id, and are known aft
   CHECK(reply.cluster_id == 77);
   CHECK(reply.inline_bytes_max == 16384);
   store->Crash();
-  CHECK(Must(nodes.Address(5)) == "tls:a:1");
-  CHECK(nodes.Address(6).code() == Code::kNotFound);
+  CHECK(Must(nodes.Find(5)).address == "tls:a:1");
+  CHECK(nodes.Find(6).code() == Code::kNotFound);
   CHECK(Send(kMetaRegisterNode, wire::RegisterNodeRequest{.node = 6, .address = "x"})
             .status.Is(Code::kPermissionDenied));
   CHECK(Send(kMetaRegisterNode, wire::RegisterNodeRequest{.node = 5})
             .status.Is(Code::kInvalidArgument));
-  Must(nodes.Register({.node = 5, .address = "tls:b:2", .name = "five"}));
+  Must(nodes.Register({.node = 5,
+                       .address = "local:b",
+                       .name = "five",
+                       .doors = {.machine = "m", .network = {"tls:b:2"}}}));
   auto all = Must(nodes.All());
   REQUIRE(all.size() == 1);
-  CHECK(all[0].address == "tls:b:2");
+  CHECK(all[0].address == "local:b");
+  auto found = Call<wire::GetNodeReply>(kMetaGetNode, wire::GetNodeRequest{.node = 5});
+  CHECK(found.address == "local:b");
+  CHECK(found.doors.machine == "m");
+  CHECK(found.doors.network == std::vector<std::string>{"tls:b:2"});
+  CHECK(Send(kMetaGetNode, wire::GetNodeRequest{.node = 6}).status.Is(Code::kNotFound));
 }
 
 TEST_CASE_FIXTURE(Service, "reserved ids are never given again, also after a crash") {

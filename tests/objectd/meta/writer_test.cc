@@ -53,6 +53,23 @@ TEST_CASE_FIXTURE(Writers, "a created file shows on the mount at once and in S3 
   CHECK(Must(ns->EndWrite({.id = f, .node = 1, .burst = 7})).record.writer == std::nullopt);
 }
 
+TEST_CASE_FIXTURE(Writers, "writes are ended together, and one that is gone holds none back") {
+  auto f = Create(b, "f", 1, 7), g = Create(b, "g", 1, 8), gone = Create(b, "gone", 1, 9);
+  auto other = Create(b, "other", 2, 10);
+  Must(ns->Unlink({.parent = b, .name = "gone"}));
+  auto reply = Must(ns->EndWrites({.node = 1,
+                                   .writes = {{.id = f, .burst = 7},
+                                              {.id = gone, .burst = 9},
+                                              {.id = other, .burst = 10},
+                                              {.id = g, .burst = 8}}}));
+  CHECK(reply.codes == std::vector{Code::kOk, Code::kStale, Code::kOk, Code::kOk});
+  CHECK(!At(f).writer);
+  CHECK(!At(g).writer);
+  CHECK(At(other).writer);  // another node's
+  std::vector<wire::WriterOf> many(wire::kEndWritesMax + 1, {.id = f, .burst = 7});
+  CHECK(ns->EndWrites({.node = 1, .writes = many}).code() == Code::kInvalidArgument);
+}
+
 TEST_CASE_FIXTURE(Writers, "a create given up is an empty file that S3 does not list") {
   auto f = Create(b, "f", 1, 7);
   Must(ns->EndWrite({.id = f, .node = 1, .burst = 7}));
