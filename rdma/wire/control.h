@@ -2,7 +2,7 @@
 // Control and status, by each daemon's 0600 socket. Figures are now; counters since start.
 
 #include "rdma/wire/burst.h"
-#include "rdma/wire/shard.h"
+#include "rdma/wire/node.h"
 
 namespace perigee::wire {
 
@@ -82,6 +82,7 @@ struct ObjectdStatusReply {  // request: Empty
   std::string unhealthy;  // why nothing can be served; "" when well
   NetworkInfo network;
   std::vector<LinkInfo> links;  // to burst buffers of other nodes
+  NodeListReply storage;        // nodes with drives, and what of them may be lost
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.cluster_id);
@@ -102,6 +103,7 @@ struct ObjectdStatusReply {  // request: Empty
     v(16, s.unhealthy);
     v(17, s.network);
     v(18, s.links);
+    v(19, s.storage);
     v.Rest(s.unknown);
   }
 };

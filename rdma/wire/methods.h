@@ -54,6 +54,13 @@ enum class Method : uint16_t {
   kVolumeReport = 53,
   kShardWrite = 60,
   kShardRead = 61,
+  // Of drives that their node keeps, by the namespace node (rdma/wire/node.h).
+  kDriveList = 62,
+  kDriveDelete = 63,
+  kDriveReindex = 64,
+  kDriveBytes = 65,
+  kDriveMend = 66,
+  kDriveAudit = 67,
 
   // objectd: control, by its 0600 socket (rdma/wire/control.h).
   kControlObjectdStatus = 70,
@@ -62,6 +69,10 @@ enum class Method : uint16_t {
   kControlSyncAll = 73,
   kControlObjectdScrub = 74,
   kControlObjectdFsck = 75,
+  // Storage nodes (rdma/wire/node.h).
+  kNodeReport = 76,
+  kNodeList = 77,
+  kNodeChange = 78,
 
   // bufferd: clients of the node and other nodes (rdma/wire/burst.h).
   kBurstOpen = 90,
