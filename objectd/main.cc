@@ -1,4 +1,5 @@
-// perigee-objectd: drives, namespace and S3 endpoint of a storage node. Parse, build, run.
+// perigee-objectd: drives, namespace and S3 endpoint; with --join the drives of a storage node.
+// Parse, build, run.
 
 #include <sys/stat.h>
 
@@ -7,9 +8,19 @@
 #include "base/daemon.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "objectd/node_server.h"
 #include "objectd/options.h"
 #include "objectd/server.h"
 #include "rdma/network/ucx_environment.h"
+
+namespace {
+
+int Refuse(const perigee::Status& why) {
+  std::fprintf(stderr, "perigee-objectd: %s\n", why.message().c_str());
+  return why.Is(perigee::Code::kInvalidArgument) ? 2 : 1;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace perigee;
@@ -27,12 +38,16 @@ int main(int argc, char** argv) {
                  options.log_format == "json" ? log::Format::kJson : log::Format::kText);
   StopWithParent();
   Status armed = failpoint::ArmFromEnvironment();
-  auto server = armed.ok() ? objectd::Server::Start(options)
-                           : Result<std::unique_ptr<objectd::Server>>(armed);
-  if (!server.ok()) {
-    std::fprintf(stderr, "perigee-objectd: %s\n", server.status().message().c_str());
-    return server.code() == Code::kInvalidArgument ? 2 : 1;
+  if (!armed.ok()) return Refuse(armed);
+  if (!options.join.empty()) {
+    auto node = objectd::NodeServer::Start(options);
+    if (!node.ok()) return Refuse(node.status());
+    log::Info("stopping", {{"signal", WaitForStop()}});
+    (*node)->Stop();
+    return 0;
   }
+  auto server = objectd::Server::Start(options);
+  if (!server.ok()) return Refuse(server.status());
   log::Info("stopping", {{"signal", WaitForStop()}});
   const bool healthy = (*server)->Health().ok();
   (*server)->Stop();

@@ -1,5 +1,7 @@
 #include "objectd/options.h"
 
+#include <unistd.h>
+
 #include <charconv>
 
 #include "client/ec/erasure_code.h"
@@ -27,13 +29,35 @@ Status ParseProfile(const std::string& text, uint32_t* k, uint32_t* m) {
   return Status::Ok();
 }
 
+Status CheckJoin(const ObjectdOptions& options, const std::string& profile) {
+  auto wrong = [](const std::string& what) { return Status(Code::kInvalidArgument, what); };
+  if (options.join.find(':') == std::string::npos)
+    return wrong("--join " + options.join + ": an address, as tls:10.0.0.1:9002");
+  if (!profile.empty())
+    return wrong("--profile: the namespace node's, which this one joins (--join)");
+  if (options.secret_file.empty())
+    return wrong("--join: the cluster's secret is needed (--secret-file)");
+  return Status::Ok();
+}
+
+std::string HostName() {
+  char name[256] = {};
+  if (::gethostname(name, sizeof name - 1) != 0 || name[0] == 0) return "storage-node";
+  return name;
+}
+
 }  // namespace
 
 Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, ObjectdOptions* s) {
   std::string profile;
   uint64_t grace_s = static_cast<uint64_t>(s->reader_grace / kSecond);
-  Options o("perigee-objectd",
-            "Keeps erasure-coded objects on drives, the namespace over them, and the S3 endpoint.");
+  Options o(
+      "perigee-objectd",
+      "Keeps erasure-coded objects on drives, the namespace over them, and the S3 endpoint. With "
+      "--join: drives only, for the namespace of another one.");
+  o.AddString("join", &s->join, "address of the namespace node, as tls:10.0.0.1:9002", "ADDR");
+  o.AddString("node-name", &s->node_name, "name of this node in status (default: the host's)",
+              "NAME");
   o.AddStrings("drive", &s->drives, "a drive's directory; several times, or d{1...6}", "DIR");
   o.AddString("profile", &profile,
               "data + parity shards (default: 1 drive 1+0, 2 and 3 1+1, 4 2+2, 5 3+2, more 4+2)",
@@ -58,6 +82,8 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
   o.AddBytes("scrub-rate", &s->scrub_rate, "bytes a second that a scrub reads");
   o.AddDuration("scrub-interval", &s->scrub_interval,
                 "all drives are scrubbed so often (0s: only by `perigee scrub`)");
+  o.AddDuration("repair-after", &s->repair_after,
+                "what was on a storage node that is away so long is rebuilt on others");
   o.AddCount("s3-connections", &s->s3_connections, 16, 1'000'000,
              "open S3 connections (at most three quarters of the limit of open files)");
   o.AddDuration("s3-head-timeout", &s->s3_head_timeout,
@@ -72,7 +98,12 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
   o.SetExamples(
       "  perigee-objectd --drive '/srv/d{1...6}' --state /var/lib/perigee/objectd --run-dir "
       "/run/perigee \\\n"
-      "    --credentials-file /etc/perigee/credentials\n");
+      "    --credentials-file /etc/perigee/credentials\n"
+      "  perigee-objectd --join tls:10.0.0.1:9002 --drive '/srv/d{1...6}' --state "
+      "/var/lib/perigee/objectd \\\n"
+      "    --run-dir /run/perigee --listen 10.0.0.2 --secret-file /etc/perigee/secret \\\n"
+      "    --ca-file /etc/perigee/ca.pem --cert-file /etc/perigee/node.pem --key-file "
+      "/etc/perigee/node.key\n");
   PERIGEE_ASSIGN(auto outcome, o.Parse(argc, argv));
   if (outcome == Options::Outcome::kDone) return outcome;
   auto needed = [](const char* flag, const std::string& value) {
@@ -84,6 +115,8 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
     return Status(Code::kInvalidArgument, "--drive: at least one directory is needed");
   PERIGEE_TRY(needed("state", s->state_dir));
   PERIGEE_TRY(needed("run-dir", s->run_dir));
+  if (s->node_name.empty()) s->node_name = HostName();
+  if (!s->join.empty()) PERIGEE_TRY(CheckJoin(*s, profile));
   if (!profile.empty()) PERIGEE_TRY(ParseProfile(profile, &s->k, &s->m));
   if (s->k + s->m > s->drives.size()) {
     return Status(Code::kInvalidArgument, "--profile " + profile + ": " +

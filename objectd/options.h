@@ -11,6 +11,9 @@
 namespace perigee::objectd {
 
 struct ObjectdOptions {
+  // Where the namespace node is reached: this one has drives only. Empty: it is the namespace node.
+  std::string join;
+  std::string node_name;  // for people
   std::vector<std::string> drives;
   uint32_t k = 0, m = 0;  // 0 + 0: by the number of drives, or what the cluster has
   std::string state_dir, run_dir, secret_file, credentials_file;
@@ -23,6 +26,7 @@ struct ObjectdOptions {
   Nanos lease = 15 * 60 * kSecond;  // of blobs that no commit has taken yet
   uint64_t scrub_rate = 32 << 20;
   Nanos scrub_interval = 7 * 24 * 3600 * kSecond;
+  Nanos repair_after = 600 * kSecond;  // drives of a node that is away are given up
   // What clients of the S3 endpoint may do; see objectd/s3/server.h.
   uint64_t s3_connections = 12000;
   Nanos s3_head_timeout = 30 * kSecond;

@@ -36,6 +36,7 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   s->fan_out_pool_ = CreateThreadPool({.name = "fan-out", .threads = 24});
   s->background_pool_ = CreateThreadPool({.name = "background", .threads = 4});
   PERIGEE_TRY(s->OpenDrives());
+  PERIGEE_TRY(s->OpenNetwork());
   PERIGEE_TRY(s->OpenStore());
   PERIGEE_TRY(s->BuildVolumes());
   PERIGEE_TRY(s->BuildNamespace());
@@ -75,6 +76,19 @@ Status Server::OpenDrives() {
   return Status::Ok();
 }
 
+Status Server::OpenNetwork() {
+  rdma::TransportOptions t;
+  if (!options_.secret_file.empty()) {
+    PERIGEE_ASSIGN(t.cluster_secret, LoadSecret(options_.secret_file, false));
+  }
+  t.node_id = drives_->cluster_id();
+  t.role = rdma::Role::kNode;
+  t.pool = slabs_;
+  t.metrics = registry_.get();
+  PERIGEE_ASSIGN(network_, rdma::Network::Create(options_.network, std::move(t)));
+  return Status::Ok();
+}
+
 Status Server::OpenStore() {
   kv::RocksStoreOptions o;
   o.mirrors = drives_->MirrorPlaces();
@@ -88,15 +102,22 @@ Status Server::OpenStore() {
 }
 
 Status Server::BuildVolumes() {
+  PERIGEE_ASSIGN(storage_nodes_, StorageNodes::Create({}, {.store = store_.get(),
+                                                           .own = drives_.get(),
+                                                           .transport = &network_->transport(),
+                                                           .clock = &RealClock::Get()}));
   VolumeManagerOptions o;
   o.collector.grace = options_.reader_grace;
   o.table.lease = options_.lease;
+  o.table.repair_after = options_.repair_after;
   o.scrub.rate = options_.scrub_rate;
   o.scrub.interval = options_.scrub_interval;
   VolumeManagerDeps deps;
   deps.store = store_.get();
   deps.mirrors = store_.get();
   deps.drives = drives_.get();
+  deps.nodes = storage_nodes_.get();
+  deps.node_name = options_.node_name;
   deps.background = background_pool_.get();
   deps.shard_pool = fan_out_pool_.get();
   deps.clock = &RealClock::Get();
@@ -173,6 +194,16 @@ void Server::RegisterControl() {
                               volumes_->KickRepair();
                               return wire::Empty{};
                             });
+  router_->Add<wire::NodeReportRequest>(
+      wire::Method::kNodeReport, Access::kNodesOnly, meta_pool_.get(),
+      [this](rdma::Context&, wire::NodeReportRequest q) { return volumes_->NodeReport(q); });
+  router_->Add<wire::Empty>(wire::Method::kNodeList, Access::kNodesOnly, meta_pool_.get(),
+                            [this](rdma::Context&, wire::Empty) -> Result<wire::NodeListReply> {
+                              return volumes_->ListNodes();
+                            });
+  router_->Add<wire::NodeChangeRequest>(
+      wire::Method::kNodeChange, Access::kNodesOnly, meta_pool_.get(),
+      [this](rdma::Context&, wire::NodeChangeRequest q) { return volumes_->ChangeNode(q); });
   router_->Add<wire::ScrubRequest>(
       wire::Method::kControlObjectdScrub, Access::kNodesOnly, meta_pool_.get(),
       [this](rdma::Context&, wire::ScrubRequest q) -> Result<wire::ScrubReport> {
@@ -192,15 +223,6 @@ void Server::RegisterControl() {
 }
 
 Status Server::StartDoors() {
-  rdma::TransportOptions t;
-  if (!options_.secret_file.empty()) {
-    PERIGEE_ASSIGN(t.cluster_secret, LoadSecret(options_.secret_file, false));
-  }
-  t.node_id = drives_->cluster_id();
-  t.role = rdma::Role::kNode;
-  t.pool = slabs_;
-  t.metrics = registry_.get();
-  PERIGEE_ASSIGN(network_, rdma::Network::Create(options_.network, std::move(t)));
   peers_ = std::make_unique<RpcBurstPeers>(
       network_->transport(), [this](wire::NodeId id) -> Result<wire::GetNodeReply> {
         PERIGEE_ASSIGN(wire::RegisterNodeRequest node, nodes_->Find(id));
@@ -311,6 +333,7 @@ void Server::Stop() {
   if (store_) store_->EndFeedWaits();  // else the listener waits for long polls
   if (network_) network_->Stop();
   if (admin_) admin_->Stop();
+  if (storage_nodes_) storage_nodes_->Close();  // else calls to nodes are waited for
   if (volumes_) volumes_->Stop();
   for (auto* pool :
        {&s3_pool_, &meta_pool_, &feed_pool_, &shard_pool_, &fan_out_pool_, &background_pool_}) {

@@ -35,6 +35,7 @@ class Server {
       : options_(std::move(options)),
         memory_(PlanMemory(options_.memory_limit, options_.drives.size())) {}
   Status OpenDrives();
+  Status OpenNetwork();
   Status OpenStore();
   Status BuildVolumes();
   Status BuildNamespace();
@@ -57,14 +58,15 @@ class Server {
       background_pool_;
   std::unique_ptr<PidLock> lock_;
   std::unique_ptr<DriveSet> drives_;
+  std::unique_ptr<rdma::Network> network_;
   std::unique_ptr<kv::RocksStore> store_;
+  std::unique_ptr<StorageNodes> storage_nodes_;
   std::unique_ptr<VolumeManager> volumes_;
   std::unique_ptr<MetadataRoom> room_;
   Nanos reclaimed_ = 0;  // by WatchStore, when it last was
   std::unique_ptr<Namespace> namespace_;
   std::unique_ptr<NodeTable> nodes_;
   std::unique_ptr<Delegations> delegations_;
-  std::unique_ptr<rdma::Network> network_;
   std::shared_ptr<rdma::Router> router_;
   std::unique_ptr<RpcBurstPeers> peers_;
   std::unique_ptr<S3Server> s3_;

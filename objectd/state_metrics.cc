@@ -49,6 +49,39 @@ class DriveMetrics {
   std::map<DriveState, Gauge*> by_state_;
 };
 
+class NodeMetrics {
+ public:
+  explicit NodeMetrics(Registry* r)
+      : registry_(r),
+        nodes_(r->GetGauge("perigee_storage_nodes", "Nodes with drives, the namespace node too")),
+        survived_(r->GetGauge("perigee_nodes_survived",
+                              "Nodes that may be lost, whichever they are, without loss of data")),
+        moves_(r->GetGauge("perigee_volume_moves", "Volumes with shards on their way elsewhere")) {}
+
+  void Set(const wire::NodeListReply& list) {
+    nodes_->Set(static_cast<double>(list.nodes.size()));
+    survived_->Set(list.nodes_survived);
+    moves_->Set(list.moves);
+    std::map<std::string, Gauge*> heard;
+    for (const wire::StorageNodeInfo& node : list.nodes) {
+      if (node.node == 0) continue;
+      Gauge*& gauge = heard[node.name];
+      gauge = registry_->GetGauge("perigee_storage_node_heard", "1 while the storage node reports",
+                                  {{"node", node.name}});
+      gauge->Set(node.heard);
+    }
+    // One that was removed is missed by nobody.
+    for (auto& [name, gauge] : heard_)
+      if (!heard.contains(name)) gauge->Set(1);
+    heard_ = std::move(heard);
+  }
+
+ private:
+  Registry* const registry_;
+  Gauge *const nodes_, *const survived_, *const moves_;
+  std::map<std::string, Gauge*> heard_;
+};
+
 class RepairMetrics {
  public:
   explicit RepairMetrics(Registry* r)
@@ -100,16 +133,17 @@ void ExposeState(Registry* registry, uint32_t mirrors_wanted,
                                     {{"kind", "parity"}});
   auto* shared = registry->GetGauge("perigee_drives_share_file_system",
                                     "1: several drives lie on one file system");
-  registry->OnCollect(
-      [=, drives = DriveMetrics(registry), repair = RepairMetrics(registry)]() mutable {
-        const wire::ObjectdStatusReply now = status();
-        serving->Set(now.unhealthy.empty());
-        data->Set(now.k);
-        parity->Set(now.m);
-        shared->Set(now.drives_share_file_system);
-        drives.Set(now.drives);
-        repair.Set(now);
-      });
+  registry->OnCollect([=, drives = DriveMetrics(registry), repair = RepairMetrics(registry),
+                       nodes = NodeMetrics(registry)]() mutable {
+    const wire::ObjectdStatusReply now = status();
+    serving->Set(now.unhealthy.empty());
+    data->Set(now.k);
+    parity->Set(now.m);
+    shared->Set(now.drives_share_file_system);
+    drives.Set(now.drives);
+    repair.Set(now);
+    nodes.Set(now.storage);
+  });
 }
 
 }  // namespace perigee::objectd

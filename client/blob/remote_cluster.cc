@@ -84,33 +84,49 @@ Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_i
   if (drive->address.empty() || drive->address == options_.objectd_address) return deps_.objectd;
   std::lock_guard lock(mu_);
   std::shared_ptr<rdma::Channel>& channel = channels_[drive->address];
-  if (!channel) {
-    auto connected = deps_.transport->Connect(drive->address);
-    if (!connected.ok()) {
-      channels_.erase(drive->address);
-      return std::move(connected).TakeStatus().With("drive " + HexEncode64(drive_id));
-    }
+  if (channel) return channel;
+  auto connected = deps_.transport->Connect(drive->address);
+  if (connected.ok()) {
     channel = std::move(connected).value();
+    return channel;
   }
-  return channel;
+  connected.status().Ignore();  // a provider that this process was not given: objectd may have it
+  channels_.erase(drive->address);
+  return deps_.objectd;
+}
+
+// A node that does not answer here may answer objectd, which passes the call on; and when it does
+// not, objectd has recorded the drive as offline before a writer hears of it.
+template <class Call>
+auto RemoteCluster::OnDrive(uint64_t drive_id, const Call& call)
+    -> decltype(call(std::declval<rdma::Channel&>())) {
+  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(drive_id));
+  auto reply = call(*channel);
+  if (channel == deps_.objectd ||
+      (reply.code() != Code::kUnavailable && reply.code() != Code::kDeadlineExceeded))
+    return reply;
+  reply.status().Ignore();  // objectd's answer counts
+  return call(*deps_.objectd);
 }
 
 Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
                                  ConstBytes bytes) {
-  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(drive_id));
   wire::ShardWriteRequest request;
   request.drive_id = drive_id;
   request.shard = header;
-  auto reply = rdma::Call<wire::Empty>(*channel, wire::Method::kShardWrite, request, bytes,
-                                       {.timeout = options_.shard_timeout});
+  auto reply = OnDrive(drive_id, [&](rdma::Channel& channel) {
+    return rdma::Call<wire::Empty>(channel, wire::Method::kShardWrite, request, bytes,
+                                   {.timeout = options_.shard_timeout});
+  });
   return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
 }
 
 Result<ShardData> RemoteCluster::ReadShard(const wire::ShardReadRequest& request) {
-  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(request.drive_id));
-  PERIGEE_ASSIGN(auto reply, rdma::CallFull<wire::ShardReadReply>(
-                                 *channel, wire::Method::kShardRead, request, {},
-                                 {.timeout = options_.shard_timeout, .lent_reply = true}));
+  PERIGEE_ASSIGN(auto reply, OnDrive(request.drive_id, [&](rdma::Channel& channel) {
+                   return rdma::CallFull<wire::ShardReadReply>(
+                       channel, wire::Method::kShardRead, request, {},
+                       {.timeout = options_.shard_timeout, .lent_reply = true});
+                 }));
   return ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
 }
 

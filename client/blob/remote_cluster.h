@@ -4,14 +4,16 @@
 //
 // The volume map is cached: one fetch at a time, again when older than map_age_max or when the
 // caller asks for a newer epoch; while objectd is away the last map is still served. Shards go to
-// their drive's address, over objectd's own channel where the address is empty or objectd's. A
-// request's bulk inside the transport's slab pool is not copied. Nothing is retried here: writer
-// and reader decide. Thread-safe.
+// their drive's address, over objectd's own channel where the address is empty or objectd's; what
+// that node does not answer goes to objectd, which passes it on. A request's bulk inside the
+// transport's slab pool is not copied. Nothing else is retried here: writer and reader decide.
+// Thread-safe.
 
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -47,6 +49,9 @@ class RemoteCluster final : public Cluster {
   RemoteCluster(Deps deps, Options options);
   Result<std::shared_ptr<const VolumeMap>> FetchMap();
   Result<std::shared_ptr<rdma::Channel>> ChannelOf(uint64_t drive_id);
+  template <class Call>
+  auto OnDrive(uint64_t drive_id, const Call& call)
+      -> decltype(call(std::declval<rdma::Channel&>()));
 
   const Deps deps_;
   const Options options_;

@@ -22,6 +22,7 @@ enum class KeySpace : char {
   kUpload = 'U',      // meta: multipart uploads and their parts
   kVolume = 'V',      // volume: volume records; drives under 'v'
   kDrive = 'v',
+  kStorageNode = 'o',  // volume: nodes with drives
 };
 
 }  // namespace perigee::objectd::kv

@@ -1,7 +1,8 @@
 #pragma once
 // The cluster file: <state dir>/cluster, which says that a cluster exists and what its drives are.
 // Format: docs/formats/cluster.md. With it, a drive directory that is empty, foreign or gone is a
-// lost drive, and never a place to format. Replaced atomically; blocks.
+// lost drive, and never a place to format. A storage node's (node != 0) names its own drives only.
+// Replaced atomically; blocks.
 
 #include <cstdint>
 #include <string>
@@ -17,12 +18,14 @@ struct ClusterDrive {
   uint64_t drive_id = 0;
   uint32_t slot = 0;
   std::string dir;
+  bool forming = false;  // of a storage node: not formatted yet, so nothing is stored there
   wire::Unknown unknown;
   bool operator==(const ClusterDrive&) const = default;
   static void Fields(auto& s, auto& v) {
     v(1, s.drive_id);
     v(2, s.slot);
     v(3, s.dir);
+    v(4, s.forming);
     v.Rest(s.unknown);
   }
 };
@@ -32,6 +35,7 @@ struct ClusterFile {
   uint32_t k = 0, m = 0;
   std::vector<ClusterDrive> drives;  // by slot
   bool forming = false;              // not all drives are formatted yet, so nothing is stored yet
+  uint64_t node = 0;                 // 0: the namespace node
   wire::Unknown unknown;
   bool operator==(const ClusterFile&) const = default;
   static void Fields(auto& s, auto& v) {
@@ -40,6 +44,7 @@ struct ClusterFile {
     v(3, s.m);
     v(4, s.drives);
     v(5, s.forming);
+    v(6, s.node);
     v.Rest(s.unknown);
   }
 };

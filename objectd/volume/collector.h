@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "objectd/kv/store.h"
-#include "objectd/volume/drive_set.h"
+#include "objectd/volume/drive_catalog.h"
 #include "objectd/volume/reference_keys.h"
 #include "objectd/volume/volume_table.h"
 
@@ -27,7 +27,8 @@ class Collector {
     Nanos grace = 60 * kSecond;
     size_t rows = 64;  // a RunOnce looks at
   };
-  Collector(Options options, kv::Store* store, DriveSet* drives, VolumeTable* table, Clock* clock)
+  Collector(Options options, kv::Store* store, DriveCatalog* drives, VolumeTable* table,
+            Clock* clock)
       : options_(options), store_(store), drives_(drives), table_(table), clock_(clock) {}
 
   // True: there is more to do now.
@@ -47,7 +48,7 @@ class Collector {
 
   const Options options_;
   kv::Store* const store_;
-  DriveSet* const drives_;
+  DriveCatalog* const drives_;
   VolumeTable* const table_;
   Clock* const clock_;
   std::atomic<uint64_t> blobs_freed_ = 0, rows_waiting_ = 0;

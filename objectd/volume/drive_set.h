@@ -29,16 +29,9 @@
 #include "objectd/drive/drive.h"
 #include "objectd/kv/rocks_store.h"
 #include "objectd/volume/cluster_file.h"
+#include "objectd/volume/drive_catalog.h"
 
 namespace perigee::objectd {
-
-struct DriveSlot {
-  uint64_t drive_id = 0;
-  uint32_t slot = 0;
-  std::string dir;
-  std::shared_ptr<Drive> drive;  // null: lost
-  std::string problem;           // why it is lost, in words
-};
 
 struct Profile {
   uint32_t k = 1, m = 0;
@@ -47,7 +40,7 @@ struct Profile {
 // four drives on.
 Profile DefaultProfile(size_t drives);
 
-class DriveSet final : public kv::MirrorMembership {
+class DriveSet final : public DriveCatalog, public kv::MirrorMembership {
  public:
   struct Options {
     std::vector<std::string> dirs;
@@ -60,9 +53,9 @@ class DriveSet final : public kv::MirrorMembership {
   static Result<std::unique_ptr<DriveSet>> Open(Options options, DriveDeps deps);
   ~DriveSet() override { Stop(); }
 
-  uint64_t cluster_id() const { return cluster_id_; }
-  uint32_t k() const { return profile_.k; }
-  uint32_t m() const { return profile_.m; }
+  uint64_t cluster_id() const override { return cluster_id_; }
+  uint32_t k() const override { return profile_.k; }
+  uint32_t m() const override { return profile_.m; }
   // This cluster is being formed: the store must be created, not found. Until ConfirmFormed, a
   // restart forms it again.
   bool formed_now() const { return formed_now_; }
@@ -70,8 +63,8 @@ class DriveSet final : public kv::MirrorMembership {
   ConfirmFormed();  // once the store and the volumes are there, before anything else is stored
   Disk& disk() const { return *deps_.disk; }
 
-  std::vector<DriveSlot> Slots() const;
-  std::shared_ptr<Drive> Find(uint64_t drive_id) const;  // null: lost, or no drive of this cluster
+  std::vector<DriveSlot> Slots() const override;
+  std::shared_ptr<Drive> Find(uint64_t drive_id) const override;
 
   // In sync as of the highest epoch, on drives that are here: for RocksStoreOptions::mirrors.
   std::vector<kv::MirrorPlace> MirrorPlaces() const;

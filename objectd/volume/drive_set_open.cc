@@ -72,6 +72,11 @@ Result<std::unique_ptr<DriveSet>> DriveSet::Open(Options options, DriveDeps deps
     log::Error("cluster_file_unreadable",
                {{"cause", file.status()}, {"remedy", "none: written anew"}});
   }
+  if (file.ok() && file->node != 0) {
+    return Status(Code::kPreconditionFailed,
+                  set->options_.state_dir +
+                      " is a storage node's: start with --join and the namespace node's address");
+  }
   if (file.ok()) {
     set->cluster_id_ = file->cluster_id;
     set->profile_ = {file->k, file->m};

@@ -18,7 +18,7 @@ class DriveFsck {
  public:
   struct Deps {
     kv::Store* store = nullptr;
-    DriveSet* drives = nullptr;
+    DriveCatalog* drives = nullptr;
     VolumeTable* table = nullptr;
     Repair* repair = nullptr;
     Clock* clock = nullptr;

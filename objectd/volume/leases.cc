@@ -1,6 +1,8 @@
 // The part of VolumeTable that writers use: leases of sequences, and rows of long extent lists.
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
 #include "base/failpoint.h"
 #include "objectd/volume/reference_keys.h"
@@ -41,32 +43,48 @@ kv::IdAllocator& VolumeTable::Sequences(uint32_t volume) {
   return *sequences;
 }
 
+// The volume of that width for new blobs, 0 when none can take any. A lower rank is better: what a
+// node's loss would cost comes first, then that nothing of it is on its way elsewhere, then room.
+uint32_t VolumeTable::PickBest(const client::VolumeMap& map, uint32_t k, uint64_t spread) const {
+  std::map<std::tuple<uint32_t, bool, bool>, std::vector<uint32_t>> ranked;
+  std::lock_guard lock(mu_);
+  for (const wire::VolumeInfo& volume : map.volumes) {
+    if (!volume.writable || volume.k != k) continue;
+    bool low = false, closed = false;
+    std::vector<uint64_t> nodes;
+    for (uint64_t id : volume.drives) {
+      const wire::DriveInfo* drive = map.FindDrive(id);
+      low = low || !drive ||
+            (drive->total_bytes != 0 && drive->free_bytes < options_.low_space_bytes);
+      nodes.push_back(drive ? drive->node : 0);
+      auto place = places_.find(id);
+      closed = closed || (place != places_.end() && place->second.closed);
+    }
+    if (closed) continue;
+    auto record = volumes_.find(volume.volume);
+    const bool moves = record != volumes_.end() && !record->second.moves.empty();
+    if (moves && volume.m == 0) continue;
+    ranked[{MostOnOneNode(nodes), low, moves}].push_back(volume.volume);
+  }
+  return ranked.empty() ? 0 : PickVolume(ranked.begin()->second, spread);
+}
+
 Result<wire::VolumeInfo> VolumeTable::PickWritable(uint64_t spread) {
   for (int attempt = 0; attempt < 2; attempt++) {
-    const std::vector<uint64_t> online = OnlineDrives();
-    const uint32_t k = WidestData(drives_->k(), drives_->m(), online.size());
+    const std::vector<PlacedDrive> usable = UsableDrives();
+    const uint32_t k = WidestData(drives_->k(), drives_->m(), usable.size());
     if (k == 0) {
-      return Status(Code::kUnavailable, "only " + std::to_string(online.size()) +
+      return Status(Code::kUnavailable, "only " + std::to_string(usable.size()) +
                                             " drives are online; writing needs " +
                                             std::to_string(drives_->m() + 1));
     }
     auto map = Map();
-    std::vector<uint32_t> roomy, any;
-    for (const wire::VolumeInfo& volume : map->volumes) {
-      if (!volume.writable || volume.k != k) continue;
-      any.push_back(volume.volume);
-      bool room = std::all_of(volume.drives.begin(), volume.drives.end(), [&](uint64_t id) {
-        const wire::DriveInfo* drive = map->FindDrive(id);
-        return drive && (drive->total_bytes == 0 || drive->free_bytes >= options_.low_space_bytes);
-      });
-      if (room) roomy.push_back(volume.volume);
-    }
-    const auto& candidates = roomy.empty() ? any : roomy;
-    if (!candidates.empty()) return *map->Find(PickVolume(candidates, spread));
+    const uint32_t picked = PickBest(*map, k, spread);
+    if (picked != 0) return *map->Find(picked);
     // Nobody made volumes of these drives yet. Whoever has the turn first does; the others find
     // them.
     Turn turn(this);
-    if (Map()->epoch == map->epoch) PERIGEE_TRY(CreateVolumes(k, online));
+    if (Map()->epoch == map->epoch) PERIGEE_TRY(CreateVolumes(k, usable));
   }
   return Status(Code::kBusy, "drives are changing; try again");
 }

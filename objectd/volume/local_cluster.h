@@ -14,7 +14,7 @@ namespace perigee::objectd {
 class LocalCluster final : public client::Cluster {
  public:
   using Reporter = std::function<void(const wire::VolumeReportRequest&)>;
-  LocalCluster(DriveSet* drives, VolumeTable* table) : drives_(drives), table_(table) {}
+  LocalCluster(DriveCatalog* drives, VolumeTable* table) : drives_(drives), table_(table) {}
   void SetReporter(Reporter reporter) { reporter_ = std::move(reporter); }  // before use
 
   Result<std::shared_ptr<const client::VolumeMap>> Map(uint64_t not_older_than = 0) override;
@@ -40,7 +40,7 @@ class LocalCluster final : public client::Cluster {
  private:
   Status WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
                  const rdma::Piece* lent);
-  DriveSet* const drives_;
+  DriveCatalog* const drives_;
   VolumeTable* const table_;
   Reporter reporter_;
 };

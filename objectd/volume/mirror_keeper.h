@@ -6,6 +6,7 @@
 #include <string>
 
 #include "objectd/kv/rocks_store.h"
+#include "objectd/volume/drive_set.h"
 #include "objectd/volume/volume_table.h"
 
 namespace perigee::objectd {

@@ -28,8 +28,9 @@ bool IsCopied(const std::vector<std::shared_ptr<Drive>>& holders, const VolumeRe
 
 }  // namespace
 
-Result<std::vector<uint32_t>> MissingShards(kv::Store& store, DriveSet& drives, VolumeTable& table,
-                                            const VolumeRecord& volume, uint64_t seq) {
+Result<std::vector<uint32_t>> MissingShards(kv::Store& store, DriveCatalog& drives,
+                                            VolumeTable& table, const VolumeRecord& volume,
+                                            uint64_t seq) {
   const wire::BlobId blob{volume.volume, seq};
   std::vector<std::shared_ptr<Drive>> holders(volume.drives.size());
   std::vector<uint32_t> missing;

@@ -11,7 +11,8 @@ namespace perigee::objectd {
 
 // Indices, of drives that are online, by their own lists. None when nothing refers to the blob (it
 // may just have been deleted).
-Result<std::vector<uint32_t>> MissingShards(kv::Store& store, DriveSet& drives, VolumeTable& table,
-                                            const VolumeRecord& volume, uint64_t seq);
+Result<std::vector<uint32_t>> MissingShards(kv::Store& store, DriveCatalog& drives,
+                                            VolumeTable& table, const VolumeRecord& volume,
+                                            uint64_t seq);
 
 }  // namespace perigee::objectd

@@ -12,6 +12,17 @@ using wire::DriveState;
 
 constexpr size_t kRowsPerPage = 1000;
 constexpr size_t kShardsPerPage = 500;
+constexpr uint32_t kMovePassesMax = 3;
+
+// What a volume that has been verified since its drives last changed has on none of them.
+bool BelongsElsewhere(const VolumeTable& table, uint64_t drive_id, uint32_t id, uint32_t index) {
+  auto volume = table.FindVolume(id);
+  if (!volume || volume->verify_after != 0) return false;
+  if (index < volume->drives.size() && volume->drives[index] == drive_id) return false;
+  return std::none_of(volume->moves.begin(), volume->moves.end(), [&](const ShardMove& move) {
+    return move.to == drive_id && move.index == index;
+  });
+}
 
 }  // namespace
 
@@ -27,10 +38,11 @@ void Repair::Kick() {
   PostSlice();
 }
 
-void Repair::PostSlice() {
+void Repair::PostSlice(Nanos rest) {
   auto gate = deps_.gate;
-  if (options_.pause > 0) {
-    Scheduler::TimerId timer = deps_.background->PostAfter(options_.pause, [this, gate] {
+  const Nanos pause = std::max(options_.pause, rest);
+  if (pause > 0) {
+    Scheduler::TimerId timer = deps_.background->PostAfter(pause, [this, gate] {
       if (!gate->Enter()) return;
       Slice();
       gate->Leave();
@@ -88,7 +100,6 @@ void Repair::Postpone() {
 
 // Finds what a drive in repair still needs. `complete`: nothing, not even later.
 bool Repair::PickFill(const DriveRecord& drive, bool* complete) {
-  const Nanos now = deps_.background->clock().Monotonic();
   std::map<uint64_t, uint32_t> slot_of;
   std::set<uint64_t> current;
   for (const DriveRecord& record : deps_.table->Drives()) slot_of[record.drive_id] = record.slot;
@@ -104,28 +115,38 @@ bool Repair::PickFill(const DriveRecord& drive, bool* complete) {
       if (!own && !predecessor) continue;
       if (own && filled_.contains({drive.drive_id, volume.volume})) continue;
       *complete = false;
-      auto later = later_.find({drive.drive_id, volume.volume});
-      if (later != later_.end() && later->second > now) continue;
-      fill_ = Fill{volume.volume, i, drive.drive_id, predecessor ? occupant : 0};
+      if (Postponed(drive.drive_id, volume.volume)) continue;
+      fill_ = Fill{.volume = volume.volume,
+                   .index = i,
+                   .target = drive.drive_id,
+                   .replaces = predecessor ? occupant : 0};
       return true;
     }
   }
   return false;
 }
 
+bool Repair::Postponed(uint64_t drive, uint32_t volume) const {
+  auto later = later_.find({drive, volume});
+  return later != later_.end() && later->second > deps_.background->clock().Monotonic();
+}
+
 bool Repair::PickVerify() {
-  const Nanos now = deps_.background->clock().Monotonic();
-  const int64_t wall = deps_.background->clock().Wall();
   for (const VolumeRecord& volume : deps_.table->Volumes()) {
-    if (volume.verify_after == 0 || volume.verify_after > wall) continue;
+    if (volume.verify_after == 0) continue;
+    auto over = LeasesOver(volume);
+    if (!over.ok()) log::Warn("leases_not_read", {{"cause", over.status()}});
+    if (!over.ok() || !*over) continue;
     bool online = std::all_of(volume.drives.begin(), volume.drives.end(), [&](uint64_t id) {
       return deps_.table->StateOf(id) == DriveState::kOnline;
     });
     if (!online) continue;
     const uint32_t index = verified_[volume.volume];
-    auto later = later_.find({volume.drives[index], volume.volume});
-    if (later != later_.end() && later->second > now) continue;
-    fill_ = Fill{volume.volume, index, volume.drives[index], 0, true};
+    if (Postponed(volume.drives[index], volume.volume)) continue;
+    fill_ = Fill{.volume = volume.volume,
+                 .index = index,
+                 .target = volume.drives[index],
+                 .why = Fill::Why::kVerify};
     return true;
   }
   return false;
@@ -138,14 +159,11 @@ bool Repair::PickJob() {
     if (!handle || !handle->online()) continue;
     bool complete = false;
     if (PickFill(drive, &complete)) return true;
-    auto later = later_.find({drive.drive_id, 0});
-    if (!complete ||
-        (later != later_.end() && later->second > deps_.background->clock().Monotonic()))
-      continue;
-    reconcile_ = Reconcile{drive.drive_id, {}, 0};
+    if (!complete || Postponed(drive.drive_id, 0)) continue;
+    reconcile_ = Reconcile{.drive = drive.drive_id};
     return true;
   }
-  return PickVerify();
+  return PickVerify() || PickSettle() || PickLeft() || PickMove();
 }
 
 // The next blobs whose shard the target does not have.
@@ -173,7 +191,11 @@ Status Repair::FillPage(std::vector<Item>* items) {
         fill_->cursor = seq;
         return Status::Ok();
       }
-      items->push_back(Item{fill_->volume, seq, fill_->index, fill_->target});
+      items->push_back(Item{.volume = fill_->volume,
+                            .seq = seq,
+                            .index = fill_->index,
+                            .target = fill_->target,
+                            .source = fill_->replaces});
     }
     fill_->cursor = page.next;
     if (page.end) {
@@ -188,24 +210,42 @@ Status Repair::EndPass() {
   if (fill_->retries > 0)
     return Status(Code::kUnavailable, std::to_string(fill_->retries) + " blobs of volume " +
                                           std::to_string(fill_->volume) + " cannot be rebuilt now");
-  if (fill_->rebuilt > 0) {
-    // Blobs may have been written meanwhile.
+  // Blobs may have been written meanwhile. A move does not wait for them for ever: what is sent the
+  // old way for as long as leases last is found afterwards.
+  const bool settles = fill_->why == Fill::Why::kMove && ++fill_->passes >= kMovePassesMax;
+  if (fill_->rebuilt > 0 && !settles) {
     fill_->cursor = 0;
     fill_->pass_ended = false;
     fill_->rebuilt = 0;
     return Status::Ok();
   }
   const Fill done = *fill_;
+  if (done.why == Fill::Why::kMove && !MayEnd(done)) {
+    later_[{done.target, done.volume}] =
+        deps_.background->clock().Monotonic() + options_.settle_every;
+    fill_.reset();
+    return Status::Ok();
+  }
   if (done.replaces != 0) {
     PERIGEE_TRY(deps_.table->SwapDrive(done.volume, done.replaces, done.target));
     log::Info(
-        "volume_repaired",
+        done.why == Fill::Why::kMove ? "shards_moved" : "volume_repaired",
         {{"volume", done.volume}, {"index", done.index}, {"drive", HexEncode64(done.target)}});
   }
-  if (done.verify)
-    reconcile_ = Reconcile{done.target, wire::BlobId{done.volume, 0}, done.volume};
-  else
-    filled_.insert({done.target, done.volume});
+  switch (done.why) {
+    case Fill::Why::kDrive:
+      filled_.insert({done.target, done.volume});
+      break;
+    case Fill::Why::kVerify:
+      reconcile_ = Reconcile{done.target, wire::BlobId{done.volume, 0}, done.volume};
+      break;
+    case Fill::Why::kSettle:
+      later_[{done.target, done.volume}] =
+          deps_.background->clock().Monotonic() + options_.settle_every;
+      break;
+    case Fill::Why::kMove:
+      break;
+  }
   fill_.reset();
   return Status::Ok();
 }
@@ -229,9 +269,11 @@ Status Repair::ReconcilePage() {
   for (const auto& [blob, index] : shards) {
     past = only != 0 && blob.volume != only;
     if (past) break;
-    if (leased.Covers(blob.volume, blob.seq)) continue;
-    PERIGEE_ASSIGN(bool referenced, IsReferenced(*deps_.store, blob.volume, blob.seq));
-    if (referenced) continue;
+    if (!BelongsElsewhere(*deps_.table, drive->id(), blob.volume, index)) {
+      if (leased.Covers(blob.volume, blob.seq)) continue;
+      PERIGEE_ASSIGN(bool referenced, IsReferenced(*deps_.store, blob.volume, blob.seq));
+      if (referenced) continue;
+    }
     PERIGEE_TRY(drive->DeleteShard(blob, index));
     garbage_removed_++;
   }
@@ -242,7 +284,10 @@ Status Repair::ReconcilePage() {
     reconcile_->cursor = stuck ? wire::BlobId{last.volume, last.seq + 1} : last;
     return Status::Ok();
   }
-  PERIGEE_TRY(only != 0 ? FinishVerify(only) : FinishDrive(reconcile_->drive));
+  if (reconcile_->left && only != 0)
+    PERIGEE_TRY(deps_.table->ForgetLeft(only, reconcile_->drive));
+  else if (!reconcile_->left)
+    PERIGEE_TRY(only != 0 ? FinishVerify(only) : FinishDrive(reconcile_->drive));
   reconcile_.reset();
   return Status::Ok();
 }

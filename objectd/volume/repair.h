@@ -11,6 +11,12 @@
 //   garbage removed from them. That
 //             finds what blobs lack that were written under leases from before a drive came back,
 //             and what those covered.
+//   move      a shard index of a volume on its way to another drive (VolumeRecord::moves): filled
+//   as above, each shard copied from the drive that is left while that answers; then the drives
+//   are swapped in one commit. Until the volume is verified, it is looked through again every few
+//   seconds for what writers with older leases sent the old way; then what the old drive still has
+//   of it is removed. Moves are decided here, one at a time (move_plan.h), those that only spread
+//   shards better at a pace.
 //   reports   single shards that readers and writers found missing or bad, on drives that are
 //   online. Bounded; checked first.
 // A rebuilt shard is kept only if its blob is still referenced afterwards. Progress is what lies on
@@ -42,10 +48,13 @@ class Repair {
     Nanos hopeless_for =
         600 * kSecond;  // reports of a blob that cannot be rebuilt are not looked at again
     size_t reports_max = 4096;
+    Nanos settle_every = 10 * kSecond;
+    uint64_t spread_rate = 64 << 20;  // bytes a second of moves that only spread
+    MoveLimits moves;
   };
   struct Deps {
     kv::Store* store = nullptr;
-    DriveSet* drives = nullptr;
+    DriveCatalog* drives = nullptr;
     VolumeTable* table = nullptr;
     client::Cluster* cluster = nullptr;
     client::BlobReader* reader = nullptr;
@@ -65,6 +74,8 @@ class Repair {
 
   void Kick();  // looks for work, unless it is at it
   void Report(const wire::VolumeReportRequest& report);
+  // Removes what a drive has that is none of its own; soon.
+  void Clear(uint64_t drive_id);
   Figures figures() const;
   // Too many of its shards were bad or gone when it was last tried.
   bool Unrepairable(const wire::BlobId& blob) const;
@@ -76,33 +87,47 @@ class Repair {
     uint32_t index = 0;
     uint64_t target = 0;   // drive id
     bool suspect = false;  // reported: look first
+    uint64_t source = 0;   // drive id that has it, perhaps
     auto operator<=>(const Item&) const = default;
   };
   enum class Fate { kDone, kNothing, kRetry };
   // One pass after another over the blobs of a volume, for the shards of one index on one drive.
   struct Fill {
+    enum class Why { kDrive, kVerify, kMove, kSettle };
     uint32_t volume = 0;
     uint32_t index = 0;
     uint64_t target = 0;
     uint64_t replaces = 0;  // drive id to swap out at the end; 0: none
-    bool verify = false;
+    Why why = Why::kDrive;
+    bool paced = false;
+    uint32_t passes = 0;  // ended
     uint64_t cursor = 0;
     bool pass_ended = false;
     uint64_t rebuilt = 0, retries = 0;  // in this pass
   };
-  // Removes what nothing refers to from a drive: all of it, or after a verification one volume's.
+  // Removes from a drive what nothing refers to, and what belongs elsewhere: all of it, or after a
+  // verification one volume's.
   struct Reconcile {
     uint64_t drive = 0;
     wire::BlobId cursor;
     uint32_t volume = 0;  // 0: all
+    // The drive is none of the volume's any more; of volume 0: this is all that there is to do.
+    bool left = false;
   };
 
   void Slice();
-  void PostSlice();
+  void PostSlice(Nanos rest = 0);
   bool TakeReports(std::vector<Item>* items);
   bool PickJob();
   bool PickFill(const DriveRecord& drive, bool* complete);
   bool PickVerify();
+  bool PickSettle();
+  bool PickLeft();
+  bool PickMove();
+  bool PlanMove();
+  bool MayEnd(const Fill& fill);
+  Result<bool> LeasesOver(const VolumeRecord& volume);
+  bool Postponed(uint64_t drive, uint32_t volume) const;
   Status FillPage(std::vector<Item>* items);
   Status EndPass();
   Status ReconcilePage();
@@ -112,6 +137,7 @@ class Repair {
   void Work();
   void EndBatch();
   Fate RebuildOne(const Item& item);
+  Result<std::vector<client::ShardData>> Reproduce(const Item& item, const VolumeRecord& volume);
   bool ShardIsGood(const Item& item, const VolumeRecord& volume);
   bool Hopeless(const VolumeRecord& volume, uint32_t index, const Status& why);
   void Deafen(const Item& item, Nanos time);
@@ -130,7 +156,8 @@ class Repair {
   std::map<uint32_t, uint32_t> verified_;                 // volume -> indices done
   bool reports_last_ = false;                             // they take turns with the other work
 
-  mutable std::mutex mu_;  // guards what follows
+  mutable std::mutex mu_;        // guards what follows
+  std::set<uint64_t> to_clear_;  // drives
   bool running_ = false;
   bool kicked_ = false;  // while running: look once more before going idle
   std::deque<Item> reports_;
@@ -141,7 +168,7 @@ class Repair {
   std::vector<Item> batch_;
   size_t next_ = 0;
   uint32_t workers_ = 0;
-  uint64_t batch_rebuilt_ = 0, batch_retries_ = 0;
+  uint64_t batch_rebuilt_ = 0, batch_retries_ = 0, batch_bytes_ = 0;
 };
 
 }  // namespace perigee::objectd

@@ -1,6 +1,7 @@
 // The part of Repair that works on single blobs: reports, and batches rebuilt by several workers.
 
 #include <algorithm>
+#include <utility>
 
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -86,12 +87,13 @@ void Repair::Work() {
 }
 
 void Repair::EndBatch() {
-  uint64_t rebuilt = 0, retries = 0;
+  uint64_t rebuilt = 0, retries = 0, bytes = 0;
   bool reports = false;
   {
     std::lock_guard lock(mu_);
     rebuilt = batch_rebuilt_;
     retries = batch_retries_;
+    bytes = std::exchange(batch_bytes_, 0);
     reports = !batch_.empty() && batch_.front().suspect;
     batch_.clear();
     next_ = 0;
@@ -100,7 +102,10 @@ void Repair::EndBatch() {
     fill_->rebuilt += rebuilt;
     fill_->retries += retries;
   }
-  PostSlice();
+  const bool paced = fill_ && fill_->paced && !reports;
+  PostSlice(paced ? static_cast<Nanos>(static_cast<double>(bytes) * kSecond /
+                                       static_cast<double>(options_.spread_rate))
+                  : 0);
 }
 
 // A failed rebuild reports the shards it missed. Without this it would be its own next work, for
@@ -144,6 +149,32 @@ bool Repair::Hopeless(const VolumeRecord& volume, uint32_t index, const Status& 
                      [&](uint64_t id) { return !current.contains(id); });
 }
 
+// Of blobs kept as copies there are fewer shards than drives: none then.
+Result<std::vector<client::ShardData>> Repair::Reproduce(const Item& item,
+                                                         const VolumeRecord& volume) {
+  // A drive that is left may have the shard: one read then, in place of k.
+  std::vector<uint64_t> sources = volume.left;
+  if (item.source != 0) sources.push_back(item.source);
+  for (uint64_t id : sources) {
+    auto source = deps_.drives->Find(id);
+    if (!source || !source->online()) continue;
+    auto shard = ReadCheckedShard(*source, volume, {item.volume, item.seq}, item.index);
+    if (!shard.ok()) {
+      shard.status().Ignore();  // the others tell
+      continue;
+    }
+    std::vector<client::ShardData> out;
+    out.push_back(std::move(*shard));
+    return out;
+  }
+  wire::VolumeInfo info;
+  info.volume = volume.volume;
+  info.k = volume.k;
+  info.m = volume.m;
+  info.drives = volume.drives;
+  return deps_.reader->Rebuild(info, item.seq, {item.index});
+}
+
 Repair::Fate Repair::RebuildOne(const Item& item) {
   auto volume = deps_.table->FindVolume(item.volume);
   if (!volume) return Fate::kNothing;
@@ -154,12 +185,7 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
     auto wanted = IsReferenced(*deps_.store, item.volume, item.seq);
     if (!wanted.ok() || !*wanted || ShardIsGood(item, *volume)) return Fate::kNothing;
   }
-  wire::VolumeInfo info;
-  info.volume = volume->volume;
-  info.k = volume->k;
-  info.m = volume->m;
-  info.drives = volume->drives;
-  auto rebuilt = deps_.reader->Rebuild(info, item.seq, {item.index});
+  auto rebuilt = Reproduce(item, *volume);
   if (!rebuilt.ok()) {
     auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
     if (referenced.ok() && !*referenced) return Fate::kNothing;
@@ -178,7 +204,6 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
     log::Error("blob_unrepairable", {{"blob", name}, {"cause", rebuilt.status()}});
     return Fate::kNothing;
   }
-  // Of blobs kept as copies there are fewer shards than drives.
   if (rebuilt->empty()) return Fate::kNothing;
   client::ShardData& shard = rebuilt->front();
   PERIGEE_FAILPOINT(repair_before_write);
@@ -200,6 +225,10 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
   }
   shards_rebuilt_++;
   bytes_rebuilt_ += shard.bytes.size();
+  {
+    std::lock_guard lock(mu_);
+    batch_bytes_ += shard.bytes.size();
+  }
   return Fate::kDone;
 }
 

@@ -31,7 +31,7 @@ class Scrub {
   };
   struct Deps {
     kv::Store* store = nullptr;
-    DriveSet* drives = nullptr;
+    DriveCatalog* drives = nullptr;
     VolumeTable* table = nullptr;
     Repair* repair = nullptr;
     Scheduler* background = nullptr;

@@ -7,10 +7,9 @@
 #include "client/ec/erasure_code.h"
 
 namespace perigee::objectd {
-namespace {
 
-Result<uint64_t> ReadAndCheck(Drive& drive, const VolumeRecord& volume, const wire::BlobId& blob,
-                              uint32_t index) {
+Result<client::ShardData> ReadCheckedShard(Drive& drive, const VolumeRecord& volume,
+                                           const wire::BlobId& blob, uint32_t index) {
   wire::ShardReadRequest request;
   request.drive_id = drive.id();
   request.blob = blob;
@@ -31,8 +30,10 @@ Result<uint64_t> ReadAndCheck(Drive& drive, const VolumeRecord& volume, const wi
     if (Crc32c(chunk) != data->header.chunk_crcs[s])
       return Status(Code::kCorrupt, "chunk " + std::to_string(s) + " fails its checksum");
   }
-  return request.length;
+  return data;
 }
+
+namespace {
 
 Result<bool> IsListed(Drive& drive, const wire::BlobId& blob, uint32_t index) {
   PERIGEE_ASSIGN(auto shards,
@@ -47,19 +48,20 @@ Result<bool> IsListed(Drive& drive, const wire::BlobId& blob, uint32_t index) {
 Result<uint64_t> CheckShard(Drive& drive, const VolumeRecord& volume, const wire::BlobId& blob,
                             uint32_t index) {
   for (int look = 0;; look++) {
-    auto bytes = ReadAndCheck(drive, volume, blob, index);
-    if (bytes.ok() || bytes.code() == Code::kUnavailable) return bytes;
+    auto shard = ReadCheckedShard(drive, volume, blob, index);
+    if (shard.ok()) return shard->bytes.size();
+    if (shard.code() == Code::kUnavailable) return std::move(shard).TakeStatus();
     PERIGEE_ASSIGN(bool listed, IsListed(drive, blob, index));
     if (!listed) {
-      bytes.status().Ignore();  // deleted meanwhile
+      shard.status().Ignore();  // deleted meanwhile
       return Status(Code::kNotFound, "no such shard");
     }
     // It may have been written anew while it was read: looked at once more before it counts.
     if (look == 0) {
-      bytes.status().Ignore();
+      shard.status().Ignore();
       continue;
     }
-    return Status(Code::kCorrupt, bytes.status().message());
+    return Status(Code::kCorrupt, shard.status().message());
   }
 }
 

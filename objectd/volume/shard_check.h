@@ -14,4 +14,8 @@ namespace perigee::objectd {
 Result<uint64_t> CheckShard(Drive& drive, const VolumeRecord& volume, const wire::BlobId& blob,
                             uint32_t index);
 
+// The shard itself, once, by the same measure. A bad one: kCorrupt, or what the drive said of it.
+Result<client::ShardData> ReadCheckedShard(Drive& drive, const VolumeRecord& volume,
+                                           const wire::BlobId& blob, uint32_t index);
+
 }  // namespace perigee::objectd

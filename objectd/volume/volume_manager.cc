@@ -28,7 +28,7 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::Create(VolumeManagerOption
   PERIGEE_CHECK(deps.store && deps.drives && deps.background && deps.shard_pool && deps.clock &&
                 deps.slabs);
   PERIGEE_ASSIGN(auto table,
-                 VolumeTable::Create(options.table, deps.store, deps.drives, deps.clock));
+                 VolumeTable::Create(options.table, deps.store, deps.all(), deps.clock));
   PERIGEE_TRY(deps.drives->ConfirmFormed());
   // Of this process's predecessor.
   PERIGEE_TRY(table->EndLeasesBefore(options.table.node, ~uint64_t{0}));
@@ -43,14 +43,14 @@ VolumeManager::VolumeManager(VolumeManagerOptions options, VolumeManagerDeps dep
     : options_(std::move(options)),
       deps_(std::move(deps)),
       table_(std::move(table)),
-      cluster_(deps_.drives, table_.get()),
+      cluster_(deps_.all(), table_.get()),
       reader_(client::BlobReader::Create(ReaderDeps(&cluster_, deps_, options_.table.node))),
-      repair_(options_.repair, Repair::Deps{deps_.store, deps_.drives, table_.get(), &cluster_,
+      repair_(options_.repair, Repair::Deps{deps_.store, deps_.all(), table_.get(), &cluster_,
                                             reader_.get(), deps_.background, gate_, deps_.metrics}),
-      scrub_(options_.scrub, Scrub::Deps{deps_.store, deps_.drives, table_.get(), &repair_,
+      scrub_(options_.scrub, Scrub::Deps{deps_.store, deps_.all(), table_.get(), &repair_,
                                          deps_.background, gate_, deps_.metrics}),
-      fsck_(DriveFsck::Deps{deps_.store, deps_.drives, table_.get(), &repair_, deps_.clock}),
-      collector_(options_.collector, deps_.store, deps_.drives, table_.get(), deps_.clock),
+      fsck_(DriveFsck::Deps{deps_.store, deps_.all(), table_.get(), &repair_, deps_.clock}),
+      collector_(options_.collector, deps_.store, deps_.all(), table_.get(), deps_.clock),
       mirrors_(deps_.mirrors, deps_.drives, table_.get()) {
   cluster_.SetReporter([this](const wire::VolumeReportRequest& report) { repair_.Report(report); });
 }
@@ -86,9 +86,12 @@ void VolumeManager::Tick() {
 
 Status VolumeManager::WatchDrives() {
   deps_.drives->Probe();
+  if (deps_.nodes != nullptr) deps_.nodes->Watch();
   Status synced = table_->SyncWithDrives();
   table_->RefreshSpace();
-  return synced;
+  if (deps_.nodes == nullptr || !synced.ok()) return synced;
+  EndDrains();
+  return table_->CoverDrives();
 }
 
 void VolumeManager::KeepMirrors() {
@@ -136,6 +139,7 @@ void VolumeManager::FillStatus(wire::ObjectdStatusReply* reply) {
   reply->garbage_blobs = collector_.rows_waiting();
   reply->mirrors = mirrors_.Describe();
   reply->drives_share_file_system = deps_.drives->SharesFileSystem();
+  reply->storage = ListNodes();
   auto count = [&](const char* name, uint64_t value) {
     wire::NamedCount counter;
     counter.name = name;

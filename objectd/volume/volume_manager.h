@@ -15,6 +15,7 @@
 #include "objectd/volume/mirror_keeper.h"
 #include "objectd/volume/repair.h"
 #include "objectd/volume/scrub.h"
+#include "objectd/volume/storage_nodes.h"
 #include "objectd/volume/volume_table.h"
 #include "rdma/wire/control.h"
 
@@ -33,11 +34,17 @@ struct VolumeManagerDeps {
   kv::Store* store = nullptr;
   kv::RocksStore* mirrors = nullptr;  // the same store where it has mirrors; may be null
   DriveSet* drives = nullptr;
+  StorageNodes* nodes = nullptr;  // with drives of their own; may be null
   Scheduler* background = nullptr;
   Scheduler* shard_pool = nullptr;
   Clock* clock = nullptr;
   std::shared_ptr<rdma::SlabPool> slabs;
   metrics::Registry* metrics = nullptr;
+  std::string node_name;  // of the namespace node, for people
+
+  DriveCatalog* all() const {
+    return nodes != nullptr ? static_cast<DriveCatalog*>(nodes) : drives;
+  }
 };
 
 class VolumeManager {
@@ -57,6 +64,12 @@ class VolumeManager {
   // DriveSet::Replace.
   Result<wire::DriveInfo> DriveReplace(const std::string& dir);
   void KickRepair();
+
+  // As StorageNodes::Report, with what it says of drives recorded when it returns.
+  Result<wire::NodeReportReply> NodeReport(const wire::NodeReportRequest& report);
+  wire::NodeListReply ListNodes() const;
+  // Errors as wire::NodeChangeRequest says.
+  Result<wire::StorageNodeInfo> ChangeNode(const wire::NodeChangeRequest& request);
   wire::ScrubReport DoScrub(const wire::ScrubRequest& request) { return scrub_.Do(request); }
   Result<wire::FsckReply> Fsck(const wire::FsckRequest& request) { return fsck_.Run(request); }
   // All but addresses, preflight and the counters of others.
@@ -75,6 +88,9 @@ class VolumeManager {
   void Tick();
   void Collect();
   void KeepMirrors();
+  void EndDrains();
+  Status CheckDrain(const StorageNodes::Member& member) const;
+  wire::StorageNodeInfo Describe(const StorageNodes::Member& member) const;
 
   const VolumeManagerOptions options_;
   const VolumeManagerDeps deps_;

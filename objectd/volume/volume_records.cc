@@ -36,6 +36,14 @@ bool IsVolumeKey(std::string_view key) {
 
 kv::Range DriveRange() { return kv::PrefixRange(Prefix(kv::KeySpace::kDrive)); }
 
+std::string StorageNodeKey(wire::NodeId node) {
+  std::string key = Prefix(kv::KeySpace::kStorageNode);
+  AppendBe64(&key, node);
+  return key;
+}
+
+kv::Range StorageNodeRange() { return kv::PrefixRange(Prefix(kv::KeySpace::kStorageNode)); }
+
 std::string EncodeEpoch(uint64_t epoch) {
   std::string value(8, '\0');
   PutLe<uint64_t>(reinterpret_cast<uint8_t*>(value.data()), epoch);

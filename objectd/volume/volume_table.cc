@@ -32,7 +32,7 @@ VolumeTable::Turn::~Turn() {
   table_->turn_free_.NotifyOne();
 }
 
-VolumeTable::VolumeTable(Options options, kv::Store* store, DriveSet* drives, Clock* clock)
+VolumeTable::VolumeTable(Options options, kv::Store* store, DriveCatalog* drives, Clock* clock)
     : options_(std::move(options)),
       store_(store),
       drives_(drives),
@@ -43,13 +43,13 @@ VolumeTable::VolumeTable(Options options, kv::Store* store, DriveSet* drives, Cl
 VolumeTable::~VolumeTable() = default;
 
 Result<std::unique_ptr<VolumeTable>> VolumeTable::Create(Options options, kv::Store* store,
-                                                         DriveSet* drives, Clock* clock) {
+                                                         DriveCatalog* drives, Clock* clock) {
   std::unique_ptr<VolumeTable> table(new VolumeTable(std::move(options), store, drives, clock));
   PERIGEE_TRY(table->Load());
   PERIGEE_TRY(table->SyncWithDrives());
   if (table->Volumes().empty()) {
-    std::vector<uint64_t> all;
-    for (const DriveSlot& slot : drives->Slots()) all.push_back(slot.drive_id);
+    std::vector<PlacedDrive> all;
+    for (const DriveSlot& slot : drives->Slots()) all.push_back({slot.drive_id, slot.node});
     Turn turn(table.get());
     PERIGEE_TRY(table->CreateVolumes(drives->k(), all));
   }
@@ -138,8 +138,9 @@ void VolumeTable::PublishLocked() {
     info.drive_id = id;
     info.state = record.state;
     info.dir = record.dir;
-    info.node = options_.node;
+    info.node = record.node;
     info.reason = record.reason;
+    if (auto place = places_.find(id); place != places_.end()) info.address = place->second.address;
     if (auto space = space_.find(id); space != space_.end()) {
       info.total_bytes = space->second.total_bytes;
       info.free_bytes = space->second.free_bytes;
@@ -199,18 +200,22 @@ DriveState VolumeTable::StateOf(uint64_t drive_id) const {
   return it == records_.end() ? DriveState::kLost : it->second.state;
 }
 
-std::vector<uint64_t> VolumeTable::OnlineDrives() const {
+// By slot.
+std::vector<PlacedDrive> VolumeTable::UsableDrives() const {
   std::lock_guard lock(mu_);
-  std::vector<const DriveRecord*> online;
-  for (const auto& [id, record] : records_)
-    if (record.state == DriveState::kOnline) online.push_back(&record);
-  std::sort(online.begin(), online.end(), [](auto* a, auto* b) { return a->slot < b->slot; });
-  std::vector<uint64_t> ids;
-  for (const DriveRecord* record : online) ids.push_back(record->drive_id);
-  return ids;
+  std::vector<const DriveRecord*> usable;
+  for (const auto& [id, record] : records_) {
+    auto place = places_.find(id);
+    const bool closed = place != places_.end() && place->second.closed;
+    if (record.state == DriveState::kOnline && !closed) usable.push_back(&record);
+  }
+  std::sort(usable.begin(), usable.end(), [](auto* a, auto* b) { return a->slot < b->slot; });
+  std::vector<PlacedDrive> drives;
+  for (const DriveRecord* record : usable) drives.push_back({record->drive_id, record->node});
+  return drives;
 }
 
-Status VolumeTable::CreateVolumes(uint32_t k, const std::vector<uint64_t>& drives) {
+Status VolumeTable::CreateVolumes(uint32_t k, const std::vector<PlacedDrive>& drives) {
   Changes changes;
   uint32_t next = 1;
   {
@@ -252,6 +257,13 @@ Status VolumeTable::SyncWithDrives() {
   Changes changes;
   {
     std::lock_guard lock(mu_);
+    std::map<uint64_t, Place> places;
+    for (const DriveSlot& slot : slots)
+      places[slot.drive_id] = {slot.address, slot.closed, slot.leaving};
+    if (places != places_) {
+      places_ = std::move(places);
+      PublishLocked();
+    }
     const bool first_time = records_.empty();
     std::set<uint64_t> present;
     for (const DriveSlot& slot : slots) {
@@ -280,6 +292,7 @@ Status VolumeTable::SyncWithDrives() {
       record.drive_id = slot.drive_id;
       record.slot = slot.slot;
       record.dir = slot.dir;
+      record.node = slot.node;
       if (state != record.state || it == records_.end()) record.since = clock_->Wall();
       record.state = state;
       record.reason = reason;
@@ -300,28 +313,6 @@ Status VolumeTable::SyncWithDrives() {
               {{"dir", record.dir}, {"state", NameOf(record.state)}, {"reason", record.reason}});
   }
   return Commit(std::move(changes));
-}
-
-Status VolumeTable::SwapDrive(uint32_t volume, uint64_t from, uint64_t to) {
-  Turn turn(this);
-  Changes changes;
-  {
-    std::lock_guard lock(mu_);
-    auto it = volumes_.find(volume);
-    if (it == volumes_.end()) return Status(Code::kNotFound, "no volume " + std::to_string(volume));
-    VolumeRecord record = it->second;
-    auto at = std::find(record.drives.begin(), record.drives.end(), from);
-    if (at == record.drives.end())
-      return Status(Code::kStale, "the volume does not have that drive any more");
-    *at = to;
-    record.epoch = 0;  // Commit gives it the new one
-    record.verify_after = LeasesOver();
-    changes.volumes.push_back(std::move(record));
-  }
-  PERIGEE_FAILPOINT_STATUS(repair_before_swap);
-  PERIGEE_TRY(Commit(std::move(changes)));
-  PERIGEE_FAILPOINT(repair_after_swap);
-  return Status::Ok();
 }
 
 Status VolumeTable::SetVerify(const std::vector<uint32_t>& volumes, int64_t verify_after) {

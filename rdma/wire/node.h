@@ -1,6 +1,7 @@
 #pragma once
 // Storage nodes: processes with drives only (`perigee-objectd --join`), and the namespace node that
-// they report to. And what a drive is asked over the network besides its shards (rdma/wire/shard.h).
+// they report to. And what a drive is asked over the network besides its shards
+// (rdma/wire/shard.h).
 
 #include <string_view>
 
@@ -44,12 +45,13 @@ struct NodeDrive {
 };
 
 // Each second, and as soon as a drive fails. Without drives: asks for the cluster's id, to format
-// drives for it. -> NodeReportReply, once what is new of it is durable. kPreconditionFailed: another
-// cluster's node, or one that was removed. kAlreadyExists: a drive of another node.
+// drives for it. -> NodeReportReply, once what is new of it is durable. kPreconditionFailed:
+// another cluster's node, or one that was removed. kAlreadyExists: a drive of another node.
 struct NodeReportRequest {
   NodeId node = 0;
   uint64_t cluster_id = 0;  // 0: in none yet
   std::string name;
+  std::string address;  // on its own machine: "local:/run/perigee/objectd.sock"
   NodeDoors doors;
   std::vector<NodeDrive> drives;  // all it ever had
   Unknown unknown;
@@ -57,8 +59,9 @@ struct NodeReportRequest {
     v(1, s.node);
     v(2, s.cluster_id);
     v(3, s.name);
-    v(4, s.doors);
-    v(5, s.drives);
+    v(4, s.address);
+    v(5, s.doors);
+    v(6, s.drives);
     v.Rest(s.unknown);
   }
 };
@@ -105,9 +108,10 @@ struct StorageNodeInfo {
 };
 
 struct NodeListReply {  // request: Empty
-  std::vector<StorageNodeInfo> nodes;  // the namespace node first, the others by name; no removed ones
-  std::string survives;                // "any 1 node, or any 2 drives"
-  uint32_t moves = 0;                  // volumes on their way to other drives
+  std::vector<StorageNodeInfo>
+      nodes;             // the namespace node first, the others by name; no removed ones
+  std::string survives;  // "any 1 node, or any 2 drives"
+  uint32_t moves = 0;    // volumes on their way to other drives
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.nodes);
@@ -124,7 +128,8 @@ enum class NodeAction : uint8_t {
   kRepair = 4,  // a lost one's shards are rebuilt on others at once, not after --repair-after
 };
 
-// -> StorageNodeInfo, durable. kNotFound: no such node. kPreconditionFailed: says what is in the way.
+// -> StorageNodeInfo, durable. kNotFound: no such node. kPreconditionFailed: says what is in the
+// way.
 struct NodeChangeRequest {
   std::string node;  // its name, or its id in hex
   NodeAction action = NodeAction::kDrain;

@@ -59,8 +59,10 @@ constexpr auto kCheckers =
            objectd::ListHead, objectd::GarbageRow, objectd::VolumeRecord, objectd::DriveRecord,
            ScrubRequest, ScrubReport, objectd::BadShard, objectd::ScrubRow, bufferd::ScrubRow,
            FsckFinding, FsckRequest, NamedBurst, FsckReply, BurstFsckRequest, BurstFsckReply,
-           WriterOf, EndWritesRequest, EndWritesReply,
-           NetEchoRequest, NetProbeRequest, NetProbeRow, NetProbeReply>();
+           WriterOf, EndWritesRequest, EndWritesReply, NetEchoRequest, NetProbeRequest, NetProbeRow,
+           NetProbeReply, NodeReportRequest, NodeReportReply, NodeListReply, NodeChangeRequest,
+           DriveListRequest, DriveListReply, ShardName, DriveAskRequest, DriveCount,
+           DriveAuditReply, objectd::StorageNodeRow>();
 
 }  // namespace
 

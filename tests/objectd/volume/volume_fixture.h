@@ -33,9 +33,15 @@ struct TestObject {
   }
 };
 
+struct Later {};  // the caller starts it
+
 class TestVolumes {
  public:
   explicit TestVolumes(size_t drives = 6, uint32_t k = 4, uint32_t m = 2, uint64_t seed = 1)
+      : TestVolumes(drives, k, m, seed, Later{}) {
+    Start();
+  }
+  TestVolumes(size_t drives, uint32_t k, uint32_t m, uint64_t seed, Later)
       : scheduler_(ManualScheduler::Create(seed)) {
     MESSAGE("seed " << seed);
     for (size_t i = 1; i <= drives; i++) set_options.dirs.push_back("/d" + std::to_string(i));
@@ -47,7 +53,6 @@ class TestVolumes {
     auto pool = rdma::SlabPool::Create({.bytes_max = 128 << 20});
     REQUIRE(pool.ok());
     slabs = *pool;
-    Start();
   }
   ~TestVolumes() { Stop(); }
 
@@ -61,6 +66,15 @@ class TestVolumes {
     REQUIRE_MESSAGE(opened.ok(), opened.status().ToString());
     drives = std::move(*opened);
     VolumeManagerDeps deps;
+    if (transport != nullptr) {
+      auto loaded = StorageNodes::Create(
+          {},
+          {.store = store.get(), .own = drives.get(), .transport = transport, .clock = &clock()});
+      REQUIRE_MESSAGE(loaded.ok(), loaded.status().ToString());
+      storage_nodes = std::move(*loaded);
+      deps.nodes = storage_nodes.get();
+      deps.node_name = "namespace";
+    }
     deps.store = store.get();
     deps.drives = drives.get();
     deps.background = deps.shard_pool = &scheduler();
@@ -73,8 +87,10 @@ class TestVolumes {
     manager->Start();
   }
   void Stop() {
+    if (storage_nodes) storage_nodes->Close();
     if (manager) manager->Stop();
     manager.reset();
+    storage_nodes.reset();
     if (drives) drives->Stop();
     drives.reset();
   }
@@ -199,7 +215,9 @@ class TestVolumes {
   VolumeManagerOptions options;
   wire::NodeId node = 1;  // who writes
   uint64_t incarnation = 0;
+  rdma::Transport* transport = nullptr;  // to other storage nodes
   std::unique_ptr<DriveSet> drives;
+  std::unique_ptr<StorageNodes> storage_nodes;
   std::unique_ptr<VolumeManager> manager;
 
  private:

@@ -7,6 +7,14 @@
 
 namespace perigee::objectd {
 
+namespace {
+std::vector<PlacedDrive> OnOneNode(const std::vector<uint64_t>& ids) {
+  std::vector<PlacedDrive> drives;
+  for (uint64_t id : ids) drives.push_back({id, 0});
+  return drives;
+}
+}  // namespace
+
 TEST_CASE("keys and values have the bytes that the format page shows") {
   CHECK(HexEncode(IntentKey(0x0102)) == "4e0000000000000102");
   IntentRow intent;
@@ -131,7 +139,7 @@ TEST_CASE(
 TEST_CASE(
     "as many drives as the profile needs give as many rotations, so that every drive has every "
     "index once") {
-  auto plans = PlanVolumes({1, 2, 3, 4, 5, 6}, 4, 2, 7);
+  auto plans = PlanVolumes(OnOneNode({1, 2, 3, 4, 5, 6}), 4, 2, 7);
   REQUIRE(plans.size() == 6);
   CHECK(plans[0] == std::vector<uint64_t>{1, 2, 3, 4, 5, 6});
   CHECK(plans[4] == std::vector<uint64_t>{5, 6, 1, 2, 3, 4});
@@ -144,13 +152,35 @@ TEST_CASE(
 
 TEST_CASE(
     "more drives than the profile needs give other combinations too, the same for the same seed") {
-  std::vector<uint64_t> drives = {1, 2, 3, 4, 5, 6, 7, 8};
+  const auto drives = OnOneNode({1, 2, 3, 4, 5, 6, 7, 8});
   auto plans = PlanVolumes(drives, 4, 2, 7);
   CHECK(plans.size() == 16);
   CHECK(plans == PlanVolumes(drives, 4, 2, 7));
   CHECK(plans != PlanVolumes(drives, 4, 2, 8));
   for (const auto& plan : plans) CHECK(std::set<uint64_t>(plan.begin(), plan.end()).size() == 6);
-  CHECK(PlanVolumes({1, 2}, 4, 2, 7).empty());
+  CHECK(PlanVolumes(OnOneNode({1, 2}), 4, 2, 7).empty());
+}
+
+TEST_CASE("over several nodes every volume is spread as evenly as its width allows") {
+  // Three nodes of two drives, and one of one.
+  std::vector<PlacedDrive> drives = {{1, 10}, {2, 10}, {3, 20}, {4, 20}, {5, 30}, {6, 30}, {7, 40}};
+  auto most = [&](const std::vector<uint64_t>& plan) {
+    std::vector<uint64_t> nodes;
+    for (uint64_t id : plan) nodes.push_back(drives[id - 1].node);
+    return MostOnOneNode(nodes);
+  };
+  std::map<uint64_t, int> used;
+  for (const auto& plan : PlanVolumes(drives, 2, 1, 7)) {
+    CHECK(most(plan) == 1);
+    for (uint64_t id : plan) used[id]++;
+  }
+  for (const auto& [id, count] : used) CHECK(count >= 3);
+  CHECK(used.size() == 7);
+  for (const auto& plan : PlanVolumes(drives, 4, 2, 7)) {
+    CHECK(most(plan) == 2);
+    CHECK(std::set<uint64_t>(plan.begin(), plan.end()).size() == 6);
+  }
+  CHECK(PlanVolumes(drives, 2, 1, 7) == PlanVolumes(drives, 2, 1, 7));
 }
 
 TEST_CASE("the widest profile that fits is used") {

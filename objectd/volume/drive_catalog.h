@@ -1,0 +1,35 @@
+#pragma once
+// DriveCatalog: every drive that volumes may be on: this process's own (DriveSet), and those of
+// other storage nodes (StorageNodes). Thread-safe.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "objectd/drive/drive.h"
+
+namespace perigee::objectd {
+
+struct DriveSlot {
+  uint64_t drive_id = 0;
+  uint32_t slot = 0;
+  std::string dir;               // of another node's drive: "NAME:DIR"
+  std::shared_ptr<Drive> drive;  // null: lost
+  std::string problem;           // why it is lost, in words
+  wire::NodeId node = 0;         // 0: this process
+  std::string address;           // where others send its shards; empty: to this process
+  // Of its node: nothing new is put there; and what it has is put elsewhere.
+  bool closed = false, leaving = false;
+};
+
+class DriveCatalog {
+ public:
+  virtual ~DriveCatalog() = default;
+  virtual uint64_t cluster_id() const = 0;
+  virtual uint32_t k() const = 0;
+  virtual uint32_t m() const = 0;
+  virtual std::vector<DriveSlot> Slots() const = 0;
+  virtual std::shared_ptr<Drive> Find(uint64_t drive_id) const = 0;  // null: lost, or not ours
+};
+
+}  // namespace perigee::objectd

@@ -1,0 +1,102 @@
+#include "objectd/volume/drive_service.h"
+
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/failpoint.h"
+#include "rdma/wire/node.h"
+
+namespace perigee::objectd {
+namespace {
+
+using rdma::Access;
+using rdma::Context;
+using wire::Method;
+
+constexpr uint32_t kListMax = 4096;
+
+// Handlers get the drive that the request names.
+template <class Request, class Fn>
+void Add(rdma::Router& router, Method method, Scheduler* pool, const DriveServiceDeps& deps,
+         Fn fn) {
+  router.Add<Request>(
+      method, Access::kNodesOnly, pool,
+      [deps, fn](Context& ctx,
+                 Request request) -> decltype(fn(ctx, request, std::declval<Drive&>())) {
+        std::shared_ptr<Drive> drive = deps.find(request.drive_id);
+        if (!drive)
+          return Status(Code::kUnavailable, "drive " + HexEncode64(request.drive_id) + " is lost");
+        return fn(ctx, request, *drive);
+      });
+}
+
+}  // namespace
+
+void RegisterDriveService(rdma::Router& router, DriveServiceDeps deps) {
+  router.TakeLent(Method::kShardWrite);
+  Add<wire::ShardWriteRequest>(router, Method::kShardWrite, deps.shard_pool, deps,
+                               [failed = deps.failed](Context& ctx, wire::ShardWriteRequest& q,
+                                                      Drive& drive) -> Result<wire::Empty> {
+                                 Status outcome =
+                                     drive.WriteShard(q.shard, ctx.bulk.span(), &ctx.bulk);
+                                 if (!outcome.ok() && !drive.online()) failed(drive);
+                                 PERIGEE_TRY(std::move(outcome));
+                                 PERIGEE_FAILPOINT(shard_service_before_reply);
+                                 return wire::Empty{};
+                               });
+  Add<wire::ShardReadRequest>(
+      router, Method::kShardRead, deps.shard_pool, deps,
+      [](Context& ctx, wire::ShardReadRequest& q, Drive& drive) -> Result<wire::ShardReadReply> {
+        PERIGEE_ASSIGN(client::ShardData data, drive.ReadShard(q));
+        ctx.reply_bulk = std::move(data.bytes);
+        return wire::ShardReadReply{.shard = std::move(data.header)};
+      });
+  Add<wire::DriveListRequest>(
+      router, Method::kDriveList, deps.shard_pool, deps,
+      [](Context&, wire::DriveListRequest& q, Drive& drive) -> Result<wire::DriveListReply> {
+        if (q.limit == 0 || q.limit > kListMax)
+          return Status(Code::kInvalidArgument, "a list of that length");
+        PERIGEE_ASSIGN(auto shards, drive.ListShards(q.first, q.limit));
+        wire::DriveListReply reply;
+        for (auto& [blob, index] : shards) {
+          reply.blobs.push_back(std::move(blob));
+          reply.indexes.push_back(index);
+        }
+        return reply;
+      });
+  Add<wire::ShardName>(router, Method::kDriveDelete, deps.shard_pool, deps,
+                       [](Context&, wire::ShardName& q, Drive& drive) -> Result<wire::Empty> {
+                         PERIGEE_TRY(drive.DeleteShard(q.blob, q.index));
+                         return wire::Empty{};
+                       });
+  Add<wire::ShardName>(router, Method::kDriveReindex, deps.slow_pool, deps,
+                       [](Context&, wire::ShardName& q, Drive& drive) -> Result<wire::DriveCount> {
+                         PERIGEE_ASSIGN(bool changed, drive.Reindex(q.blob, q.index));
+                         return wire::DriveCount{.count = changed ? 1u : 0u};
+                       });
+  Add<wire::DriveAskRequest>(
+      router, Method::kDriveBytes, deps.slow_pool, deps,
+      [](Context&, wire::DriveAskRequest&, Drive& drive) -> Result<wire::DriveCount> {
+        PERIGEE_ASSIGN(uint64_t bytes, drive.ShardBytes());
+        return wire::DriveCount{.count = bytes};
+      });
+  Add<wire::DriveAskRequest>(
+      router, Method::kDriveMend, deps.slow_pool, deps,
+      [](Context&, wire::DriveAskRequest&, Drive& drive) -> Result<wire::DriveCount> {
+        PERIGEE_ASSIGN(uint32_t mended, drive.MendHeaders());
+        return wire::DriveCount{.count = mended};
+      });
+  Add<wire::DriveAskRequest>(
+      router, Method::kDriveAudit, deps.slow_pool, deps,
+      [](Context&, wire::DriveAskRequest& q, Drive& drive) -> Result<wire::DriveAuditReply> {
+        PERIGEE_ASSIGN(SegmentAudit audit, drive.AuditSegment(q.after));
+        wire::DriveAuditReply reply{.segment = audit.segment, .records = audit.records};
+        for (const ShardKey& key : audit.unindexed) {
+          reply.unindexed.blobs.push_back({.volume = key.volume, .seq = key.seq});
+          reply.unindexed.indexes.push_back(key.index);
+        }
+        return reply;
+      });
+}
+
+}  // namespace perigee::objectd

@@ -1,0 +1,145 @@
+#include "objectd/volume/remote_drive.h"
+
+#include <algorithm>
+
+#include "base/failpoint.h"
+
+namespace perigee::objectd {
+namespace {
+
+using wire::Method;
+
+constexpr Nanos kTimeout = 15 * kSecond;
+constexpr size_t kListMax = 4096;
+
+bool NotAnswered(const Status& status) {
+  return status.Is(Code::kUnavailable) || status.Is(Code::kDeadlineExceeded);
+}
+
+}  // namespace
+
+RemoteDrive::RemoteDrive(wire::NodeId node, uint64_t id, std::string dir,
+                         std::shared_ptr<rdma::NodeChannels> channels)
+    : node_(node), id_(id), dir_(std::move(dir)), channels_(std::move(channels)) {}
+
+void RemoteDrive::Told(const wire::NodeDrive& report) {
+  std::lock_guard lock(mu_);
+  online_ = report.state == wire::DriveState::kOnline;
+  reason_ = report.reason;
+  if (report.total_bytes == 0) return;
+  space_.total_bytes = report.total_bytes;
+  space_.free_bytes = report.free_bytes;
+}
+
+bool RemoteDrive::online() const {
+  std::lock_guard lock(mu_);
+  return online_;
+}
+
+std::string RemoteDrive::offline_reason() const {
+  std::lock_guard lock(mu_);
+  return reason_;
+}
+
+void RemoteDrive::SetOffline(const std::string& reason) {
+  std::lock_guard lock(mu_);
+  if (!online_) return;
+  online_ = false;
+  reason_ = reason;
+}
+
+Status RemoteDrive::WriteSuperblock(const Superblock&) {
+  return Status(Code::kUnimplemented, dir_ + ": the superblock is its node's own");
+}
+
+template <class Reply, class Request>
+Result<rdma::TypedReply<Reply>> RemoteDrive::Ask(Method method, const Request& request,
+                                                 ConstBytes bulk) {
+  if (!online()) return Status(Code::kUnavailable, dir_ + " is offline: " + offline_reason());
+  PERIGEE_ASSIGN(auto channel, channels_->To(node_));
+  auto reply = rdma::CallFull<Reply>(*channel, method, request, bulk, {.timeout = kTimeout});
+  if (!reply.ok()) {
+    channels_->Note(node_, channel, reply.status());
+    return std::move(reply).TakeStatus().With(dir_);
+  }
+  return reply;
+}
+
+Result<uint64_t> RemoteDrive::AskCount(Method method) {
+  PERIGEE_ASSIGN(auto reply, Ask<wire::DriveCount>(method, wire::DriveAskRequest{.drive_id = id_}));
+  return reply.message.count;
+}
+
+Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
+                               const rdma::Piece* lent) {
+  wire::ShardWriteRequest request{.drive_id = id_, .shard = header};
+  PERIGEE_FAILPOINT_STATUS(remote_drive_before_write);
+  auto reply = Ask<wire::Empty>(Method::kShardWrite, request, bytes);
+  if (reply.ok()) {
+    // What was sent may not be what the peer meant: nothing of it counts then.
+    if (lent != nullptr && !lent->Stands())
+      return Status(Code::kUnavailable, "the shard's bytes were taken back while they were sent");
+    return Status::Ok();
+  }
+  if (NotAnswered(reply.status())) SetOffline(reply.status().message());
+  return std::move(reply).TakeStatus();
+}
+
+Result<client::ShardData> RemoteDrive::ReadShard(const wire::ShardReadRequest& request) {
+  PERIGEE_ASSIGN(auto reply, Ask<wire::ShardReadReply>(Method::kShardRead, request));
+  return client::ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
+}
+
+Status RemoteDrive::DeleteShard(const wire::BlobId& blob, uint32_t index) {
+  auto reply = Ask<wire::Empty>(Method::kDriveDelete,
+                                wire::ShardName{.drive_id = id_, .blob = blob, .index = index});
+  return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
+}
+
+Result<std::vector<std::pair<wire::BlobId, uint32_t>>> RemoteDrive::ListShards(
+    const wire::BlobId& first, size_t limit) {
+  std::vector<std::pair<wire::BlobId, uint32_t>> all;
+  wire::DriveListRequest request{.drive_id = id_, .first = first};
+  request.limit = static_cast<uint32_t>(std::min(limit, kListMax));
+  PERIGEE_ASSIGN(auto reply, Ask<wire::DriveListReply>(Method::kDriveList, request));
+  const wire::DriveListReply& list = reply.message;
+  if (list.blobs.size() != list.indexes.size() || list.blobs.size() > request.limit)
+    return Status(Code::kCorrupt, dir_ + ": a list of shards that makes no sense");
+  for (size_t i = 0; i < list.blobs.size(); i++) all.emplace_back(list.blobs[i], list.indexes[i]);
+  return all;
+}
+
+Result<uint64_t> RemoteDrive::ShardBytes() { return AskCount(Method::kDriveBytes); }
+
+Result<SpaceInfo> RemoteDrive::Space() {
+  std::lock_guard lock(mu_);
+  return space_;
+}
+
+Result<SegmentAudit> RemoteDrive::AuditSegment(uint32_t after) {
+  PERIGEE_ASSIGN(auto reply,
+                 Ask<wire::DriveAuditReply>(
+                     Method::kDriveAudit, wire::DriveAskRequest{.drive_id = id_, .after = after}));
+  const wire::DriveAuditReply& found = reply.message;
+  if (found.unindexed.blobs.size() != found.unindexed.indexes.size())
+    return Status(Code::kCorrupt, dir_ + ": an audit that makes no sense");
+  SegmentAudit audit{.segment = found.segment, .records = found.records};
+  for (size_t i = 0; i < found.unindexed.blobs.size(); i++)
+    audit.unindexed.push_back({found.unindexed.blobs[i].volume, found.unindexed.blobs[i].seq,
+                               found.unindexed.indexes[i]});
+  return audit;
+}
+
+Result<bool> RemoteDrive::Reindex(const wire::BlobId& blob, uint32_t index) {
+  PERIGEE_ASSIGN(auto reply, Ask<wire::DriveCount>(
+                                 Method::kDriveReindex,
+                                 wire::ShardName{.drive_id = id_, .blob = blob, .index = index}));
+  return reply.message.count != 0;
+}
+
+Result<uint32_t> RemoteDrive::MendHeaders() {
+  PERIGEE_ASSIGN(uint64_t mended, AskCount(Method::kDriveMend));
+  return static_cast<uint32_t>(mended);
+}
+
+}  // namespace perigee::objectd
