@@ -177,6 +177,7 @@ void Link::SendControl(FrameKind kind, std::string body) {
 size_t Link::PartsMax() const { return core_->options().credits + 16; }
 
 void Link::OnArrival(Arrival arrival) {
+  if (user_ == nullptr) return;  // left, and the last word is still on its way
   heard_ = true;
   core_->CountReceived(arrival.head.size() + arrival.bytes);
   auto self = shared_from_this();
