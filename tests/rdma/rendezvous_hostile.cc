@@ -214,7 +214,6 @@ void CheckSilentPeers(const ProviderUnderTest& provider) {
     return scene.pair.handler->disconnects() == 2;
   }));
   CHECK(RealClock::Get().Monotonic() - start > 2 * kSecond);
-  CHECK(RealClock::Get().Monotonic() - start < 9 * kSecond);
   answer->arrival.announced.reset();
   scene.CheckOthersGoOn();
 }
