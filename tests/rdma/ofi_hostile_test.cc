@@ -83,6 +83,7 @@ TEST_CASE("ofi: strangers that do not get as far as a connection hold up nobody"
     char byte;
     CHECK(recv(fd.get(), &byte, 1, 0) <= 0);  // closed
   }
+  CHECK(scene.pair.Call("nobody").code() == Code::kUnavailable);
   scene.pair.Listen();
   scene.CheckOthersGoOn();
 }
