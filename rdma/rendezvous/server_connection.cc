@@ -148,17 +148,16 @@ Status ServerConnection::HandleRequest(Incoming incoming) {
     return Status::Ok();
   }
   auto waiting = std::make_shared<std::unique_ptr<RendezvousServerCall>>(std::move(call));
-  loop_->pulls().Pull(
-      peer_.connection, std::move(incoming.bulk), deadline,
-      [self = shared_from_this(), waiting](Result<Piece> piece) {
-        auto call = std::move(*waiting);
-        if (piece.ok() && self->phase_ == Phase::kServing) {
-          call->bulk() = std::move(*piece);
-          return self->handler_->OnCall(std::move(call));
-        }
-        if (piece.code() == Code::kCorrupt) self->link_->OnViolation(piece.status());
-        call->Fail(piece.ok() ? Status(Code::kUnavailable, "closed") : piece.status());
-      });
+  link_->Pull(std::move(incoming.bulk), deadline,
+              [self = shared_from_this(), waiting](Result<Piece> piece) {
+                auto call = std::move(*waiting);
+                if (piece.ok() && self->phase_ == Phase::kServing) {
+                  call->bulk() = std::move(*piece);
+                  return self->handler_->OnCall(std::move(call));
+                }
+                if (piece.code() == Code::kCorrupt) self->link_->OnViolation(piece.status());
+                call->Fail(piece.ok() ? Status(Code::kUnavailable, "closed") : piece.status());
+              });
   return Status::Ok();
 }
 
