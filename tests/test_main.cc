@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <mutex>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
