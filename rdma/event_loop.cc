@@ -12,6 +12,18 @@
 
 namespace perigee::rdma {
 
+namespace {
+
+// Up to a millisecond late; never more than an hour.
+int WaitMs(const LoopTasks::Due& due) {
+  if (!due.functions.empty()) return 0;
+  if (due.next_timer == 0) return -1;
+  Nanos left = std::max<Nanos>(due.next_timer - RealClock::Get().Monotonic(), 0);
+  return static_cast<int>(std::min<Nanos>((left + kMillisecond - 1) / kMillisecond, 3600 * 1000));
+}
+
+}  // namespace
+
 Result<std::shared_ptr<EventLoop>> EventLoop::Start(const std::string& name) {
   OwnedFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (epoll.get() < 0) return Status::FromErrno(errno, "epoll_create1");
@@ -34,82 +46,23 @@ Result<std::shared_ptr<EventLoop>> EventLoop::Start(const std::string& name) {
   return loop;
 }
 
+EventLoop::EventLoop(OwnedFd epoll, OwnedFd wake)
+    : epoll_(std::move(epoll)), wake_(std::move(wake)), tasks_([this] {
+        uint64_t one = 1;
+        // Fails only when the counter is full, and then the loop is awake.
+        (void)!write(wake_.get(), &one, sizeof one);
+      }) {}
+
 EventLoop::~EventLoop() { Stop(); }
 
-void EventLoop::Wake() {
-  if (woken_.exchange(true)) return;
-  uint64_t one = 1;
-  // Fails only when the counter is full, and then the loop is awake.
-  (void)!write(wake_.get(), &one, sizeof one);
-}
-
-bool EventLoop::Post(std::function<void()> fn) {
-  {
-    std::lock_guard lock(mu_);
-    if (stopping_) return false;
-    posted_.push_back(std::move(fn));
-  }
-  if (!OnLoopThread()) Wake();
-  return true;
-}
-
-EventLoop::TimerId EventLoop::At(Nanos when, std::function<void()> fn) {
-  bool earliest;
-  TimerId id;
-  {
-    std::lock_guard lock(mu_);
-    if (stopping_) return 0;
-    id = next_timer_++;
-    auto it = timers_.emplace(when, std::make_pair(id, std::move(fn)));
-    timer_ids_.emplace(id, it);
-    earliest = it == timers_.begin();
-  }
-  if (earliest && !OnLoopThread()) Wake();
-  return id;
-}
-
-void EventLoop::Cancel(TimerId id) {
-  std::function<void()> dropped;  // destroyed without the lock
-  std::lock_guard lock(mu_);
-  auto it = timer_ids_.find(id);
-  if (it == timer_ids_.end()) return;
-  dropped = std::move(it->second->second.second);
-  timers_.erase(it->second);
-  timer_ids_.erase(it);
-}
-
-std::vector<std::function<void()>> EventLoop::TakeDue(Nanos now, int* wait_ms, bool* stop) {
-  std::lock_guard lock(mu_);
-  std::vector<std::function<void()>> due = std::exchange(posted_, {});
-  *stop = stopping_ && due.empty();
-  while (!stopping_ && !timers_.empty() && timers_.begin()->first <= now) {
-    due.push_back(std::move(timers_.begin()->second.second));
-    timer_ids_.erase(timers_.begin()->second.first);
-    timers_.erase(timers_.begin());
-  }
-  if (!due.empty()) {
-    *wait_ms = 0;
-  } else if (timers_.empty()) {
-    *wait_ms = -1;
-  } else {
-    Nanos left = timers_.begin()->first - now;
-    *wait_ms =
-        static_cast<int>(std::min<Nanos>((left + kMillisecond - 1) / kMillisecond, 3600 * 1000));
-  }
-  return due;
-}
-
 void EventLoop::Run() {
-  thread_id_.store(std::this_thread::get_id());
+  tasks_.EnterLoopThread();
   epoll_event events[64];
   while (true) {
-    // Before the queues are looked at: what is posted from here on wakes the wait below.
-    woken_.store(false);
-    int wait_ms = -1;
-    bool stop = false;
-    auto due = TakeDue(RealClock::Get().Monotonic(), &wait_ms, &stop);
-    if (stop) return;
-    for (auto& fn : due) {
+    auto due = tasks_.TakeDue();
+    if (due.last) return;
+    int wait_ms = WaitMs(due);
+    for (auto& fn : due.functions) {
       fn();
       fn = nullptr;
     }
@@ -133,17 +86,11 @@ void EventLoop::Run() {
 }
 
 void EventLoop::Stop() {
-  decltype(timers_) timers;  // destroyed without the lock, as are the watchers
-  decltype(watchers_) watchers;
-  {
-    std::lock_guard lock(mu_);
-    stopping_ = true;
-  }
-  Wake();
+  tasks_.Stop();
   if (thread_.joinable()) thread_.join();
+  tasks_.DropTimers();
+  decltype(watchers_) watchers;  // destroyed without the lock
   std::lock_guard lock(mu_);
-  timers.swap(timers_);
-  timer_ids_.clear();
   watchers.swap(watchers_);
 }
 
@@ -153,7 +100,7 @@ Status Watch::Begin(std::shared_ptr<EventLoop> loop, int fd, uint32_t events,
   uint64_t token;
   {
     std::lock_guard loop_lock(loop->mu_);
-    if (loop->stopping_) return Status(Code::kCancelled, "the transport has stopped");
+    if (loop->tasks_.stopping()) return Status(Code::kCancelled, "the transport has stopped");
     token = loop->next_token_++;
     loop->watchers_.emplace(token, std::move(watcher));
   }

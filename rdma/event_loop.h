@@ -5,19 +5,18 @@
 // Thread rule: thread-safe, but Stop and the destructor not from the loop's own thread. Functions
 // and watchers run on the loop's thread, with none of its locks held.
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <unordered_map>
-#include <vector>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "rdma/loop_tasks.h"
 #include "rdma/transport.h"
 
 namespace perigee::rdma {
@@ -30,38 +29,30 @@ class Watcher {
 
 class EventLoop : public std::enable_shared_from_this<EventLoop> {
  public:
-  using TimerId = uint64_t;  // 0 is never one
+  using TimerId = LoopTasks::TimerId;
 
   static Result<std::shared_ptr<EventLoop>> Start(const std::string& name);
   ~EventLoop();
 
   // False after Stop: `fn` will not run.
-  bool Post(std::function<void()> fn);
+  bool Post(std::function<void()> fn) { return tasks_.Post(std::move(fn)); }
   // Runs `fn` at `when` (RealClock, monotonic), up to a millisecond late. 0 after Stop.
-  TimerId At(Nanos when, std::function<void()> fn);
-  void Cancel(TimerId id);
-  bool OnLoopThread() const { return std::this_thread::get_id() == thread_id_.load(); }
+  TimerId At(Nanos when, std::function<void()> fn) { return tasks_.At(when, std::move(fn)); }
+  void Cancel(TimerId id) { tasks_.Cancel(id); }
+  bool OnLoopThread() const { return tasks_.OnLoopThread(); }
   // Runs what was posted so far, drops timers, joins the thread.
   void Stop();
 
  private:
   friend class Watch;
-  EventLoop(OwnedFd epoll, OwnedFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+  EventLoop(OwnedFd epoll, OwnedFd wake);
   void Run();
-  std::vector<std::function<void()>> TakeDue(Nanos now, int* wait_ms, bool* stop);
-  void Wake();
 
   OwnedFd epoll_;
   OwnedFd wake_;
+  LoopTasks tasks_;
   std::thread thread_;
-  std::atomic<std::thread::id> thread_id_;
-  std::atomic<bool> woken_{false};
-  std::mutex mu_;  // guards what follows
-  bool stopping_ = false;
-  std::vector<std::function<void()>> posted_;
-  std::multimap<Nanos, std::pair<TimerId, std::function<void()>>> timers_;
-  std::unordered_map<TimerId, decltype(timers_)::iterator> timer_ids_;
-  TimerId next_timer_ = 1;
+  std::mutex mu_;  // guards what follows; taken before that of tasks_
   std::unordered_map<uint64_t, std::shared_ptr<Watcher>> watchers_;  // by epoll token
   uint64_t next_token_ = 1;                                          // 0 is wake_
 };

@@ -33,6 +33,7 @@ class Window {
     }
     channel_.Call(wire::Method::kNetEcho, std::move(header), bulk, {.timeout = kCallTimeout},
                   [this](Result<Payload> reply) {
+                    if (reply.ok()) reply->bulk.Release();  // before whoever waits goes on
                     std::lock_guard lock(mu_);
                     if (!reply.ok() && failed_.ok()) failed_ = std::move(reply).TakeStatus();
                     --in_flight_;

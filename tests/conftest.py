@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 
 import pytest
 
@@ -19,7 +20,17 @@ needs_fuse = pytest.mark.skipif(not HAS_FUSE, reason="no /dev/fuse here")
 with open("/proc/self/uid_map") as f:
     ONE_USER = sum(int(line.split()[2]) for line in f) == 1
 needs_root = pytest.mark.skipif(os.geteuid() != 0 or ONE_USER, reason="needs root, and other users to become")
+WITHIN = 60  # s, for what takes moments
 EXAMPLE_FREE_PORTS = ["--s3-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--bufferd-admin-listen", "127.0.0.1:0"]
+
+
+def until(what, condition, within=WITHIN):
+    """What `condition` returns, once that is true."""
+    deadline = time.monotonic() + within
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {within} s"
+        time.sleep(0.05)
+    return found
 
 
 def put_objects(stack, sizes, prefix="o"):

@@ -5,13 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <utility>
-#include <vector>
 
 #include "base/event.h"
 #include "base/log.h"
+#include "rdma/close_all.h"
 
 namespace perigee::rdma::local {
 
@@ -184,24 +183,7 @@ void Acceptor::Stop() {
   if (posted) accepted_last.Wait();
   (void)shutdown(socket_.get(),
                  SHUT_RDWR);  // those in the backlog are refused now, not when this object goes
-
-  std::vector<std::shared_ptr<ServerConnection>> connections;
-  {
-    std::lock_guard lock(mu_);
-    connections.assign(connections_.begin(), connections_.end());
-  }
-  struct Countdown {
-    std::atomic<size_t> left;
-    Event zero;
-  };
-  auto countdown = std::make_shared<Countdown>();
-  countdown->left = connections.size();
-  for (auto& connection : connections) {
-    connection->PostClose([countdown] {
-      if (countdown->left.fetch_sub(1) == 1) countdown->zero.Set();
-    });
-  }
-  if (!connections.empty()) countdown->zero.Wait();
+  CloseAll(mu_, connections_);
 }
 
 }  // namespace perigee::rdma::local

@@ -1,5 +1,6 @@
 #include "rdma/ofi/listen_socket.h"
 
+#include <fcntl.h>
 #include <rdma/fabric.h>
 #include <rdma/fi_cm.h>
 #include <rdma/fi_endpoint.h>
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "rdma/ofi/device.h"
@@ -20,21 +22,36 @@ namespace perigee::rdma::ofi {
 
 namespace {
 
-// 1.17's tcp reads connection requests from sockets that block: a stranger who sends half of one
-// would hold up the loop. Accepted sockets inherit the limit of the listening one, which libfabric
-// does not show; an honest request is one segment.
-void LimitStrangers(const rendezvous::SocketAddress& listening) {
-  const timeval limit{0, 10'000};
+enum class Side { kListening, kUnfinished };
+
+// tcp's own sockets at `address`, which libfabric does not show: the one that listens, or those
+// that it accepted and has not made endpoints of. Only these block.
+std::vector<int> SocketsAt(const rendezvous::SocketAddress& address, Side side) {
+  std::vector<int> out;
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", none)) {
     int fd = std::atoi(entry.path().filename().c_str());
-    int accepts = 0;
-    socklen_t bytes = sizeof accepts;
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &bytes) != 0 || accepts == 0) continue;
+    int listens = 0;
+    socklen_t bytes = sizeof listens;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) != 0) continue;
+    bool blocks = (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+    if (side == Side::kListening ? listens == 0 : listens != 0 || !blocks) continue;
     rendezvous::SocketAddress at;
     at.length = sizeof at.storage;
     if (getsockname(fd, reinterpret_cast<sockaddr*>(&at.storage), &at.length) != 0) continue;
-    if (at.ToString() != listening.ToString()) continue;
+    if (at.storage.ss_family == address.storage.ss_family && at.ToString() == address.ToString()) {
+      out.push_back(fd);
+    }
+  }
+  return out;
+}
+
+// 1.17's tcp reads connection requests from sockets that block: a stranger who sends half of one
+// would hold up the loop. Accepted sockets inherit the limit of the listening one; an honest
+// request is one segment.
+void LimitStrangers(const rendezvous::SocketAddress& listening) {
+  const timeval limit{0, 10'000};
+  for (int fd : SocketsAt(listening, Side::kListening)) {
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   }
 }
@@ -70,14 +87,24 @@ Result<std::unique_ptr<OfiListenSocket>> OfiListenSocket::Create(
 OfiListenSocket::~OfiListenSocket() {
   if (ended_) ended_(this);
   on_request_ = nullptr;
-  while (pep_ && Progress()) {  // nobody was told of these
-  }
-  // The queue of its own ends with it. 1.17's tcp keeps peers that have not finished their request
-  // in the queue, with a pointer to the passive endpoint, and follows it when they do.
+  if (address_.length > 0) EndUnfinished();
   pep_.reset();
   if (eq_ != nullptr && fi_close(&eq_->fid) != 0) {
     log::Warn("rdma_ofi_teardown", {{"what", "an event queue"}});
   }
+}
+
+// Of peers that have not finished their request 1.17's tcp lets go only when they end. It has them
+// in the queue, with a pointer to the passive endpoint: closing both leaks them, sockets included.
+void OfiListenSocket::EndUnfinished() {
+  for (int fd : SocketsAt(address_, Side::kListening)) shutdown(fd, SHUT_RDWR);
+  std::vector<int> before, unfinished;
+  do {
+    before = std::exchange(unfinished, SocketsAt(address_, Side::kUnfinished));
+    for (int fd : unfinished) shutdown(fd, SHUT_RDWR);
+    while (Progress()) {  // nobody was told of these
+    }
+  } while (unfinished != before);  // what stays is somebody else's
 }
 
 bool OfiListenSocket::Progress() {

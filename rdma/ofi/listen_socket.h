@@ -46,6 +46,7 @@ class OfiListenSocket final : public rendezvous::ListenSocket {
 
  private:
   OfiListenSocket() = default;
+  void EndUnfinished();
   OnRequest on_request_;
   std::function<void(OfiListenSocket*)> ended_;
   fid_fabric* fabric_ = nullptr;

@@ -1,12 +1,11 @@
 #include "rdma/rendezvous/acceptor.h"
 
-#include <atomic>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "base/event.h"
 #include "base/log.h"
+#include "rdma/close_all.h"
 
 namespace perigee::rdma::rendezvous {
 
@@ -90,23 +89,7 @@ void Acceptor::Stop() {
       })) {
     unbound.Wait();
   }
-  std::vector<std::shared_ptr<ServerConnection>> connections;
-  {
-    std::lock_guard lock(mu_);
-    connections.assign(connections_.begin(), connections_.end());
-  }
-  struct Countdown {
-    std::atomic<size_t> left;
-    Event zero;
-  };
-  auto countdown = std::make_shared<Countdown>();
-  countdown->left = connections.size();
-  for (auto& connection : connections) {
-    connection->PostClose([countdown] {
-      if (countdown->left.fetch_sub(1) == 1) countdown->zero.Set();
-    });
-  }
-  if (!connections.empty()) countdown->zero.Wait();
+  CloseAll(mu_, connections_);
 }
 
 }  // namespace perigee::rdma::rendezvous

@@ -123,20 +123,19 @@ Status ClientConnection::HandleResponse(Incoming incoming) {
       owner->Finish(call, std::move(payload));
     } else {
       auto header = std::make_shared<std::string>(std::move(incoming.body));
-      loop_->pulls().Pull(number_, std::move(incoming.bulk), call->deadline,
-                          [self = shared_from_this(), owner, call, header](Result<Piece> piece) {
-                            // A fault of the way here, not of what is stored over there.
-                            if (piece.code() == Code::kCorrupt) {
-                              owner->Finish(call,
-                                            Status(Code::kUnavailable, piece.status().message()));
-                              return self->link_->OnViolation(piece.status());
-                            }
-                            if (!piece.ok()) return owner->Finish(call, piece.status());
-                            Payload payload;
-                            payload.header = std::move(*header);
-                            payload.bulk = std::move(*piece);
-                            owner->Finish(call, std::move(payload));
-                          });
+      link_->Pull(std::move(incoming.bulk), call->deadline,
+                  [self = shared_from_this(), owner, call, header](Result<Piece> piece) {
+                    // A fault of the way here, not of what is stored over there.
+                    if (piece.code() == Code::kCorrupt) {
+                      owner->Finish(call, Status(Code::kUnavailable, piece.status().message()));
+                      return self->link_->OnViolation(piece.status());
+                    }
+                    if (!piece.ok()) return owner->Finish(call, piece.status());
+                    Payload payload;
+                    payload.header = std::move(*header);
+                    payload.bulk = std::move(*piece);
+                    owner->Finish(call, std::move(payload));
+                  });
     }
   }
   owner->Pump();

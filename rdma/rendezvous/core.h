@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "rdma/log_limit.h"
 #include "rdma/provider_base.h"
 #include "rdma/rendezvous/address.h"
 #include "rdma/rendezvous/loop.h"
@@ -35,6 +36,8 @@ class Core : public ProviderBase, public std::enable_shared_from_this<Core> {
   void StopLoops();
   // Says in the log, once, what the transport's connections run over.
   void NotePath(const std::string& peer, const std::string& transports);
+  // Of lines about peers that were not served.
+  LogLimit& unserved() { return unserved_; }
 
  protected:
   // `risk`: what peers on a fabric that is not trusted could do.
@@ -51,6 +54,7 @@ class Core : public ProviderBase, public std::enable_shared_from_this<Core> {
   const std::string risk_;
   const FabricOptions fabric_;
   std::atomic<bool> path_told_{false};
+  LogLimit unserved_{1 * kSecond};
   std::mutex mu_;  // guards what follows
   Loop::MakeWorker make_worker_;
   std::vector<std::shared_ptr<Loop>> loops_;

@@ -116,7 +116,8 @@ void Link::Transmit(FrameHeader head, std::string_view body_in_head,
   }
   sending->done = [self = shared_from_this(), copied, held,
                    sent = std::move(sent)](Status outcome) {
-    outcome.Ignore();  // of a lost connection, which shows by itself
+    // A failure is that of a lost connection, which shows by itself.
+    if (outcome.ok() && held != 0) self->heard_ = true;
     --self->unsent_;
     self->unsent_bytes_ -= copied;
     self->held_.erase(held);
@@ -173,10 +174,22 @@ void Link::SendControl(FrameKind kind, std::string body) {
 
 // ---------------------------------------------------------------- receiving
 
+// On a slow way the peer's pings wait behind its bulk.
+void Link::Pull(Source bulk, Nanos deadline, Puller::Done done) {
+  bool over_the_way = bulk.announced != nullptr;
+  loop_->pulls().Pull(
+      number_, std::move(bulk), deadline,
+      [self = shared_from_this(), over_the_way, done = std::move(done)](Result<Piece> piece) {
+        if (piece.ok() && over_the_way) self->heard_ = true;
+        done(std::move(piece));
+      });
+}
+
 // Of an honest peer: one for each call in flight, and hello.
 size_t Link::PartsMax() const { return core_->options().credits + 16; }
 
 void Link::OnArrival(Arrival arrival) {
+  if (user_ == nullptr) return;  // left, and the last word is still on its way
   heard_ = true;
   core_->CountReceived(arrival.head.size() + arrival.bytes);
   auto self = shared_from_this();
@@ -266,6 +279,7 @@ Status Link::PullBody(const FrameHeader& head, Arrival arrival) {
                     --self->bodies_pulling_;
                     // A lost connection shows by itself.
                     if (!pulled.ok() || self->user_ == nullptr) return;
+                    self->heard_ = true;
                     Status st = self->Whole(head, std::move(*data));
                     if (!st.ok()) self->OnViolation(st);
                   });

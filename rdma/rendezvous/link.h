@@ -57,6 +57,8 @@ class Link final : public EndpointUser, public std::enable_shared_from_this<Link
   }
   void Send(Outgoing out);
   void SendControl(FrameKind kind, std::string body);
+  // Gets the bulk of a message that came here (see Puller).
+  void Pull(Source bulk, Nanos deadline, Puller::Done done);
   // Both tell the user; a violation is also logged.
   void End(const Status& why);
   void OnViolation(const Status& why);
@@ -100,7 +102,7 @@ class Link final : public EndpointUser, public std::enable_shared_from_this<Link
   uint64_t next_held_ = 0;
   size_t unsent_ = 0;
   size_t unsent_bytes_ = 0;
-  bool heard_ = true;  // since the last tick
+  bool heard_ = true;  // a message came, or bulk went over, since the last tick
   bool spoken_ = true;
   uint32_t silent_ticks_ = 0;
   Nanos last_tick_ = 0;

@@ -6,17 +6,15 @@
 // Thread rule: thread-safe, but for worker() and pulls(), which are the loop's own; Stop and the
 // destructor not from the loop's thread. Functions run on the loop's thread with no lock held.
 
-#include <atomic>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_map>
-#include <vector>
+#include <utility>
 
 #include "base/clock.h"
+#include "rdma/loop_tasks.h"
 #include "rdma/rendezvous/puller.h"
 #include "rdma/rendezvous/worker.h"
 
@@ -24,7 +22,7 @@ namespace perigee::rdma::rendezvous {
 
 class Loop : public std::enable_shared_from_this<Loop> {
  public:
-  using TimerId = uint64_t;  // 0 is never one
+  using TimerId = LoopTasks::TimerId;
   struct Options {
     std::string name;
     std::string provider;
@@ -40,13 +38,13 @@ class Loop : public std::enable_shared_from_this<Loop> {
   ~Loop();
 
   // False after Stop: `fn` will not run.
-  bool Post(std::function<void()> fn);
+  bool Post(std::function<void()> fn) { return tasks_.Post(std::move(fn)); }
   // Posts, or runs it now when this is the loop's thread.
   bool Run(std::function<void()> fn);
   // Runs `fn` at `when` (RealClock, monotonic). 0 after Stop.
-  TimerId At(Nanos when, std::function<void()> fn);
-  void Cancel(TimerId id);
-  bool OnLoopThread() const { return std::this_thread::get_id() == thread_id_.load(); }
+  TimerId At(Nanos when, std::function<void()> fn) { return tasks_.At(when, std::move(fn)); }
+  void Cancel(TimerId id) { tasks_.Cancel(id); }
+  bool OnLoopThread() const { return tasks_.OnLoopThread(); }
   // Runs what was posted so far, drops timers, closes the worker, joins the thread.
   void Stop();
 
@@ -54,27 +52,19 @@ class Loop : public std::enable_shared_from_this<Loop> {
   Puller& pulls() { return *pulls_; }
 
  private:
-  explicit Loop(Options options) : options_(std::move(options)) {}
+  explicit Loop(Options options) : options_(std::move(options)), tasks_([this] { Wake(); }) {}
   void Main(const MakeWorker& make_worker, std::function<void(Status)> started);
-  bool RunDue(Nanos* next_timer);
+  void Signalled(Worker* worker);
   void Sleep(Nanos next_timer);
   void Wake();
-  bool HasNews(Nanos next_timer);
 
   const Options options_;
+  LoopTasks tasks_;
   std::thread thread_;
-  std::atomic<std::thread::id> thread_id_;
-  std::atomic<bool> woken_{false};
-  // The loop's thread only. The raw pointer is for Wake, and stands from Start to Stop.
-  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Worker> worker_;  // the loop's thread only, as is what follows
   std::unique_ptr<Puller> pulls_;
-  std::mutex mu_;  // guards what follows
-  bool stopping_ = false;
-  Worker* signalled_ = nullptr;
-  std::vector<std::function<void()>> posted_;
-  std::multimap<Nanos, std::pair<TimerId, std::function<void()>>> timers_;
-  std::unordered_map<TimerId, decltype(timers_)::iterator> timer_ids_;
-  TimerId next_timer_ = 1;
+  std::mutex mu_;                // guards what follows
+  Worker* signalled_ = nullptr;  // worker_, from Start to Stop
 };
 
 }  // namespace perigee::rdma::rendezvous

@@ -40,7 +40,8 @@ void ServerConnection::Open(std::shared_ptr<ConnectionRequest> request) {
   }
   hello_timer_ = loop_->At(Now() + kHelloTimeout, [weak = weak_from_this()] {
     auto self = weak.lock();
-    if (self && self->phase_ != Phase::kServing) self->Close();
+    if (!self || self->phase_ == Phase::kServing) return;
+    self->OnEnd(Status(Code::kUnavailable, "no hello in time"));
   });
 }
 
@@ -54,10 +55,13 @@ void ServerConnection::PostClose(std::function<void()> done) {
 }
 
 void ServerConnection::OnEnd(const Status& why) {
-  // Before it is served a peer goes because this side is not what it expects.
-  if (why.Is(Code::kUnavailable) && (phase_ == Phase::kStart || phase_ == Phase::kAnswer))
-    log::Warn("rdma_connection_closed",
-              {{"why", why}, {"provider", core_->provider()}, {"connection", peer_.connection}});
+  if (phase_ == Phase::kAnswer) {
+    // It has seen this side's proof.
+    Unserved("rdma_connection_closed", "it may have another cluster secret: " + why.message());
+  } else if (phase_ == Phase::kStart) {
+    Unserved("rdma_connection_closed", "it did not say hello: " + why.message());
+  }
+  why.Ignore();
   Close();
 }
 
@@ -118,9 +122,18 @@ Status ServerConnection::HandleHello(const Incoming& incoming) {
   return Status::Ok();
 }
 
+// Strangers and nodes with a wrong secret come again and again.
+void ServerConnection::Unserved(const char* event, const std::string& why) {
+  auto left_out = core_->unserved().Pass(Now());
+  if (!left_out) return;
+  log::Warn(event, {{"why", why},
+                    {"provider", core_->provider()},
+                    {"connection", peer_.connection},
+                    {"left_out", *left_out}});
+}
+
 void ServerConnection::Refuse(const Status& why) {
-  log::Warn("rdma_peer_violation",
-            {{"why", why}, {"provider", core_->provider()}, {"connection", peer_.connection}});
+  Unserved("rdma_peer_violation", why.ToString());
   link_->Leave(FrameKind::kHelloVerdict, HelloServer::Refusal(why));
   Close();
 }
@@ -148,17 +161,16 @@ Status ServerConnection::HandleRequest(Incoming incoming) {
     return Status::Ok();
   }
   auto waiting = std::make_shared<std::unique_ptr<RendezvousServerCall>>(std::move(call));
-  loop_->pulls().Pull(
-      peer_.connection, std::move(incoming.bulk), deadline,
-      [self = shared_from_this(), waiting](Result<Piece> piece) {
-        auto call = std::move(*waiting);
-        if (piece.ok() && self->phase_ == Phase::kServing) {
-          call->bulk() = std::move(*piece);
-          return self->handler_->OnCall(std::move(call));
-        }
-        if (piece.code() == Code::kCorrupt) self->link_->OnViolation(piece.status());
-        call->Fail(piece.ok() ? Status(Code::kUnavailable, "closed") : piece.status());
-      });
+  link_->Pull(std::move(incoming.bulk), deadline,
+              [self = shared_from_this(), waiting](Result<Piece> piece) {
+                auto call = std::move(*waiting);
+                if (piece.ok() && self->phase_ == Phase::kServing) {
+                  call->bulk() = std::move(*piece);
+                  return self->handler_->OnCall(std::move(call));
+                }
+                if (piece.code() == Code::kCorrupt) self->link_->OnViolation(piece.status());
+                call->Fail(piece.ok() ? Status(Code::kUnavailable, "closed") : piece.status());
+              });
   return Status::Ok();
 }
 

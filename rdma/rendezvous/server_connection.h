@@ -41,6 +41,7 @@ class ServerConnection final : public LinkUser,
   Status HandleHello(const Incoming& incoming);
   Status HandleRequest(Incoming incoming);
   void Refuse(const Status& why);
+  void Unserved(const char* event, const std::string& why);
   void Close();
   void Reply(Outgoing out);
 

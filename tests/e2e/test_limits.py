@@ -14,21 +14,12 @@ import time
 import botocore
 import pytest
 
-from conftest import BINARIES, needs_fuse
+from conftest import BINARIES, needs_fuse, until
 from raw_s3 import RawS3
 
-WITHIN = 60  # s, for what takes moments
 # Of the whole load of the issue; the rest of it is the hand run: PERIGEE_LIMITS_SCALE=1.
 SCALE = float(os.environ.get("PERIGEE_LIMITS_SCALE", "0.1"))
 LIMIT = 512 << 20
-
-
-def until(what, condition, within=WITHIN):
-    deadline = time.monotonic() + within
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {within} s"
-        time.sleep(0.05)
-    return found
 
 
 def sanitized():

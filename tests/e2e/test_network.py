@@ -7,25 +7,15 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
 import machines
-from conftest import BINARIES, Made, needs_fuse
+from conftest import BINARIES, WITHIN, Made, needs_fuse, until
 
 WHY_NOT = machines.why_not()
 needs_machines = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 MiB = 1 << 20
-WITHIN = 60  # s, for what takes moments
-
-
-def until(what, condition, within=WITHIN):
-    deadline = time.monotonic() + within
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {within} s"
-        time.sleep(0.05)
-    return found
 
 
 def md5(data):

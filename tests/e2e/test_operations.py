@@ -15,21 +15,12 @@ import urllib.request
 import pytest
 import yaml
 
-from conftest import BINARIES, EXAMPLE_FREE_PORTS, HAS_FUSE, ROOT, needs_fuse, needs_root
+from conftest import BINARIES, EXAMPLE_FREE_PORTS, HAS_FUSE, ROOT, WITHIN, needs_fuse, needs_root, until
 from stack import alive
 
 RULES = os.path.join(ROOT, "deploy", "prometheus", "perigee.rules.yml")
 UNIT = os.path.join(ROOT, "deploy", "systemd", "perigee.service")
 DOORS = {"objectd": "admin_listen", "bufferd": "bufferd_admin_listen"} | ({"fuse": "fuse_admin_listen"} if HAS_FUSE else {})
-WITHIN = 60  # s, for what takes moments
-
-
-def until(what, condition, within=WITHIN):
-    deadline = time.monotonic() + within
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {within} s"
-        time.sleep(0.05)
-    return found
 
 
 def scrape(stack, door):

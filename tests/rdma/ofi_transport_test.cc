@@ -26,3 +26,7 @@ TEST_CASE(
     "ofi: calls, pulls and replies have failpoints, and a failing pull is one call's failure") {
   rendezvous::CheckFailpoints(ofi::Tcp());
 }
+
+TEST_CASE("ofi: a peer whose bulk comes slowly is not taken for a dead one") {
+  rendezvous::CheckSlowBulk(ofi::Tcp());
+}

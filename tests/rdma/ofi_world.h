@@ -19,6 +19,7 @@ inline rendezvous::ProviderUnderTest Provider(bool register_as_verbs) {
                                            rendezvous::FabricOptions fabric) {
     OfiOptions ofi;
     ofi.loops = fabric.loops;
+    ofi.pull_bytes_max = fabric.pull_bytes_max;
     ofi.devices = std::move(fabric.devices);
     ofi.fabric_trusted = fabric.fabric_trusted;
     ofi.register_as_verbs = register_as_verbs;

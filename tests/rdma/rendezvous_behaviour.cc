@@ -9,6 +9,7 @@
 #include "base/failpoint.h"
 #include "tests/rdma/conformance_pair.h"
 #include "tests/rdma/rendezvous_raw_peer.h"
+#include "tests/rdma/rendezvous_scene.h"
 
 namespace perigee::rdma::rendezvous {
 
@@ -150,6 +151,44 @@ void CheckMemoryAtDeadline(const ProviderUnderTest& provider) {
     CHECK(!channel->Healthy());
   }
   CHECK(outcomes.Count(Code::kDeadlineExceeded) == 1);
+}
+
+void CheckSlowBulk(const ProviderUnderTest& provider) {
+  // One payload at a time is pulled, and each takes half of what a silent peer is given.
+  const std::string bulk = Pattern(300'000, 9);
+  Scene scene(provider, 4 * bulk.size());
+  RawPeer peer(provider, scene.address());
+  peer.Hello();
+  for (uint64_t id = 1; id <= 4; ++id) {
+    FrameHeader head = Request(id);
+    head.data = DataKind::kBodyInHead;
+    head.body_len = 4;
+    head.bulk_len = static_cast<uint32_t>(bulk.size());
+    head.data_crc = Crc32c(AsBytes(bulk));
+    auto sending = std::make_unique<Sending>();
+    sending->head = EncodeFrame(head, "hold");
+    sending->data = AsBytes(bulk);
+    peer.endpoint().Send(std::move(sending));
+  }
+  std::vector<std::unique_ptr<ServerCall>> calls;
+  Event pause;
+  auto take = [&] {
+    while (!scene.shelf.Empty()) calls.push_back(scene.shelf.Take());
+  };
+  while (true) {
+    pause.WaitFor(1500 * kMillisecond);  // in which the peer's library delivers nothing
+    take();
+    if (calls.size() == 4) break;
+    INFO("payload ", calls.size() + 1);
+    REQUIRE(peer.Await([&] { return !scene.shelf.Empty(); }));
+    take();
+  }
+  for (auto& call : calls) CHECK(AsView(call->bulk().span()) == bulk);
+  CHECK(scene.pair.handler->disconnects() == 0);
+  peer.endpoint().Close();
+  CHECK(scene.pair.handler->WaitForDisconnects(1));
+  calls.clear();
+  scene.CheckOthersGoOn();
 }
 
 }  // namespace perigee::rdma::rendezvous

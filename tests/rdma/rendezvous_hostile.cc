@@ -82,6 +82,14 @@ void CheckHelloIsNeeded(const ProviderUnderTest& provider) {
     CHECK(peer.Ended());
   }
   {
+    // Goes on before it knows that it was refused.
+    RawPeer peer(provider, scene.address());
+    peer.Send({.kind = FrameKind::kHelloStart}, HelloClient(NodeOptions(66)).Start());
+    peer.Send({.kind = FrameKind::kHelloAnswer}, wire::Encode(HelloAnswer{"a wrong proof", {}}));
+    for (int i = 0; i < 10; ++i) peer.Send(Request(1), "hold");
+    CHECK(peer.Ended());
+  }
+  {
     RawPeer peer(provider, scene.address());
     peer.SendBulk({.kind = FrameKind::kHelloStart}, Pattern(100'000, 1));
     CHECK(peer.Ended());
@@ -206,7 +214,6 @@ void CheckSilentPeers(const ProviderUnderTest& provider) {
     return scene.pair.handler->disconnects() == 2;
   }));
   CHECK(RealClock::Get().Monotonic() - start > 2 * kSecond);
-  CHECK(RealClock::Get().Monotonic() - start < 9 * kSecond);
   answer->arrival.announced.reset();
   scene.CheckOthersGoOn();
 }
@@ -256,6 +263,17 @@ void CheckLyingServer(const ProviderUnderTest& provider) {
     server.Send(Request(1), "");
     CHECK(server.Ended());
     REQUIRE(outcomes.Wait(1));
+  }
+  SUBCASE("an answer to a channel that is closed") {
+    // The client's last word leaves the connection open for a moment.
+    channel->Close();
+    REQUIRE(outcomes.Wait(1));
+    auto last = server.Receive();
+    REQUIRE(last.has_value());
+    CHECK(last->head.kind == FrameKind::kGoAway);
+    server.SendBulk(answer, Pattern(300'000, 7));
+    server.Send(answer, "late");
+    CHECK(server.Ended());
   }
   SUBCASE("silence") {
     // The library answers nobody while its worker rests.

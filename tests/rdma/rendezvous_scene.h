@@ -35,9 +35,10 @@ struct Scene {
     options.credits = 4;
     return options;
   }
-  explicit Scene(const ProviderUnderTest& provider)
+  explicit Scene(const ProviderUnderTest& provider,
+                 uint64_t pull_bytes_max = FabricOptions().pull_bytes_max)
       : pair(
-            std::make_unique<RendezvousWorld>(provider),
+            std::make_unique<RendezvousWorld>(provider, 2, pull_bytes_max),
             [this](std::unique_ptr<ServerCall> call) {
               if (call->header() == "hold") return shelf.Put(std::move(call));
               Echo(std::move(call));

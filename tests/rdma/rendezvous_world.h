@@ -48,12 +48,17 @@ struct ProviderUnderTest {
 
 class RendezvousWorld final : public TransportWorld {
  public:
-  explicit RendezvousWorld(const ProviderUnderTest& provider, uint32_t loops = 2)
-      : provider_(provider), loops_(loops), scheduler_(CreateThreadPool({"callers", 8, 4096})) {}
+  explicit RendezvousWorld(const ProviderUnderTest& provider, uint32_t loops = 2,
+                           uint64_t pull_bytes_max = FabricOptions().pull_bytes_max)
+      : provider_(provider),
+        loops_(loops),
+        pull_bytes_max_(pull_bytes_max),
+        scheduler_(CreateThreadPool({"callers", 8, 4096})) {}
   ~RendezvousWorld() override { scheduler_->Stop(); }
   std::unique_ptr<Transport> NewTransport(const std::string&, TransportOptions options) override {
     FabricOptions fabric;
     fabric.loops = loops_;
+    fabric.pull_bytes_max = pull_bytes_max_;
     auto transport = provider_.transport(std::move(options), std::move(fabric));
     REQUIRE(transport.ok());
     return std::move(*transport);
@@ -67,6 +72,7 @@ class RendezvousWorld final : public TransportWorld {
  private:
   const ProviderUnderTest& provider_;
   const uint32_t loops_;
+  const uint64_t pull_bytes_max_;
   std::map<std::string, ReservedPort> ports_;
   std::unique_ptr<Scheduler> scheduler_;
 };
@@ -78,6 +84,7 @@ void CheckAddresses(const ProviderUnderTest& provider);
 void CheckLargeMessages(const ProviderUnderTest& provider);
 void CheckMemoryAtDeadline(const ProviderUnderTest& provider);
 void CheckFailpoints(const ProviderUnderTest& provider);
+void CheckSlowBulk(const ProviderUnderTest& provider);
 
 // rendezvous_hostile.cc: peers that speak messages, through the library, and break the rules: each
 // loses its connection, and nobody else notices.

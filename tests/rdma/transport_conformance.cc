@@ -42,6 +42,10 @@ void CallShelf::Put(std::unique_ptr<ServerCall> call) {
   calls_.push_back(std::move(call));
   changed_.NotifyAll();
 }
+bool CallShelf::Empty() const {
+  std::lock_guard lock(mu_);
+  return calls_.empty();
+}
 std::unique_ptr<ServerCall> CallShelf::Take() {
   std::unique_lock lock(mu_);
   if (!changed_.WaitFor(lock, 10 * kSecond, [&] { return !calls_.empty(); })) return nullptr;

@@ -52,9 +52,10 @@ class CallShelf {
   void Put(std::unique_ptr<ServerCall> call);
   // Null when no call has come within ten seconds.
   std::unique_ptr<ServerCall> Take();
+  bool Empty() const;
 
  private:
-  std::mutex mu_;
+  mutable std::mutex mu_;
   CondVar changed_;
   std::deque<std::unique_ptr<ServerCall>> calls_;
 };

@@ -18,6 +18,7 @@ inline rendezvous::ProviderUnderTest Provider(bool shared_memory) {
   provider.transport = [shared_memory](TransportOptions options, rendezvous::FabricOptions fabric) {
     UcxOptions ucx;
     ucx.loops = fabric.loops;
+    ucx.pull_bytes_max = fabric.pull_bytes_max;
     ucx.devices = std::move(fabric.devices);
     ucx.fabric_trusted = fabric.fabric_trusted;
     ucx.shared_memory = shared_memory;
