@@ -168,6 +168,10 @@ json NodesJson(const wire::NodeListReply& list) {
   return {{"nodes", nodes}, {"survives", list.survives}, {"moves", list.moves}};
 }
 
+void PrintSurvives(const wire::NodeListReply& list) {
+  if (!list.survives.empty()) std::cout << "  may be lost: " << list.survives << "\n";
+}
+
 void PrintNodes(const wire::NodeListReply& list) {
   std::vector<std::vector<std::string>> rows = {
       {"  storage node", "state", "", "drives", "free", "of", "volumes", "address"}};
@@ -181,11 +185,11 @@ void PrintNodes(const wire::NodeListReply& list) {
   if (!list.nodes.empty()) PrintTable(rows);
   for (const StorageNodeInfo& n : list.nodes) {
     if (!n.problem.empty()) std::cout << "  " << n.name << ": " << n.problem << "\n";
-    if (n.repair_after != 0)
+    if (n.repair_after > RealClock::Get().Wall())
       std::cout << "  " << n.name << ": rebuilt on other nodes from " << FormatTime(n.repair_after)
                 << " on, or by `perigee node repair`\n";
   }
-  if (!list.survives.empty()) std::cout << "  survives the loss of " << list.survives << "\n";
+  PrintSurvives(list);
   if (list.moves != 0) std::cout << "  " << Volumes(list.moves) << " on the way to other drives\n";
 }
 
@@ -228,7 +232,7 @@ int RunNode(int argc, char** argv) {
   Verb v("node", kHelp);
   std::vector<std::string> words;
   bool wait = false;
-  Nanos patience = 600 * kSecond;
+  Nanos patience = 1200 * kSecond;  // more than objectd's --lease, which a drain may wait for
   v.options.AddPositional(&words, "ls | drain NAME | keep NAME | remove NAME | repair NAME", 1, 2);
   v.options.AddFlag("wait", &wait, "drain, repair: return when it is done");
   v.options.AddDuration("patience", &patience, "--wait fails when nothing has moved for so long");

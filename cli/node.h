@@ -16,6 +16,8 @@ nlohmann::json NodeJson(const wire::StorageNodeInfo& node);
 nlohmann::json NodesJson(const wire::NodeListReply& list);
 // A table, under it what is wrong or going on with each, and what may be lost.
 void PrintNodes(const wire::NodeListReply& list);
+// What may be lost, alone.
+void PrintSurvives(const wire::NodeListReply& list);
 
 struct NodeWait {
   wire::NodeId node = 0;

@@ -134,8 +134,8 @@ void PrintNetwork(const wire::NetworkInfo& network, const std::vector<wire::Link
 void PrintStorage(const wire::NodeListReply& storage) {
   if (storage.nodes.size() > 1)
     PrintNodes(storage);
-  else if (!storage.survives.empty())
-    std::cout << "  survives the loss of " << storage.survives << "\n";
+  else
+    PrintSurvives(storage);
 }
 
 void PrintObjectd(const wire::ObjectdStatusReply& r) {
