@@ -51,9 +51,9 @@ json ToJson(const std::vector<wire::LinkInfo>& links) {
 }
 
 json ToJson(const wire::DriveInfo& d) {
-  return {{"id", HexEncode64(d.drive_id)}, {"dir", d.dir},
-          {"state", Word(d.state)},        {"reason", d.reason},
-          {"total_bytes", d.total_bytes},  {"free_bytes", d.free_bytes}};
+  return {{"id", HexEncode64(d.drive_id)}, {"dir", d.dir},       {"node", HexEncode64(d.node)},
+          {"state", Word(d.state)},        {"reason", d.reason}, {"total_bytes", d.total_bytes},
+          {"free_bytes", d.free_bytes}};
 }
 
 json ToJson(const wire::ObjectdStatusReply& r) {
@@ -207,6 +207,8 @@ int RunStatus(int argc, char** argv) {
         *v.connections->fuse(), wire::Method::kControlFuseStatus, wire::Empty{}, {}, kSoon);
   }
   bool serving = objectd.ok() && objectd->unhealthy.empty();
+  if (serving && config.drives_only())
+    serving = !objectd->links.empty() && objectd->links[0].connected;
   bool well = supervisor.has_value() && serving && (config.drives_only() || bufferd.ok()) &&
               (config.mount.empty() || fuse.ok());
 

@@ -96,6 +96,8 @@ struct FakeObjectd {
           wire::ObjectdStatusReply reply;
           reply.k = 2;
           reply.m = 1;
+          reply.drives = {{.drive_id = 1, .dir = "/srv/d1"},
+                          {.drive_id = 2, .dir = "n3:/srv/d1", .node = 0xb}};
           reply.storage = list;
           return reply;
         });
@@ -307,9 +309,12 @@ TEST_CASE("status shows other storage nodes, and alone what may be lost") {
   FakeObjectd objectd;
   objectd.Run(RunStatus, {"status"});
   CHECK(objectd.out.find("storage node") != std::string::npos);
-  CHECK(objectd.out.find("n3") != std::string::npos);
+  CHECK(objectd.out.find("\n  /srv/d1 ") != std::string::npos);
+  CHECK(objectd.out.find("\n  n3:/srv/d1 ") != std::string::npos);
   objectd.Run(RunStatus, {"status", "--json"});
-  CHECK(nlohmann::json::parse(objectd.out)["objectd"]["storage"]["nodes"].size() == 3);
+  auto j = nlohmann::json::parse(objectd.out)["objectd"];
+  CHECK(j["storage"]["nodes"].size() == 3);
+  CHECK(j["drives"][1]["node"] == j["storage"]["nodes"][2]["id"]);
   objectd.list.nodes.resize(1);
   objectd.list.survives = "any 2 drives";
   objectd.Run(RunStatus, {"status"});
