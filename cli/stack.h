@@ -40,7 +40,7 @@ struct StackConfig {
   std::string objectd;
   // "tls:10.0.0.1:9002" on a storage node: an objectd with drives only, of the namespace there.
   std::string join;
-  std::string node_name;         // of a storage node; "": its host's
+  std::string node_name;         // of a machine with drives; "": its host's
   std::string repair_after;      // "10m"; "": objectd's default
   std::string secret_file;       // "": in the data directory
   rdma::NetworkOptions network;  // with what objectd listens on

@@ -102,9 +102,9 @@ std::vector<std::string> Supervisor::Arguments(const std::string& name) const {
     for (const auto& drive : c.drives) add("drive", drive);
     add("state", c.data + "/objectd");
     add("admin-listen", c.admin_listen);
+    if (!c.node_name.empty()) add("name", c.node_name);
     if (c.drives_only()) {
       add("join", c.join);
-      if (!c.node_name.empty()) add("name", c.node_name);
     } else {
       if (!c.profile.empty()) add("profile", c.profile);
       if (!c.repair_after.empty()) add("repair-after", c.repair_after);

@@ -80,15 +80,13 @@ Status CheckStorageNode(const UpFlags& flags, const StackConfig& c, bool known) 
 // What a node is it stays, and it has nothing that is of others.
 Status CheckRole(const UpFlags& flags, const StackConfig& c, bool known) {
   if (c.drives_only()) return CheckStorageNode(flags, c, known);
-  if (!flags.name.empty())
-    return Status(Code::kInvalidArgument, "--name " + flags.name + ": for --join");
   if (c.has_objectd()) return Status::Ok();
   const bool drives = flags.drive_count != 0 || !flags.drives.empty() || !flags.profile.empty() ||
-                      !flags.repair_after.empty();
+                      !flags.repair_after.empty() || !flags.name.empty();
   if (drives || !flags.s3_listen.empty() || !flags.admin_listen.empty())
     return Status(Code::kInvalidArgument, "--objectd " + c.objectd +
-                                              ": drives, --profile, --repair-after, --s3-listen "
-                                              "and --admin-listen are of its machine");
+                                              ": drives, --profile, --name, --repair-after, "
+                                              "--s3-listen and --admin-listen are of its machine");
   if (known && !c.drives.empty())
     return Status(Code::kInvalidArgument,
                   "--objectd " + c.objectd + ": this stack has an objectd of its own");
@@ -417,7 +415,8 @@ int RunUp(int argc, char** argv) {
   o.AddString("join", &f.join,
               "on a machine with drives only: the objectd with the namespace, tls:HOST:PORT",
               "ADDRESS");
-  o.AddString("name", &f.name, "with --join: the node's name (default: the host's)", "NAME");
+  o.AddString("name", &f.name, "what `perigee node` calls this machine (default: the host's name)",
+              "NAME");
   o.AddString("repair-after", &f.repair_after,
               "a storage node that is silent for so long is rebuilt on others (default 10m)",
               "DURATION");
