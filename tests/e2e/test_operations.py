@@ -225,11 +225,10 @@ def notified(tmp_path):
 
 
 @contextlib.contextmanager
-def foreground(stack, notified, *args, binaries=BINARIES, through=()):
+def foreground(stack, notified, *args, binaries=BINARIES, through=(), doors=EXAMPLE_FREE_PORTS):
     """`perigee up` as a unit of Type=notify runs it."""
-    up = subprocess.Popen([*through, os.path.join(binaries, "perigee"), "up", "--data", stack.data, "--drives", "2", *EXAMPLE_FREE_PORTS,
-                           *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=os.environ | {"NOTIFY_SOCKET": notified.path})
+    up = subprocess.Popen([*through, os.path.join(binaries, "perigee"), "up", "--data", stack.data, "--drives", "2", *doors, *args],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"NOTIFY_SOCKET": notified.path})
     try:
         yield up
     finally:
@@ -304,20 +303,41 @@ def test_a_start_that_waits_is_stopped_at_once(make_stack, notified, tmp_path):
     assert not any("READY=1" in m for m in notified.messages)
 
 
-def unit_values(name):
-    with open(UNIT) as f:
+def unit_values(unit, name):
+    with open(unit) as f:
         return [word for line in f if line.startswith(f"{name}=") for word in line.split("=", 1)[1].split()]
+
+
+def with_capabilities_of(unit):
+    """Runs a command with no others, and no new privileges."""
+    keep = [f"+{c.removeprefix('CAP_').lower()}" for c in unit_values(unit, "CapabilityBoundingSet")]
+    assert keep and unit_values(unit, "NoNewPrivileges") == ["yes"]
+    return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *keep])]
+
+
+needs_setpriv = pytest.mark.skipif(not shutil.which("setpriv"), reason="no setpriv (Debian package util-linux)")
+
+
+@needs_root
+@needs_setpriv
+def test_the_storage_units_capabilities_are_enough(make_stack, notified):
+    first, node = make_stack("--no-mount", drives=2), make_stack(up=False)
+    joining = ["--join", f"local:{first.data}/run/objectd.sock", "--secret-file", f"{first.data}/secret", "--name", "n2"]
+    with foreground(node, notified, *joining, doors=["--admin-listen", "127.0.0.1:0"], through=with_capabilities_of(UNITS[1])) as up:
+        assert notified.wait("READY=1")[-1] == "READY=1\nSTATUS=objectd up"
+        until("heard", lambda: [n["drives_online"] for n in first.json("node", "ls")["nodes"] if n["heard"]] == [2, 2])
+        assert node.status()["well"] and node.json("drive", "ls")[1]["state"] == "online"
+        up.terminate()
+        assert up.wait(timeout=90) == 0
 
 
 @needs_root
 @needs_fuse
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="no setpriv (Debian package util-linux)")
+@needs_setpriv
 def test_the_units_capabilities_are_enough(make_stack, notified):
     """Everything but systemd's own sandbox: no new privileges, and the bounding set."""
-    keep = [f"+{c.removeprefix('CAP_').lower()}" for c in unit_values("CapabilityBoundingSet")]
-    assert keep and unit_values("NoNewPrivileges") == ["yes"]
     stack = make_stack(up=False)
-    with foreground(stack, notified, through=["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *keep])]) as up:
+    with foreground(stack, notified, through=with_capabilities_of(UNIT)) as up:
         notified.wait("READY=1")
         with open(f"/proc/{up.pid}/status") as f:
             assert "NoNewPrivs:\t1" in f.read()
