@@ -100,7 +100,7 @@ Status CheckConfig(const StackConfig& c) {
   PERIGEE_TRY(check("--profile", c.profile));
   PERIGEE_TRY(check("--objectd", c.objectd));
   PERIGEE_TRY(check("--join", c.join));
-  PERIGEE_TRY(check("--name", c.node_name));
+  PERIGEE_TRY(check("--node-name", c.node_name));
   PERIGEE_TRY(check("--repair-after", c.repair_after));
   PERIGEE_TRY(check("--secret-file", c.secret_file));
   PERIGEE_TRY(check("--listen", c.network.listen));

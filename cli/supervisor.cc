@@ -102,7 +102,7 @@ std::vector<std::string> Supervisor::Arguments(const std::string& name) const {
     for (const auto& drive : c.drives) add("drive", drive);
     add("state", c.data + "/objectd");
     add("admin-listen", c.admin_listen);
-    if (!c.node_name.empty()) add("name", c.node_name);
+    if (!c.node_name.empty()) add("node-name", c.node_name);
     if (c.drives_only()) {
       add("join", c.join);
     } else {

@@ -36,7 +36,7 @@ constexpr const char* kFirstBucket = "data";
 
 struct UpFlags {
   std::string data, profile, burst, mount, s3_listen, admin_listen, bufferd_admin_listen,
-      fuse_admin_listen, objectd, join, name, repair_after, secret_file, bufferd_listen;
+      fuse_admin_listen, objectd, join, node_name, repair_after, secret_file, bufferd_listen;
   rdma::NetworkOptions network;
   std::vector<std::string> drives, extra;
   uint64_t drive_count = 0;
@@ -82,10 +82,10 @@ Status CheckRole(const UpFlags& flags, const StackConfig& c, bool known) {
   if (c.drives_only()) return CheckStorageNode(flags, c, known);
   if (c.has_objectd()) return Status::Ok();
   const bool drives = flags.drive_count != 0 || !flags.drives.empty() || !flags.profile.empty() ||
-                      !flags.repair_after.empty() || !flags.name.empty();
+                      !flags.repair_after.empty() || !flags.node_name.empty();
   if (drives || !flags.s3_listen.empty() || !flags.admin_listen.empty())
     return Status(Code::kInvalidArgument, "--objectd " + c.objectd +
-                                              ": drives, --profile, --name, --repair-after, "
+                                              ": drives, --profile, --node-name, --repair-after, "
                                               "--s3-listen and --admin-listen are of its machine");
   if (known && !c.drives.empty())
     return Status(Code::kInvalidArgument,
@@ -203,7 +203,7 @@ Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
   if (!flags.objectd.empty()) c.objectd = flags.objectd;
   if (!flags.join.empty()) c.join = flags.join;
   PERIGEE_TRY(CheckRole(flags, c, known));
-  if (!flags.name.empty()) c.node_name = flags.name;
+  if (!flags.node_name.empty()) c.node_name = flags.node_name;
   if (!flags.repair_after.empty()) {
     PERIGEE_TRY(ParseDuration(flags.repair_after).status().With("--repair-after"));
     c.repair_after = flags.repair_after;
@@ -415,8 +415,8 @@ int RunUp(int argc, char** argv) {
   o.AddString("join", &f.join,
               "on a machine with drives only: the objectd with the namespace, tls:HOST:PORT",
               "ADDRESS");
-  o.AddString("name", &f.name, "what `perigee node` calls this machine (default: the host's name)",
-              "NAME");
+  o.AddString("node-name", &f.node_name,
+              "what `perigee node` calls this machine (default: the host's name)", "NAME");
   o.AddString("repair-after", &f.repair_after,
               "a storage node that is silent for so long is rebuilt on others (default 10m)",
               "DURATION");

@@ -81,7 +81,7 @@ class Cluster:
 
     def joining(self, stack, name, secret=None):
         """Options of a storage node, but for its drives."""
-        return ["--join", self.objectd, "--name", name, "--secret-file", secret or self.secret, *self.network(stack.host)]
+        return ["--join", self.objectd, "--node-name", name, "--secret-file", secret or self.secret, *self.network(stack.host)]
 
     def close(self):
         try:

@@ -218,7 +218,7 @@ REFUSED = [
     (["--join", "tls:127.0.0.1:9002", "--drives", "1", "--profile", "2+1"], "drives only"),
     (["--join", "tls:127.0.0.1:9002", "--objectd", "tls:127.0.0.1:9002"], "without drives"),
     (["--repair-after", "soon"], "--repair-after"),
-    (["--objectd", "tls:127.0.0.1:9002", "--name", "node1"], "of its machine"),
+    (["--objectd", "tls:127.0.0.1:9002", "--node-name", "node1"], "of its machine"),
 ]
 
 

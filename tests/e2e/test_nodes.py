@@ -21,7 +21,7 @@ slow = pytest.mark.skipif(os.environ.get("PERIGEE_NODES") != "all", reason="take
 def cluster(tmp_path_factory):
     made = Cluster("tls", str(tmp_path_factory.mktemp("nodes")))
     try:
-        made.start("--name", "first", "--profile", "2+1", "--no-mount", "--admin-listen", "0.0.0.0:9001")
+        made.start("--node-name", "first", "--profile", "2+1", "--no-mount", "--admin-listen", "0.0.0.0:9001")
         made.storage = [made.storage_node(name, drives) for name, drives in (("n1", 2), ("n2", 1), ("n3", 1))]
         made.gpu = made.gpu_node()
         yield made

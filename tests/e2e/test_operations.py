@@ -322,7 +322,7 @@ needs_setpriv = pytest.mark.skipif(not shutil.which("setpriv"), reason="no setpr
 @needs_setpriv
 def test_the_storage_units_capabilities_are_enough(make_stack, notified):
     first, node = make_stack("--no-mount", drives=2), make_stack(up=False)
-    joining = ["--join", f"local:{first.data}/run/objectd.sock", "--secret-file", f"{first.data}/secret", "--name", "n2"]
+    joining = ["--join", f"local:{first.data}/run/objectd.sock", "--secret-file", f"{first.data}/secret", "--node-name", "n2"]
     with foreground(node, notified, *joining, doors=["--admin-listen", "127.0.0.1:0"], through=with_capabilities_of(UNITS[1])) as up:
         assert notified.wait("READY=1")[-1] == "READY=1\nSTATUS=objectd up"
         until("heard", lambda: [n["drives_online"] for n in first.json("node", "ls")["nodes"] if n["heard"]] == [2, 2])
