@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/options.h"
 #include "cli/commands.h"
@@ -50,14 +51,26 @@ uint64_t UsedBytes(const StorageNodeInfo& node) {
   return node.total_bytes - std::min(node.total_bytes, node.free_bytes);
 }
 
+// Volumes with shards of that node's drives; others may only have something to clear away there.
+uint32_t VolumesRelyingOn(const wire::ObjectdStatusReply& status, wire::NodeId node) {
+  std::set<uint64_t> drives;
+  for (const auto& drive : status.drives)
+    if (drive.node == node) drives.insert(drive.drive_id);
+  auto relies = [&](const wire::VolumeInfo& v) {
+    return std::any_of(v.drives.begin(), v.drives.end(),
+                       [&](uint64_t id) { return drives.contains(id); });
+  };
+  return static_cast<uint32_t>(std::count_if(status.volumes.begin(), status.volumes.end(), relies));
+}
+
 // What falls or grows while shards move or are rebuilt.
 struct Mark {
   uint32_t volumes = 0;
   uint64_t used = 0;
   uint64_t shards_rebuilt = 0;
 
-  Mark(const wire::ObjectdStatusReply& status, const StorageNodeInfo& node)
-      : volumes(node.volumes), used(UsedBytes(node)) {
+  Mark(const wire::ObjectdStatusReply& status, const StorageNodeInfo& node, uint32_t left)
+      : volumes(left), used(UsedBytes(node)) {
     for (const auto& count : status.counters) {
       if (count.name == "shards_rebuilt") shards_rebuilt = count.value;
     }
@@ -70,17 +83,17 @@ struct Mark {
 
 std::string Volumes(uint32_t n) { return std::to_string(n) + (n == 1 ? " volume" : " volumes"); }
 
-Status StandsStill(const NodeWait& wait, const StorageNodeInfo& node) {
+Status StandsStill(const NodeWait& wait, const StorageNodeInfo& node, uint32_t left) {
   return Status(
       Code::kDeadlineExceeded,
       wait.name + ": nothing has moved for " + std::to_string(wait.patience / kSecond) + " s, " +
-          Volumes(node.volumes) + " left: " +
+          Volumes(left) + " left: " +
           (node.problem.empty() ? "no reason is known, see objectd's log" : node.problem));
 }
 
 // True: there is nothing more to wait for.
-Result<bool> Ended(const NodeWait& wait, const StorageNodeInfo& node) {
-  if (wait.action == NodeAction::kRepair) return node.heard || node.volumes == 0;
+Result<bool> Ended(const NodeWait& wait, const StorageNodeInfo& node, uint32_t left) {
+  if (wait.action == NodeAction::kRepair) return node.heard || left == 0;
   if (node.state == StorageNodeState::kIn)
     return Status(Code::kPreconditionFailed, wait.name + " is kept: it is not drained any more");
   return node.state != StorageNodeState::kDraining;
@@ -212,17 +225,19 @@ Result<StorageNodeInfo> WaitForNode(rdma::Channel& objectd, const Clock& clock,
                                [&](const StorageNodeInfo& n) { return n.node == wait.node; });
       if (node == nodes.end())
         return Status(Code::kNotFound, wait.name + " is no storage node any more");
-      PERIGEE_ASSIGN(bool ended, Ended(wait, *node));
+      const uint32_t left =
+          wait.action == NodeAction::kRepair ? VolumesRelyingOn(*status, wait.node) : node->volumes;
+      PERIGEE_ASSIGN(bool ended, Ended(wait, *node, left));
       if (ended) return *node;
-      Mark mark(*status, *node);
+      Mark mark(*status, *node, left);
       if (!last || mark.BeyondThat(*last)) {
         moved_at = clock.Monotonic();
         last = mark;
       } else if (tired) {
-        return StandsStill(wait, *node);
+        return StandsStill(wait, *node, left);
       }
-      most = std::max(most, node->volumes);
-      wait.progress(node->volumes, most);
+      most = std::max(most, left);
+      wait.progress(left, most);
     }
     wait.pause(kLookEvery);
   }

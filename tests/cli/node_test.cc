@@ -225,11 +225,14 @@ TEST_CASE("a drain that somebody gave up, and a node that was removed, are told"
 }
 
 TEST_CASE("a repair is waited for until others hold it all, or the node is heard again") {
-  auto silent = [](uint32_t volumes) {
-    return [volumes](StorageNodeInfo* node, wire::ObjectdStatusReply*) {
+  // `rely` of three volumes have a shard there.
+  auto silent = [](uint32_t rely) {
+    return [rely](StorageNodeInfo* node, wire::ObjectdStatusReply* status) {
       node->state = StorageNodeState::kIn;
       node->heard = false;
-      node->volumes = volumes;
+      status->drives = {{.drive_id = 1}, {.drive_id = 2, .node = 7}, {.drive_id = 3, .node = 8}};
+      for (uint32_t i = 0; i < 3; ++i)
+        status->volumes.push_back({.volume = i + 1, .drives = {1, i < rely ? 2u : 3u}});
     };
   };
   Waited w;
