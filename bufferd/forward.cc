@@ -23,9 +23,10 @@ void Forward::Register(rdma::Router* router, Scheduler* pool) {
   Add<wire::XattrRequest>(router, pool, Method::kMetaRemoveXattr);
   Add<wire::Empty>(router, pool, Method::kMetaStatFs);
   // These carry no caller to check: for the mount, the CLI and root only.
-  for (Method m : {Method::kMetaSync, Method::kMetaReadInline, Method::kMetaGetExtents,
-                   Method::kMetaCreateBucket, Method::kControlObjectdStatus,
-                   Method::kControlObjectdScrub, Method::kControlObjectdFsck})
+  for (Method m :
+       {Method::kMetaSync, Method::kMetaReadInline, Method::kMetaGetExtents,
+        Method::kMetaCreateBucket, Method::kControlObjectdStatus, Method::kControlObjectdScrub,
+        Method::kControlObjectdFsck, Method::kNodeList, Method::kNodeChange})
     AddTrusted(router, pool, m);
 }
 

@@ -17,6 +17,7 @@ const std::vector<Command>& Commands() {
       {"warm", "bring objects into the burst buffer", RunWarm},
       {"pin", "keep objects in the burst buffer", RunPin},
       {"drive", "list drives, replace a lost one", RunDrive},
+      {"node", "list storage nodes, drain, remove or repair one", RunNode},
       {"scrub", "read everything back, check it, mend what is bad", RunScrub},
       {"fsck", "hold namespace, drives and burst buffer against each other", RunFsck},
       {"bench", "measure mount, checkpoint and transport against this machine's limits", RunBench},
@@ -51,6 +52,13 @@ bool Verb::Start(int argc, char** argv) {
     return false;
   }
   state = std::move(*loaded);
+  if (state.config.drives_only() && !for_storage_nodes) {
+    exit_code = Fail(Status(Code::kUnavailable,
+                            "this machine has drives only: run it where the "
+                            "namespace is, " +
+                                state.config.join));
+    return false;
+  }
   auto opened = Connections::Open(state.config);
   if (!opened.ok()) {
     exit_code = Fail(opened.status());

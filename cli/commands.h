@@ -28,6 +28,7 @@ int RunEvict(int argc, char** argv);
 int RunWarm(int argc, char** argv);
 int RunPin(int argc, char** argv);
 int RunDrive(int argc, char** argv);
+int RunNode(int argc, char** argv);
 int RunFsck(int argc, char** argv);
 int RunScrub(int argc, char** argv);
 int RunBench(int argc, char** argv);
@@ -41,6 +42,7 @@ struct Verb {
   int Fail(const Status& status) const;
 
   std::string name;
+  bool for_storage_nodes = false;  // it works on a machine that has drives only, too
   Options options;
   std::string data_flag;
   bool json = false;

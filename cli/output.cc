@@ -97,14 +97,19 @@ std::string FormatTime(int64_t ns) {
   return text;
 }
 
-Progress::Progress(std::string what, uint64_t total)
+Progress::Progress(std::string what, uint64_t total, std::string unit)
     : what_(std::move(what)),
+      unit_(std::move(unit)),
       total_(std::max<uint64_t>(total, 1)),
       started_(RealClock::Get().Monotonic()),
       terminal_(isatty(STDERR_FILENO)) {}
 
 Progress::~Progress() {
   if (drawn_ != 0) std::fprintf(stderr, "\r\033[K");
+}
+
+std::string Progress::Amount(uint64_t n) const {
+  return unit_.empty() ? FormatBytes(n) : std::to_string(n);
 }
 
 void Progress::Set(uint64_t done) {
@@ -114,10 +119,10 @@ void Progress::Set(uint64_t done) {
   constexpr int kWidth = 30;
   done = std::min(done, total_);
   auto filled = static_cast<int>(done * kWidth / total_);
-  std::fprintf(stderr, "\r\033[K%s [%.*s%*s] %3d%%  %s of %s", what_.c_str(), filled,
+  std::fprintf(stderr, "\r\033[K%s [%.*s%*s] %3d%%  %s of %s %s", what_.c_str(), filled,
                "##############################", kWidth - filled, "",
-               static_cast<int>(done * 100 / total_), FormatBytes(done).c_str(),
-               FormatBytes(total_).c_str());
+               static_cast<int>(done * 100 / total_), Amount(done).c_str(), Amount(total_).c_str(),
+               unit_.c_str());
   std::fflush(stderr);
 }
 

@@ -28,12 +28,15 @@ std::string FormatTime(int64_t ns);  // "2026-11-21 10:00:00"
 // A bar on stderr, on a terminal only; drawn after the first second.
 class Progress {
  public:
-  Progress(std::string what, uint64_t total);
+  // Of `unit`, as "volumes"; "": of bytes.
+  Progress(std::string what, uint64_t total, std::string unit = "");
   ~Progress();  // clears the line
   void Set(uint64_t done);
 
  private:
-  std::string what_;
+  std::string Amount(uint64_t n) const;
+
+  std::string what_, unit_;
   uint64_t total_;
   int64_t started_, drawn_ = 0;
   bool terminal_;

@@ -71,6 +71,9 @@ static json ToJson(const StackState& s) {
           {"first_bucket_made", s.config.first_bucket_made},
           {"extra", s.config.extra},
           {"objectd_address", s.config.objectd},
+          {"join", s.config.join},
+          {"node_name", s.config.node_name},
+          {"repair_after", s.config.repair_after},
           {"secret_file", s.config.secret_file},
           {"network", ToJson(s.config.network)},
           {"bufferd_listen", s.config.bufferd_listen},
@@ -96,6 +99,9 @@ Status CheckConfig(const StackConfig& c) {
   PERIGEE_TRY(check("--mount", c.mount_withheld));
   PERIGEE_TRY(check("--profile", c.profile));
   PERIGEE_TRY(check("--objectd", c.objectd));
+  PERIGEE_TRY(check("--join", c.join));
+  PERIGEE_TRY(check("--node-name", c.node_name));
+  PERIGEE_TRY(check("--repair-after", c.repair_after));
   PERIGEE_TRY(check("--secret-file", c.secret_file));
   PERIGEE_TRY(check("--listen", c.network.listen));
   PERIGEE_TRY(check("--bufferd-listen", c.bufferd_listen));
@@ -149,6 +155,9 @@ Result<StackState> LoadState(const std::string& data) {
     s.config.first_bucket_made = j.value("first_bucket_made", true);
     s.config.extra = j.at("extra");
     s.config.objectd = j.value("objectd_address", "");
+    s.config.join = j.value("join", "");
+    s.config.node_name = j.value("node_name", "");
+    s.config.repair_after = j.value("repair_after", "");
     s.config.secret_file = j.value("secret_file", "");
     if (j.contains("network")) s.config.network = NetworkFrom(j.at("network"));
     s.config.bufferd_listen = j.value("bufferd_listen", "");

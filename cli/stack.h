@@ -38,6 +38,10 @@ struct StackConfig {
   std::vector<std::string> extra;  // "objectd:--flag=value": options passed on to one daemon
   // "tls:10.0.0.1:9002" on a node that has bufferd and the mount only; else objectd runs here.
   std::string objectd;
+  // "tls:10.0.0.1:9002" on a storage node: an objectd with drives only, of the namespace there.
+  std::string join;
+  std::string node_name;         // of a machine with drives; "": its host's
+  std::string repair_after;      // "10m"; "": objectd's default
   std::string secret_file;       // "": in the data directory
   rdma::NetworkOptions network;  // with what objectd listens on
   std::string bufferd_listen;
@@ -47,6 +51,8 @@ struct StackConfig {
   std::string credentials_path() const { return data + "/credentials"; }
   std::string secret_path() const { return secret_file.empty() ? data + "/secret" : secret_file; }
   bool has_objectd() const { return objectd.empty(); }
+  bool drives_only() const { return !join.empty(); }
+  bool has_namespace() const { return has_objectd() && !drives_only(); }
   rdma::NetworkOptions bufferd_network() const;
   std::string run_dir() const { return data + "/run"; }
   std::string log_dir() const { return data + "/log"; }
@@ -63,7 +69,7 @@ struct StackState {
   StackConfig config;
   int pid = 0;  // of the supervisor
   std::vector<DaemonState> daemons;
-  std::string endpoint;  // "http://127.0.0.1:9000"; "" on a node without objectd
+  std::string endpoint;  // "http://127.0.0.1:9000"; "" where there is no namespace
   std::string address;   // of objectd, for other machines: "tls:10.0.0.1:9002"
 };
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/node.h"
 #include "cli/output.h"
 #include "rdma/rpc.h"
 #include "rdma/wire/control.h"
@@ -50,9 +51,9 @@ json ToJson(const std::vector<wire::LinkInfo>& links) {
 }
 
 json ToJson(const wire::DriveInfo& d) {
-  return {{"id", HexEncode64(d.drive_id)}, {"dir", d.dir},
-          {"state", Word(d.state)},        {"reason", d.reason},
-          {"total_bytes", d.total_bytes},  {"free_bytes", d.free_bytes}};
+  return {{"id", HexEncode64(d.drive_id)}, {"dir", d.dir},       {"node", HexEncode64(d.node)},
+          {"state", Word(d.state)},        {"reason", d.reason}, {"total_bytes", d.total_bytes},
+          {"free_bytes", d.free_bytes}};
 }
 
 json ToJson(const wire::ObjectdStatusReply& r) {
@@ -79,6 +80,7 @@ json ToJson(const wire::ObjectdStatusReply& r) {
           {"mirrors", r.mirrors},
           {"drives_share_file_system", r.drives_share_file_system},
           {"unhealthy", r.unhealthy},
+          {"storage", NodesJson(r.storage)},
           {"network", ToJson(r.network)},
           {"links", ToJson(r.links)},
           {"preflight", ToJson(r.preflight)},
@@ -128,11 +130,23 @@ void PrintNetwork(const wire::NetworkInfo& network, const std::vector<wire::Link
   }
 }
 
+// Other nodes' drives, and what may be lost of all.
+void PrintStorage(const wire::NodeListReply& storage) {
+  if (storage.nodes.size() > 1)
+    PrintNodes(storage);
+  else
+    PrintSurvives(storage);
+}
+
 void PrintObjectd(const wire::ObjectdStatusReply& r) {
   size_t online = 0;
   for (const auto& d : r.drives) online += d.state == wire::DriveState::kOnline;
-  std::cout << "\nobject tier   profile " << r.k << "+" << r.m << ", " << online << " of "
-            << r.drives.size() << " drives online; metadata mirrors: " << r.mirrors << "\n";
+  const bool has_namespace = r.k != 0;  // else a storage node
+  std::cout << "\nobject tier   ";
+  if (has_namespace) std::cout << "profile " << r.k << "+" << r.m << ", ";
+  std::cout << online << " of " << r.drives.size() << " drives online";
+  if (has_namespace) std::cout << "; metadata mirrors: " << r.mirrors;
+  std::cout << "\n";
   if (!r.unhealthy.empty()) std::cout << "              NOT SERVING: " << r.unhealthy << "\n";
   if (r.drives_share_file_system) {
     std::cout << "              drives share a file system: fine for trying out, one disk failure "
@@ -144,8 +158,11 @@ void PrintObjectd(const wire::ObjectdStatusReply& r) {
                     FormatBytes(d.total_bytes), d.reason});
   }
   PrintTable(rows);
-  std::cout << "  volumes " << r.volumes.size() << ", to repair " << r.volumes_to_repair << " ("
-            << r.blobs_to_repair << " blobs" << (r.repairing ? ", repairing now" : "") << ")\n";
+  if (has_namespace) {
+    std::cout << "  volumes " << r.volumes.size() << ", to repair " << r.volumes_to_repair << " ("
+              << r.blobs_to_repair << " blobs" << (r.repairing ? ", repairing now" : "") << ")\n";
+  }
+  PrintStorage(r.storage);
   PrintNetwork(r.network, r.links);
 }
 
@@ -173,20 +190,27 @@ int RunStatus(int argc, char** argv) {
          "mount's mode.");
   v.options.SetExamples(
       "  perigee status --data /var/lib/perigee\n  perigee status --json | jq .bufferd.at_risk\n");
+  v.for_storage_nodes = true;
   if (!v.Start(argc, argv)) return v.exit_code;
-  auto supervisor = RunningSupervisor(v.state.config.data);
+  const StackConfig& config = v.state.config;
+  auto supervisor = RunningSupervisor(config.data);
   auto objectd = rdma::Call<wire::ObjectdStatusReply>(
       *v.connections->objectd(), wire::Method::kControlObjectdStatus, wire::Empty{}, {}, kSoon);
-  auto bufferd = rdma::Call<wire::BufferdStatusReply>(
-      *v.connections->bufferd(), wire::Method::kControlBufferdStatus, wire::Empty{}, {}, kSoon);
+  Result<wire::BufferdStatusReply> bufferd = Status(Code::kNotFound, "no burst buffer");
+  if (!config.drives_only()) {
+    bufferd = rdma::Call<wire::BufferdStatusReply>(
+        *v.connections->bufferd(), wire::Method::kControlBufferdStatus, wire::Empty{}, {}, kSoon);
+  }
   Result<wire::FuseStatusReply> fuse = Status(Code::kNotFound, "no mount");
-  if (!v.state.config.mount.empty()) {
+  if (!config.mount.empty()) {
     fuse = rdma::Call<wire::FuseStatusReply>(
         *v.connections->fuse(), wire::Method::kControlFuseStatus, wire::Empty{}, {}, kSoon);
   }
   bool serving = objectd.ok() && objectd->unhealthy.empty();
-  bool well = supervisor.has_value() && serving && bufferd.ok() &&
-              (v.state.config.mount.empty() || fuse.ok());
+  if (serving && config.drives_only())
+    serving = !objectd->links.empty() && objectd->links[0].connected;
+  bool well = supervisor.has_value() && serving && (config.drives_only() || bufferd.ok()) &&
+              (config.mount.empty() || fuse.ok());
 
   if (v.json) {
     json j = json::parse(StateJson(v.state));
@@ -203,7 +227,7 @@ int RunStatus(int argc, char** argv) {
     return well ? kExitDone : kExitFailed;
   }
 
-  std::cout << "stack         " << v.state.config.data
+  std::cout << "stack         " << config.data
             << (supervisor ? ", pid " + std::to_string(*supervisor) : ": NOT RUNNING") << "\n";
   if (supervisor) {
     std::vector<std::vector<std::string>> rows = {{"  daemon", "pid", "state", "restarts"}};
@@ -211,10 +235,12 @@ int RunStatus(int argc, char** argv) {
       rows.push_back({"  " + d.name, std::to_string(d.pid), d.state, std::to_string(d.restarts)});
     }
     PrintTable(rows);
-    if (v.state.config.has_objectd()) std::cout << "S3            " << v.state.endpoint << "\n";
+    if (config.has_namespace()) std::cout << "S3            " << v.state.endpoint << "\n";
+    if (config.drives_only())
+      std::cout << "storage node  " << v.state.address << ", of " << config.join << "\n";
   }
-  if (!v.state.config.mount.empty()) {
-    std::cout << "mount         " << v.state.config.mount << ": "
+  if (!config.mount.empty()) {
+    std::cout << "mount         " << config.mount << ": "
               << (fuse.ok() ? fuse->why : fuse.status().message()) << "\n";
   }
   if (objectd.ok())
@@ -223,7 +249,7 @@ int RunStatus(int argc, char** argv) {
     std::cout << "objectd       " << objectd.status().message() << "\n";
   if (bufferd.ok())
     PrintBufferd(*bufferd);
-  else
+  else if (!config.drives_only())
     std::cout << "bufferd       " << bufferd.status().message() << "\n";
   std::cout << "\npreflight\n";
   if (objectd.ok()) PrintPreflight("objectd", objectd->preflight);
@@ -239,6 +265,7 @@ int RunDrive(int argc, char** argv) {
   std::vector<std::string> words;
   v.options.AddPositional(&words, "ls | replace DIR", 1, 2);
   v.options.SetExamples("  perigee drive ls\n  perigee drive replace /srv/d3\n");
+  v.for_storage_nodes = true;
   if (!v.Start(argc, argv)) return v.exit_code;
   if (words[0] == "ls" && words.size() == 1) {
     auto reply = rdma::Call<wire::ObjectdStatusReply>(

@@ -61,7 +61,7 @@ Supervisor::Supervisor(StackConfig config, std::string binaries) : binaries_(std
   state_.pid = getpid();
   std::vector<std::string> names;
   if (state_.config.has_objectd()) names.push_back("objectd");
-  names.push_back("bufferd");
+  if (!state_.config.drives_only()) names.push_back("bufferd");
   if (!state_.config.mount.empty()) names.push_back("fuse");
   for (const auto& name : names) {
     auto child = std::make_unique<Child>();
@@ -100,11 +100,17 @@ std::vector<std::string> Supervisor::Arguments(const std::string& name) const {
   add("secret-file", c.secret_path());
   if (name == "objectd") {
     for (const auto& drive : c.drives) add("drive", drive);
-    if (!c.profile.empty()) add("profile", c.profile);
     add("state", c.data + "/objectd");
-    add("credentials-file", c.credentials_path());
-    add("s3-listen", c.s3_listen);
     add("admin-listen", c.admin_listen);
+    if (!c.node_name.empty()) add("node-name", c.node_name);
+    if (c.drives_only()) {
+      add("join", c.join);
+    } else {
+      if (!c.profile.empty()) add("profile", c.profile);
+      if (!c.repair_after.empty()) add("repair-after", c.repair_after);
+      add("credentials-file", c.credentials_path());
+      add("s3-listen", c.s3_listen);
+    }
     AddNetwork(c.network, &args);
   } else if (name == "bufferd") {
     add("store", c.burst);
@@ -181,11 +187,16 @@ Status Supervisor::Probe(Child& child) {
     PERIGEE_ASSIGN(auto reply, (rdma::Call<wire::ObjectdStatusReply>(
                                    *connections_->objectd(), wire::Method::kControlObjectdStatus,
                                    wire::Empty{}, {}, soon)));
-    state_.endpoint = "http://" + reply.s3_address;
-    state_.config.s3_listen = reply.s3_address;
+    if (!state_.config.drives_only()) {
+      state_.endpoint = "http://" + reply.s3_address;
+      state_.config.s3_listen = reply.s3_address;
+    }
     state_.config.admin_listen = reply.admin_address;
     KeepPort(reply.network, &state_.config.network.listen);
     state_.address = reply.network.addresses.empty() ? "" : reply.network.addresses.front();
+    if (state_.config.drives_only() && !reply.links.empty() && reply.links[0].refused)
+      return Status(Code::kUnauthenticated,
+                    state_.config.join + " refuses this node: " + reply.links[0].problem);
     return Status::Ok();
   }
   if (child.name == "bufferd") {

@@ -1,6 +1,7 @@
 #pragma once
-// Supervisor: runs objectd, bufferd and the mount as children, in that order, restarts one that
-// dies, and stops them in the reverse order. Single-threaded; driven by Step.
+// Supervisor: runs objectd, bufferd and the mount as children, in that order (on a storage node
+// objectd alone), restarts one that dies, and stops them in the reverse order. Single-threaded;
+// driven by Step.
 
 #include <functional>
 #include <memory>

@@ -36,7 +36,7 @@ constexpr const char* kFirstBucket = "data";
 
 struct UpFlags {
   std::string data, profile, burst, mount, s3_listen, admin_listen, bufferd_admin_listen,
-      fuse_admin_listen, objectd, secret_file, bufferd_listen;
+      fuse_admin_listen, objectd, join, node_name, repair_after, secret_file, bufferd_listen;
   rdma::NetworkOptions network;
   std::vector<std::string> drives, extra;
   uint64_t drive_count = 0;
@@ -57,14 +57,36 @@ Result<std::string> FuseAdminListen(const std::string& bufferd_admin_listen) {
   return bufferd_admin_listen.substr(0, colon) + (usual ? ":9021" : ":0");
 }
 
-// A node with objectd stays one, and one without has nothing that objectd has.
-Status CheckRole(const UpFlags& flags, const StackConfig& c, bool known) {
-  if (c.has_objectd()) return Status::Ok();
-  const bool drives = flags.drive_count != 0 || !flags.drives.empty() || !flags.profile.empty();
-  if (drives || !flags.s3_listen.empty() || !flags.admin_listen.empty())
+Status CheckStorageNode(const UpFlags& flags, const StackConfig& c, bool known) {
+  const std::string join = "--join " + c.join + ": ";
+  if (!flags.objectd.empty())
+    return Status(Code::kInvalidArgument, join + "--objectd is for a machine without drives");
+  if (known && c.burst != "")
+    return Status(Code::kInvalidArgument, join + "this stack is no storage node's");
+  const bool others = !flags.profile.empty() || !flags.burst.empty() || flags.burst_budget != 0 ||
+                      !flags.mount.empty() || !flags.s3_listen.empty() ||
+                      !flags.bufferd_listen.empty() || !flags.bufferd_admin_listen.empty() ||
+                      !flags.fuse_admin_listen.empty() || !flags.repair_after.empty();
+  if (others)
     return Status(Code::kInvalidArgument,
-                  "--objectd " + c.objectd +
-                      ": drives, --profile, --s3-listen and --admin-listen are of its machine");
+                  join +
+                      "this machine has drives only: no --profile, --burst, --mount, "
+                      "--s3-listen, --repair-after, nor addresses of bufferd and the mount");
+  if (!known && flags.drives.empty() && flags.drive_count == 0)
+    return Status(Code::kInvalidArgument, join + "--drive DIR, at least one");
+  return Status::Ok();
+}
+
+// What a node is it stays, and it has nothing that is of others.
+Status CheckRole(const UpFlags& flags, const StackConfig& c, bool known) {
+  if (c.drives_only()) return CheckStorageNode(flags, c, known);
+  if (c.has_objectd()) return Status::Ok();
+  const bool drives = flags.drive_count != 0 || !flags.drives.empty() || !flags.profile.empty() ||
+                      !flags.repair_after.empty() || !flags.node_name.empty();
+  if (drives || !flags.s3_listen.empty() || !flags.admin_listen.empty())
+    return Status(Code::kInvalidArgument, "--objectd " + c.objectd +
+                                              ": drives, --profile, --node-name, --repair-after, "
+                                              "--s3-listen and --admin-listen are of its machine");
   if (known && !c.drives.empty())
     return Status(Code::kInvalidArgument,
                   "--objectd " + c.objectd + ": this stack has an objectd of its own");
@@ -84,12 +106,28 @@ void MergeNetwork(const UpFlags& flags, StackConfig* c) {
   for (auto* file : {&c->network.ca_file, &c->network.cert_file, &c->network.key_file})
     if (!file->empty()) *file = Absolute(*file);
   if (c->network.listen == "none") c->network = rdma::NetworkOptions();
-  if (c->bufferd_listen.empty())
+  if (c->bufferd_listen.empty() && !c->drives_only())
     c->bufferd_listen = c->has_objectd() ? HostOf(c->network.listen) : c->network.listen;
   if (!c->has_objectd()) c->network.listen.clear();
 }
 
+Status CheckSecret(const StackConfig& c, const std::string& why) {
+  if (access(c.secret_path().c_str(), F_OK) == 0) return Status::Ok();
+  return Status(Code::kInvalidArgument, why + ": needs the cluster secret, --secret-file FILE (" +
+                                            c.secret_path() + " is not there)");
+}
+
+Status CheckStorageNodeNetwork(StackConfig* c) {
+  PERIGEE_TRY(rdma::CheckNetworkOptions(&c->network, rdma::kObjectdPort, true));
+  const std::string join = "--join " + c->join;
+  if (c->network.listen.empty() && !c->join.starts_with("local:"))
+    return Status(Code::kInvalidArgument,
+                  join + ": other nodes reach this one's drives, --listen HOST[:PORT]");
+  return CheckSecret(*c, join);
+}
+
 Status CheckNetwork(StackConfig* c) {
+  if (c->drives_only()) return CheckStorageNodeNetwork(c);
   rdma::NetworkOptions bufferd = c->bufferd_network();
   PERIGEE_TRY(rdma::CheckNetworkOptions(&bufferd, rdma::kBufferdPort, true));
   c->bufferd_listen = bufferd.listen;
@@ -103,11 +141,7 @@ Status CheckNetwork(StackConfig* c) {
     return Status(Code::kInvalidArgument,
                   "--objectd " + c->objectd +
                       ": other nodes read this one's burst buffer, --listen HOST[:PORT]");
-  if (access(c->secret_path().c_str(), F_OK) != 0)
-    return Status(Code::kInvalidArgument, "--objectd " + c->objectd +
-                                              ": needs the cluster secret, --secret-file FILE (" +
-                                              c->secret_path() + " is not there)");
-  return Status::Ok();
+  return CheckSecret(*c, "--objectd " + c->objectd);
 }
 
 Status ConfigureDrives(const UpFlags& flags, bool known, StackConfig* c) {
@@ -130,6 +164,31 @@ Status ConfigureDrives(const UpFlags& flags, bool known, StackConfig* c) {
   return Status::Ok();
 }
 
+// Burst buffer, mount and S3: what a machine with drives only has not.
+Status ConfigureDoors(const UpFlags& flags, bool known, StackConfig* c) {
+  if (!flags.burst.empty()) c->burst = Absolute(flags.burst);
+  if (c->burst.empty()) c->burst = c->data + "/burst";
+  if (flags.burst_budget != 0) c->burst_budget = flags.burst_budget;
+  if (c->mount.empty()) c->mount = std::exchange(c->mount_withheld, "");
+  if (!flags.mount.empty()) c->mount = Absolute(flags.mount);
+  if (c->mount.empty() && !known) c->mount = c->data + "/mnt";
+  if (flags.no_mount) c->mount.clear();
+  if (!c->mount.empty() && access("/dev/fuse", R_OK | W_OK) != 0) {
+    std::cerr << "perigee up: no /dev/fuse here: no mount; use S3 or the Python client\n";
+    c->mount_withheld = std::exchange(c->mount, "");
+  }
+  if (!flags.s3_listen.empty()) c->s3_listen = flags.s3_listen;
+  if (!flags.bufferd_admin_listen.empty()) c->bufferd_admin_listen = flags.bufferd_admin_listen;
+  if (!flags.fuse_admin_listen.empty()) c->fuse_admin_listen = flags.fuse_admin_listen;
+  if (c->fuse_admin_listen.empty()) {
+    PERIGEE_ASSIGN(c->fuse_admin_listen, FuseAdminListen(c->bufferd_admin_listen));
+  }
+  for (const auto& listen : {c->s3_listen, c->bufferd_admin_listen, c->fuse_admin_listen}) {
+    PERIGEE_TRY(ParseHostPort(listen).status());
+  }
+  return Status::Ok();
+}
+
 // What the stack had before, changed by what the flags say.
 Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
   StackConfig c;
@@ -142,44 +201,32 @@ Result<StackConfig> Configure(const UpFlags& flags, const std::string& data) {
   bool known = before.ok();
   c.data = data;
   if (!flags.objectd.empty()) c.objectd = flags.objectd;
+  if (!flags.join.empty()) c.join = flags.join;
   PERIGEE_TRY(CheckRole(flags, c, known));
+  if (!flags.node_name.empty()) c.node_name = flags.node_name;
+  if (!flags.repair_after.empty()) {
+    PERIGEE_TRY(ParseDuration(flags.repair_after).status().With("--repair-after"));
+    c.repair_after = flags.repair_after;
+  }
   MergeNetwork(flags, &c);
   PERIGEE_TRY(CheckNetwork(&c));
   if (c.has_objectd()) PERIGEE_TRY(ConfigureDrives(flags, known, &c));
   if (!flags.profile.empty()) c.profile = flags.profile;
-  if (!flags.burst.empty()) c.burst = Absolute(flags.burst);
-  if (c.burst.empty()) c.burst = data + "/burst";
-  if (c.mount.empty()) c.mount = std::exchange(c.mount_withheld, "");
-  if (!flags.mount.empty()) c.mount = Absolute(flags.mount);
-  if (c.mount.empty() && !known) c.mount = data + "/mnt";
-  if (flags.no_mount) c.mount.clear();
-  if (!c.mount.empty() && access("/dev/fuse", R_OK | W_OK) != 0) {
-    std::cerr << "perigee up: no /dev/fuse here: no mount; use S3 or the Python client\n";
-    c.mount_withheld = std::exchange(c.mount, "");
-  }
-  if (!flags.s3_listen.empty()) c.s3_listen = flags.s3_listen;
   if (!flags.admin_listen.empty()) c.admin_listen = flags.admin_listen;
-  if (!flags.bufferd_admin_listen.empty()) c.bufferd_admin_listen = flags.bufferd_admin_listen;
-  if (!flags.fuse_admin_listen.empty()) c.fuse_admin_listen = flags.fuse_admin_listen;
-  if (c.fuse_admin_listen.empty()) {
-    PERIGEE_ASSIGN(c.fuse_admin_listen, FuseAdminListen(c.bufferd_admin_listen));
-  }
-  if (flags.burst_budget != 0) c.burst_budget = flags.burst_budget;
   if (!flags.extra.empty()) c.extra = flags.extra;
   if (c.extra == std::vector<std::string>{"none"}) c.extra.clear();
-  for (const auto& listen :
-       {c.s3_listen, c.admin_listen, c.bufferd_admin_listen, c.fuse_admin_listen}) {
-    PERIGEE_TRY(ParseHostPort(listen).status());
-  }
+  if (!c.drives_only()) PERIGEE_TRY(ConfigureDoors(flags, known, &c));
+  PERIGEE_TRY(ParseHostPort(c.admin_listen).status());
   PERIGEE_TRY(CheckConfig(c));
   return c;
 }
 
 Status MakeDirs(const StackConfig& c) {
   auto disk = CreatePosixDisk();
-  for (const auto& dir : {c.data, c.run_dir(), c.log_dir(), c.burst}) {
+  for (const auto& dir : {c.data, c.run_dir(), c.log_dir()}) {
     PERIGEE_TRY(disk->CreateDirs(dir));
   }
+  if (!c.burst.empty()) PERIGEE_TRY(disk->CreateDirs(c.burst));
   if (c.has_objectd()) PERIGEE_TRY(disk->CreateDirs(c.data + "/objectd"));
   // Where a drive's directory is missing it is a lost drive, unless the stack is new: objectd tells
   // them apart by its own state, so making an empty directory here harms nothing.
@@ -201,7 +248,7 @@ Status MakeDirs(const StackConfig& c) {
     auto gone = disk->Unlink(c.run_dir() + "/" + name);
     if (!gone.ok() && !gone.Is(Code::kNotFound)) return gone;
   }
-  const bool its_own = c.has_objectd() && c.secret_file.empty();
+  const bool its_own = c.has_namespace() && c.secret_file.empty();
   return LoadSecret(c.secret_path(), its_own).status();
 }
 
@@ -233,11 +280,7 @@ std::string ObjectdProblem(const StackConfig& config) {
   return ", away: " + bufferd->links[0].problem;
 }
 
-void Announce(const StackState& s, bool json) {
-  if (json) {
-    std::cout << StateJson(s) << std::endl;
-    return;
-  }
+void AnnounceDoors(const StackState& s) {
   const StackConfig& c = s.config;
   if (c.has_objectd()) {
     std::cout << "S3 endpoint   " << s.endpoint << "\n"
@@ -248,6 +291,18 @@ void Announce(const StackState& s, bool json) {
     std::cout << "objectd       " << c.objectd << ObjectdProblem(c) << "\n";
   }
   std::cout << "mount         " << (c.mount.empty() ? "none" : c.mount) << "\n";
+}
+
+void Announce(const StackState& s, bool json) {
+  if (json) {
+    std::cout << StateJson(s) << std::endl;
+    return;
+  }
+  const StackConfig& c = s.config;
+  if (c.drives_only())
+    std::cout << "storage node  " << s.address << ", of " << c.join << "\n";
+  else
+    AnnounceDoors(s);
   if (c.has_objectd())
     std::cout << "drives        " << c.drives.size()
               << (c.profile.empty() ? "" : ", profile " + c.profile) << "\n";
@@ -265,7 +320,7 @@ int Supervise(const StackConfig& config,
   Status made = MakeDirs(config);
   Supervisor supervisor(config, BinariesDir());
   Status started = made.ok() ? supervisor.StartAll(kStartTimeout) : made;
-  if (started.ok() && config.has_objectd() && !config.first_bucket_made) {
+  if (started.ok() && config.has_namespace() && !config.first_bucket_made) {
     started = MakeFirstBucket(config);
     if (started.ok()) supervisor.NoteFirstBucket();
   }
@@ -333,7 +388,8 @@ int RunUp(int argc, char** argv) {
   UpFlags f;
   Options o("perigee up",
             "Starts objectd, bufferd and the mount on this machine, and keeps them running. With "
-            "--objectd, bufferd and the mount only: objectd runs on another machine.");
+            "--objectd, bufferd and the mount only: objectd runs on another machine. With --join, "
+            "drives only: the namespace of another machine puts shards on them.");
   o.AddString("data", &f.data, "directory of the stack (or PERIGEE_DATA)", "DIR");
   o.AddCount("drives", &f.drive_count, 0, 64,
              "so many drive directories below the data directory (for trying out)");
@@ -356,6 +412,14 @@ int RunUp(int argc, char** argv) {
               "HOST[:PORT]");
   o.AddString("objectd", &f.objectd,
               "on a node without drives: the objectd of another machine, tls:HOST:PORT", "ADDRESS");
+  o.AddString("join", &f.join,
+              "on a machine with drives only: the objectd with the namespace, tls:HOST:PORT",
+              "ADDRESS");
+  o.AddString("node-name", &f.node_name,
+              "what `perigee node` calls this machine (default: the host's name)", "NAME");
+  o.AddString("repair-after", &f.repair_after,
+              "a storage node that is silent for so long is rebuilt on others (default 10m)",
+              "DURATION");
   o.AddString("secret-file", &f.secret_file,
               "the cluster secret (default: in the data directory, made when absent)", "FILE");
   o.AddStrings("daemon-option", &f.extra,
@@ -368,7 +432,10 @@ int RunUp(int argc, char** argv) {
       "  perigee up --data /var/lib/perigee --listen 10.0.0.1 --ca-file ca.crt --cert-file n1.crt "
       "--key-file n1.key\n"
       "  perigee up --data /var/lib/perigee --objectd tls:10.0.0.1:9002 --listen 10.0.0.7 \\\n"
-      "    --secret-file secret --ca-file ca.crt --cert-file n7.crt --key-file n7.key\n");
+      "    --secret-file secret --ca-file ca.crt --cert-file n7.crt --key-file n7.key\n"
+      "  perigee up --data /var/lib/perigee --join tls:10.0.0.1:9002 --drive '/srv/d{1...6}' "
+      "--listen 10.0.0.3 \\\n"
+      "    --secret-file secret --ca-file ca.crt --cert-file n3.crt --key-file n3.key\n");
   auto parsed = o.Parse(argc, argv);
   if (!parsed.ok()) return Complain("up", parsed.status());
   if (*parsed == Options::Outcome::kDone) return kExitDone;

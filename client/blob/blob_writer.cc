@@ -317,6 +317,7 @@ Result<WrittenObject> Writer::Finish() {
   object.bytes = bytes_;
   Status stored = StoreExtents(&object, MergeBlobs(std::move(placed_)));
   if (!stored.ok()) return Fail(std::move(stored));
+  leases_.GiveUpBut(object.intents);
   PERIGEE_FAILPOINT(blob_after_finish);
   return object;
 }

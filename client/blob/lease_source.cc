@@ -35,6 +35,14 @@ void LeaseSource::GiveUp() {
   intents_.clear();
 }
 
+void LeaseSource::GiveUpBut(const std::vector<uint64_t>& used) {
+  auto unused = std::partition(intents_.begin(), intents_.end(), [&](uint64_t intent) {
+    return std::find(used.begin(), used.end(), intent) != used.end();
+  });
+  if (given_up_) given_up_->Add({unused, intents_.end()});
+  intents_.erase(unused, intents_.end());
+}
+
 Result<wire::LeaseReply> LeaseSource::Lease(uint32_t count) {
   wire::LeaseRequest request;
   request.count = count;

@@ -22,6 +22,8 @@ class LeaseSource {
   Result<BlobPlace> Elsewhere(uint32_t failed);
   // All leases taken here: see GivenUpLeases.
   void GiveUp();
+  // Those that are not among `used`: of blobs that went elsewhere.
+  void GiveUpBut(const std::vector<uint64_t>& used);
 
  private:
   Result<wire::LeaseReply> Lease(uint32_t count);

@@ -1,26 +1,15 @@
 #include "cli/stack.h"
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <filesystem>
 
 #include "base/daemon.h"
+#include "temp_dir.h"
 
 using namespace perigee;
 using namespace perigee::cli;
-
-namespace {
-struct TempDir {
-  TempDir() {
-    char text[] = "/tmp/perigee-cli-XXXXXX";
-    path = mkdtemp(text);
-  }
-  ~TempDir() { std::filesystem::remove_all(path); }
-  std::string path;
-};
-}  // namespace
 
 TEST_CASE("a stack's state is read back as it was written") {
   TempDir dir;
@@ -30,6 +19,9 @@ TEST_CASE("a stack's state is read back as it was written") {
   s.config.mount = "/mnt/p";
   s.config.extra = {"objectd:--memory-limit=1G"};
   s.config.objectd = "tls:10.0.0.1:9002";
+  s.config.join = "10.0.0.2:9002";
+  s.config.node_name = "n3";
+  s.config.repair_after = "30m";
   s.config.secret_file = "/etc/perigee/secret";
   s.config.network = {.transport = "ucx",
                       .listen = "10.0.0.7:9002",
@@ -49,6 +41,9 @@ TEST_CASE("a stack's state is read back as it was written") {
   auto read = LoadState(dir.path);
   REQUIRE(read.ok());
   CHECK(StateJson(*read) == StateJson(s));
+  CHECK(read->config.join == "10.0.0.2:9002");
+  CHECK(read->config.node_name == "n3");
+  CHECK(read->config.repair_after == "30m");
   CHECK(read->config.network == s.config.network);
   CHECK(read->config.bufferd_network().listen == "10.0.0.7:9012");
 }
@@ -90,6 +85,16 @@ TEST_CASE("a path that is not UTF-8 is refused by its flag, and nothing is writt
   CHECK(LoadState(dir.path).code() == Code::kNotFound);
   CHECK(StateJson(s).find("/d/") !=
         std::string::npos);  // shown all the same, with the byte replaced
+}
+
+TEST_CASE("a machine has a namespace, or another's, or drives for another's") {
+  StackConfig c;
+  CHECK((c.has_objectd() && c.has_namespace() && !c.drives_only()));
+  c.join = "tls:10.0.0.1:9002";
+  CHECK((c.has_objectd() && !c.has_namespace() && c.drives_only()));
+  c = {};
+  c.objectd = "tls:10.0.0.1:9002";
+  CHECK((!c.has_objectd() && !c.has_namespace() && !c.drives_only()));
 }
 
 TEST_CASE("a directory without a stack, and a damaged state, are told apart") {

@@ -282,6 +282,29 @@ TEST_CASE(
   CHECK(deps.given_up->Take(10).empty());
 }
 
+TEST_CASE(
+    "a lease whose blobs all went to another volume is given up once the object is finished") {
+  BlobFixture f;
+  uint32_t refuses = f.cluster->AddVolume(4, 2);
+  f.cluster->RefuseWrites(f.cluster->DriveOf(refuses, 5), Code::kNoSpace, 1'000);
+  BlobIoDeps deps = f.deps();
+  deps.given_up = std::make_shared<GivenUpLeases>();
+  std::vector<uint64_t> used;
+  f.Run([&] {
+    auto writer = BlobWriter::Create(deps, {});
+    CHECK(writer->Append(std::vector<uint8_t>(1'000'000, 1)).ok());
+    f.cluster->AddVolume(4, 2);
+    auto object = writer->Finish();
+    REQUIRE(object.ok());
+    used = object->intents;
+  });
+  std::vector<uint64_t> given_up = deps.given_up->Take(100);
+  REQUIRE(used.size() == 1);
+  CHECK(used.size() + given_up.size() == f.cluster->lease_requests.size());
+  CHECK(!given_up.empty());
+  CHECK(std::find(given_up.begin(), given_up.end(), used[0]) == given_up.end());
+}
+
 TEST_CASE("leases that could not be given up because the request failed are given up later") {
   BlobFixture f;
   uint32_t v = f.cluster->AddVolume(4, 2);

@@ -1,8 +1,6 @@
-"""A cluster of machines: objectd on the first, GPU nodes with a burst buffer and a mount each, over `tls` and over `ucx`. The
-machines are namespaces of this one (scripts/lib/machines.py), with cables that can be pulled."""
+"""GPU nodes with a burst buffer and a mount each, and objectd on another machine (cluster.py), over `tls` and over `ucx`."""
 
 import contextlib
-import hashlib
 import os
 import re
 import signal
@@ -10,62 +8,10 @@ import subprocess
 
 import pytest
 
-import machines
-from conftest import BINARIES, WITHIN, Made, needs_fuse, until
+from cluster import Cluster, Files, needs_machines
+from conftest import BINARIES, WITHIN, needs_fuse, until
 
-WHY_NOT = machines.why_not()
-needs_machines = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 MiB = 1 << 20
-
-
-def md5(data):
-    return hashlib.md5(data).hexdigest()
-
-
-class Cluster:
-    def __init__(self, provider, directory):
-        self.provider, self.directory = provider, directory
-        self.lan, self.made = machines.Lan(), Made()
-
-    def start(self):
-        if self.provider == "tls":
-            self.ca("init")
-        self.hosts = [self.lan.add() for _ in range(3)]
-        first = self.hosts[0]
-        self.first = self.made(up=False, prefix=first.prefix)
-        self.first.up("--drives", "3", "--s3-listen", f"{first.address}:9000", *self.network(first))
-        self.secret = os.path.join(self.first.data, "secret")
-        self.objectd = f"{self.provider}:{first.address}:9002"
-        self.nodes = [self.node(host) for host in self.hosts[1:]]
-
-    def ca(self, action, *words, to=""):
-        directory = os.path.join(self.directory, to)
-        os.makedirs(directory, exist_ok=True)
-        subprocess.run([os.path.join(BINARIES, "perigee"), "ca", action, "--dir", directory, *words], check=True, timeout=60,
-                       capture_output=True)
-        return directory
-
-    def network(self, host, authority="", port=""):
-        """Options of a daemon, or of a whole machine."""
-        if self.provider != "tls":
-            return ["--listen", host.address + port, "--transport", self.provider, "--fabric-trusted"]
-        at = os.path.join(self.directory, authority)
-        if not os.path.exists(os.path.join(at, f"{host.address}.crt")):
-            self.ca("issue", host.address, to=authority)
-        return ["--listen", host.address + port, "--ca-file", f"{at}/ca.crt", "--cert-file", f"{at}/{host.address}.crt",
-                "--key-file", f"{at}/{host.address}.key"]
-
-    def node(self, host):
-        stack = self.made(up=False, prefix=host.prefix)
-        stack.up("--objectd", self.objectd, "--secret-file", self.secret, *self.network(host))
-        stack.host = host
-        return stack
-
-    def close(self):
-        try:
-            self.made.close()
-        finally:
-            self.lan.close()
 
 
 @pytest.fixture(scope="module", params=["tls", "ucx"])
@@ -73,35 +19,10 @@ def cluster(request, tmp_path_factory):
     made = Cluster(request.param, str(tmp_path_factory.mktemp("network")))
     try:
         made.start()
+        made.nodes = [made.gpu_node() for _ in range(2)]
         yield made
     finally:
         made.close()
-
-
-class Files:
-    """Saved on one node, and what they are."""
-
-    def __init__(self, node, sizes, prefix):
-        self.sums = {}
-        for i, size in enumerate(sizes):
-            data = os.urandom(size)
-            self.sums[f"{prefix}{i}"] = md5(data)
-            with open(os.path.join(node.mount, "data", f"{prefix}{i}"), "wb") as f:
-                f.write(data)
-                os.fsync(f.fileno())
-
-    def check(self, node):
-        for name, want in self.sums.items():
-            with open(os.path.join(node.mount, "data", name), "rb") as f:
-                assert md5(f.read()) == want, name
-
-    def check_s3(self, stack):
-        s3 = stack.s3()
-        for name, want in self.sums.items():
-            assert md5(s3.get_object(Bucket="data", Key=name)["Body"].read()) == want, name
-
-    def paths(self):
-        return [f"data/{name}" for name in self.sums]
 
 
 def counter(node, name):
@@ -228,7 +149,7 @@ class TestCluster:
             assert {b.stat(path)["class"] for path in f.paths()} == {"object"}
 
     def test_a_stranger_is_refused_and_told_so_once(self, cluster, tmp_path):
-        host = cluster.hosts[1]
+        host = cluster.nodes[0].host
         wrong = tmp_path / "wrong"
         wrong.write_text("0" * 64)
         wrong.chmod(0o600)
@@ -291,13 +212,20 @@ REFUSED = [
     (["--objectd", "tls:127.0.0.1:9002", "--listen", "127.0.0.1"], "--secret-file"),
     (["--objectd", "tls:127.0.0.1:9002"], "--listen"),
     (["--objectd", "tls:127.0.0.1:9002", "--drives", "3"], "of its machine"),
+    (["--join", "tls:127.0.0.1:9002", "--listen", "127.0.0.1"], "--drive DIR"),
+    (["--join", "tls:127.0.0.1:9002", "--drives", "1"], "--listen HOST"),
+    (["--join", "ucx:127.0.0.1:9002", "--drives", "1", "--listen", "127.0.0.1", "--transport", "ucx", "--fabric-trusted"], "--secret-file"),
+    (["--join", "tls:127.0.0.1:9002", "--drives", "1", "--profile", "2+1"], "drives only"),
+    (["--join", "tls:127.0.0.1:9002", "--objectd", "tls:127.0.0.1:9002"], "without drives"),
+    (["--repair-after", "soon"], "--repair-after"),
+    (["--objectd", "tls:127.0.0.1:9002", "--node-name", "node1"], "of its machine"),
 ]
 
 
 @pytest.mark.parametrize("options, said", REFUSED, ids=[" ".join(o) for o, _ in REFUSED])
 def test_what_cannot_be_is_refused_in_one_line(make_stack, options, said):
     stack = make_stack(up=False)
-    doors = [] if "--objectd" in options else ["--s3-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+    doors = [] if {"--objectd", "--join"} & set(options) else ["--s3-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
     for how in ([], ["--detach"]):
         done = stack.run("up", "--no-mount", *doors, *options, *how, check=False)
         assert done.returncode == 2, done

@@ -19,7 +19,8 @@ from conftest import BINARIES, EXAMPLE_FREE_PORTS, HAS_FUSE, ROOT, WITHIN, needs
 from stack import alive
 
 RULES = os.path.join(ROOT, "deploy", "prometheus", "perigee.rules.yml")
-UNIT = os.path.join(ROOT, "deploy", "systemd", "perigee.service")
+UNITS = [os.path.join(ROOT, "deploy", "systemd", name) for name in ("perigee.service", "perigee-storage.service")]
+UNIT = UNITS[0]
 DOORS = {"objectd": "admin_listen", "bufferd": "bufferd_admin_listen"} | ({"fuse": "fuse_admin_listen"} if HAS_FUSE else {})
 
 
@@ -215,11 +216,10 @@ def notified(tmp_path):
 
 
 @contextlib.contextmanager
-def foreground(stack, notified, *args, binaries=BINARIES, through=()):
+def foreground(stack, notified, *args, binaries=BINARIES, through=(), doors=EXAMPLE_FREE_PORTS):
     """`perigee up` as a unit of Type=notify runs it."""
-    up = subprocess.Popen([*through, os.path.join(binaries, "perigee"), "up", "--data", stack.data, "--drives", "2", *EXAMPLE_FREE_PORTS,
-                           *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=os.environ | {"NOTIFY_SOCKET": notified.path})
+    up = subprocess.Popen([*through, os.path.join(binaries, "perigee"), "up", "--data", stack.data, "--drives", "2", *doors, *args],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"NOTIFY_SOCKET": notified.path})
     try:
         yield up
     finally:
@@ -294,20 +294,41 @@ def test_a_start_that_waits_is_stopped_at_once(make_stack, notified, tmp_path):
     assert not any("READY=1" in m for m in notified.messages)
 
 
-def unit_values(name):
-    with open(UNIT) as f:
+def unit_values(unit, name):
+    with open(unit) as f:
         return [word for line in f if line.startswith(f"{name}=") for word in line.split("=", 1)[1].split()]
+
+
+def with_capabilities_of(unit):
+    """Runs a command with no others, and no new privileges."""
+    keep = [f"+{c.removeprefix('CAP_').lower()}" for c in unit_values(unit, "CapabilityBoundingSet")]
+    assert keep and unit_values(unit, "NoNewPrivileges") == ["yes"]
+    return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *keep])]
+
+
+needs_setpriv = pytest.mark.skipif(not shutil.which("setpriv"), reason="no setpriv (Debian package util-linux)")
+
+
+@needs_root
+@needs_setpriv
+def test_the_storage_units_capabilities_are_enough(make_stack, notified):
+    first, node = make_stack("--no-mount", drives=2), make_stack(up=False)
+    joining = ["--join", f"local:{first.data}/run/objectd.sock", "--secret-file", f"{first.data}/secret", "--node-name", "n2"]
+    with foreground(node, notified, *joining, doors=["--admin-listen", "127.0.0.1:0"], through=with_capabilities_of(UNITS[1])) as up:
+        assert notified.wait("READY=1")[-1] == "READY=1\nSTATUS=objectd up"
+        until("heard", lambda: [n["drives_online"] for n in first.json("node", "ls")["nodes"] if n["heard"]] == [2, 2])
+        assert node.status()["well"] and node.json("drive", "ls")[1]["state"] == "online"
+        up.terminate()
+        assert up.wait(timeout=90) == 0
 
 
 @needs_root
 @needs_fuse
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="no setpriv (Debian package util-linux)")
+@needs_setpriv
 def test_the_units_capabilities_are_enough(make_stack, notified):
     """Everything but systemd's own sandbox: no new privileges, and the bounding set."""
-    keep = [f"+{c.removeprefix('CAP_').lower()}" for c in unit_values("CapabilityBoundingSet")]
-    assert keep and unit_values("NoNewPrivileges") == ["yes"]
     stack = make_stack(up=False)
-    with foreground(stack, notified, through=["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *keep])]) as up:
+    with foreground(stack, notified, through=with_capabilities_of(UNIT)) as up:
         notified.wait("READY=1")
         with open(f"/proc/{up.pid}/status") as f:
             assert "NoNewPrivs:\t1" in f.read()
@@ -335,14 +356,17 @@ def test_the_units_capabilities_are_enough(make_stack, notified):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
-def test_the_unit_is_one_that_systemd_takes(tmp_path):
-    with open(UNIT) as f:
+@pytest.mark.parametrize("path", UNITS, ids=os.path.basename)
+def test_the_unit_is_one_that_systemd_takes(path, tmp_path):
+    with open(path) as f:
         text = f.read()
     assert "Type=notify" in text and "/usr/local/bin/perigee up" in text
-    unit = tmp_path / "perigee.service"
+    unit = tmp_path / os.path.basename(path)
     unit.write_text(text.replace("/usr/local/bin/perigee", os.path.abspath(os.path.join(BINARIES, "perigee"))))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
-    assert "perigee.service" not in done.stderr, done.stderr
+    assert unit.name not in done.stderr, done.stderr
+    if path != UNIT:
+        return
     # An option that gives the unit its own mount namespace would hide the mount from everyone else.
     assert not re.search(r"^(Private(Tmp|Devices|Mounts|Users|IPC)|Protect\w+|Read(Write|Only)Paths|InaccessiblePaths|TemporaryFileSystem|"
                          r"Bind\w*Paths|RootDirectory|RootImage|DynamicUser|ProcSubset)=", text, re.M)
