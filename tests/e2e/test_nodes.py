@@ -156,7 +156,7 @@ class TestNodes:
         told, survives, _ = storage(cluster.gpu)
         assert told["n1"]["drives_online"] == 0 and told["n1"]["problem"] and not survives.startswith("any 1 node")
         assert "SILENT since" in cluster.first.run("status").stdout
-#TMP        assert metrics(cluster.first)['perigee_storage_node_heard{node="n1"}'] == "0"
+      assert metrics(cluster.first)['perigee_storage_node_heard{node="n1"}'] == "0"
         later = saved(cluster, [2 * MiB], "later")
         node.up()
         wait_whole(cluster, "n1")
