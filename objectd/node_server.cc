@@ -234,6 +234,7 @@ wire::ObjectdStatusReply NodeServer::Describe() const {
 
 void NodeServer::Stop() {
   if (std::exchange(stopped_, true)) return;
+  if (namespace_node_) namespace_node_->Close();  // else a report is waited for
   if (network_) network_->Stop();
   if (admin_) admin_->Stop();
   for (auto* pool : {&shard_pool_, &slow_pool_, &background_pool_})

@@ -155,16 +155,18 @@ void Collector::DeleteShards(uint32_t volume, const std::vector<uint64_t>& seqs)
   if (seqs.empty()) return;
   auto record = table_->FindVolume(volume);
   if (!record) return;
-  // A drive that is being filled in another's place may have the shard already.
+  // A drive that is being filled in another's place may have the shard already, and one that is
+  // left may have it still.
   const std::vector<DriveSlot> slots = drives_->Slots();
   const std::vector<DriveRecord> records = table_->Drives();
   std::vector<std::vector<std::shared_ptr<Drive>>> places(record->drives.size());
   for (size_t i = 0; i < places.size(); i++) {
     auto mine = std::find_if(records.begin(), records.end(),
                              [&](const DriveRecord& r) { return r.drive_id == record->drives[i]; });
+    const std::vector<uint64_t> named = PlacesOf(*record, static_cast<uint32_t>(i));
     for (const DriveSlot& slot : slots) {
-      bool same =
-          slot.drive_id == record->drives[i] || (mine != records.end() && mine->slot == slot.slot);
+      bool same = std::find(named.begin(), named.end(), slot.drive_id) != named.end() ||
+                  (mine != records.end() && mine->slot == slot.slot);
       if (same && slot.drive && slot.drive->online()) places[i].push_back(slot.drive);
     }
   }

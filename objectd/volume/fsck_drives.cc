@@ -33,9 +33,11 @@ bool Found(wire::FsckReply* reply, bool repair, FsckKind kind, std::string what,
   return repair;
 }
 
-// The volume says that the shard belongs there.
+// The volume says that the shard belongs there, or that it is on its way.
 bool BelongsTo(const std::optional<VolumeRecord>& volume, const Drive& drive, uint32_t index) {
-  return volume && index < volume->drives.size() && volume->drives[index] == drive.id();
+  if (!volume) return false;
+  const std::vector<uint64_t> places = PlacesOf(*volume, index);
+  return std::find(places.begin(), places.end(), drive.id()) != places.end();
 }
 
 }  // namespace

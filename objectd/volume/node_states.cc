@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -15,18 +16,23 @@ using wire::DriveState;
 using wire::NodeAction;
 using wire::StorageNodeState;
 
-// Volumes with shards of that node's drives, or that may have some there.
-uint32_t VolumesOn(const StorageNodeRow& row, const std::vector<VolumeRecord>& volumes) {
-  auto is_its = [&](uint64_t id) {
-    return std::any_of(row.drives.begin(), row.drives.end(),
-                       [&](const StorageNodeDrive& drive) { return drive.drive_id == id; });
-  };
+std::set<uint64_t> DrivesOf(const StorageNodeRow& row) {
+  std::set<uint64_t> drives;
+  for (const StorageNodeDrive& drive : row.drives) drives.insert(drive.drive_id);
+  return drives;
+}
+
+// Volumes with shards on one of the drives, or that may have some there.
+uint32_t VolumesOn(const std::set<uint64_t>& drives, const std::vector<VolumeRecord>& volumes) {
   uint32_t count = 0;
   for (const VolumeRecord& volume : volumes) {
-    count += std::any_of(volume.drives.begin(), volume.drives.end(), is_its) ||
-             std::any_of(volume.left.begin(), volume.left.end(), is_its) ||
-             std::any_of(volume.moves.begin(), volume.moves.end(),
-                         [&](const ShardMove& move) { return is_its(move.to); });
+    bool on = false;
+    for (uint32_t i = 0; i < volume.drives.size() && !on; i++) {
+      const std::vector<uint64_t> places = PlacesOf(volume, i);
+      on = std::any_of(places.begin(), places.end(),
+                       [&](uint64_t id) { return drives.contains(id); });
+    }
+    count += on;
   }
   return count;
 }
@@ -76,7 +82,7 @@ wire::StorageNodeInfo VolumeManager::Describe(const StorageNodes::Member& member
     if (drive.state == DriveState::kOffline || drive.state == DriveState::kLost)
       away_since = std::min(away_since, drive.since);
   }
-  info.volumes = VolumesOn(row, table_->Volumes());
+  info.volumes = VolumesOn(DrivesOf(row), table_->Volumes());
   const bool away = away_since != std::numeric_limits<int64_t>::max();
   std::vector<std::string> problems;
   if (!member.heard) problems.push_back("it is not heard");
@@ -90,17 +96,14 @@ wire::StorageNodeInfo VolumeManager::Describe(const StorageNodes::Member& member
     const VolumeTable::Picture now = table_->Now();
     const bool moving = std::any_of(now.volumes.begin(), now.volumes.end(),
                                     [](const PlanVolume& v) { return v.moves; });
+    const std::set<uint64_t> drives = DrivesOf(row);
+    const bool relied_on =
+        std::any_of(now.volumes.begin(), now.volumes.end(), [&](const PlanVolume& volume) {
+          return std::any_of(volume.drives.begin(), volume.drives.end(),
+                             [&](uint64_t id) { return drives.contains(id); });
+        });
     const bool stuck =
-        !moving &&
-        std::any_of(
-            now.volumes.begin(), now.volumes.end(),
-            [&](const PlanVolume& v) {
-              return !v.moves && std::any_of(v.drives.begin(), v.drives.end(), [&](uint64_t id) {
-                return std::any_of(row.drives.begin(), row.drives.end(),
-                                   [&](const StorageNodeDrive& d) { return d.drive_id == id; });
-              });
-            }) &&
-        !NextLeave(now.volumes, now.drives, options_.repair.moves);
+        relied_on && !moving && !NextLeave(now.volumes, now.drives, options_.repair.moves);
     if (stuck) problems.push_back("no other drive can take its shards: too few, or too full");
   }
   info.problem = Joined(problems);
@@ -200,7 +203,7 @@ Result<wire::StorageNodeInfo> VolumeManager::ChangeNode(const wire::NodeChangeRe
       repair_now = true;
       break;
     case NodeAction::kRemove:
-      if (VolumesOn(row, table_->Volumes()) > 0)
+      if (VolumesOn(DrivesOf(row), table_->Volumes()) > 0)
         return refuse(member.heard ? "still holds shards: drain it first (perigee node drain)"
                                    : "still holds shards of volumes: have them rebuilt first "
                                      "(perigee node repair)");
@@ -220,26 +223,35 @@ Result<wire::StorageNodeInfo> VolumeManager::ChangeNode(const wire::NodeChangeRe
   return Describe(member);
 }
 
-// Drained is a node on which no volume relies, and whose drives say themselves that they are empty.
-void VolumeManager::EndDrains() {
+void VolumeManager::TendNodes() {
   for (const StorageNodes::Member& member : deps_.nodes->Members()) {
-    if (member.row.state != StorageNodeState::kDraining || !member.heard) continue;
-    if (VolumesOn(member.row, table_->Volumes()) > 0) continue;
-    bool empty = true;
-    for (const StorageNodeDrive& drive : member.row.drives) {
-      auto handle = deps_.nodes->Find(drive.drive_id);
-      if (!handle || !handle->online()) continue;  // what it has is no volume's any more
-      auto shards = handle->ListShards({}, 1);
-      empty = empty && shards.ok() && shards->empty();
-      if (!shards.ok() || shards->empty()) continue;
-      // Of writers that never committed, or that were deleted while it was away.
-      repair_.Clear(drive.drive_id);
+    if (member.row.state == StorageNodeState::kDraining && member.heard) EndDrain(member);
+    for (uint64_t drive : member.unknown) {
+      if (VolumesOn({drive}, table_->Volumes()) > 0) continue;
+      Status forgotten = deps_.nodes->ForgetDrive(member.row.node, drive);
+      if (forgotten.ok()) forgotten = table_->ForgetRetired();
+      if (!forgotten.ok()) log::Warn("drive_not_forgotten", {{"cause", forgotten}});
     }
-    if (!empty) continue;
-    Status drained =
-        deps_.nodes->SetState(member.row.node, StorageNodeState::kDrained, member.row.repair_now);
-    if (!drained.ok()) log::Warn("drain_not_ended", {{"cause", drained}});
   }
+}
+
+// Drained is a node on which no volume relies, and whose drives say themselves that they are empty.
+void VolumeManager::EndDrain(const StorageNodes::Member& member) {
+  if (VolumesOn(DrivesOf(member.row), table_->Volumes()) > 0) return;
+  bool empty = true;
+  for (const StorageNodeDrive& drive : member.row.drives) {
+    auto handle = deps_.nodes->Find(drive.drive_id);
+    if (!handle || !handle->online()) continue;  // what it has is no volume's any more
+    auto shards = handle->ListShards({}, 1);
+    empty = empty && shards.ok() && shards->empty();
+    if (!shards.ok() || shards->empty()) continue;
+    // Of writers that never committed, or that were deleted while it was away.
+    repair_.Clear(drive.drive_id);
+  }
+  if (!empty) return;
+  Status drained =
+      deps_.nodes->SetState(member.row.node, StorageNodeState::kDrained, member.row.repair_now);
+  if (!drained.ok()) log::Warn("drain_not_ended", {{"cause", drained}});
 }
 
 }  // namespace perigee::objectd

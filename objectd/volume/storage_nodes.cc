@@ -72,12 +72,12 @@ Status StorageNodes::Load() {
   if (!read.ok()) return std::move(read).TakeStatus();
   std::lock_guard lock(mu_);
   for (StorageNodeRow& row : rows) {
-    Node& node = nodes_[row.node];
-    node.row = std::move(row);
+    const wire::NodeId id = row.node;
+    TakeRow(std::move(row));
+    Node& node = nodes_[id];
     node.heard_at = deps_.clock->Monotonic() + options_.heard_within - options_.silent_after;
     node.heard = true;  // until that is over
     node.since = deps_.clock->Wall();
-    AddDrives(&node);
     for (auto& [id, drive] : node.drives) {
       auto record = records.find(id);
       if (record == records.end()) continue;
@@ -89,24 +89,28 @@ Status StorageNodes::Load() {
   return Status::Ok();
 }
 
-Status StorageNodes::Save(const StorageNodeRow& row) {
+Status StorageNodes::Save(const std::vector<StorageNodeRow>& rows) {
   PERIGEE_FAILPOINT_STATUS(storage_node_before_commit);
   PERIGEE_TRY(deps_.store->RunDurable([&](kv::Transaction& txn) -> Status {
-    txn.Put(StorageNodeKey(row.node), wire::Encode(row));
+    for (const StorageNodeRow& row : rows) txn.Put(StorageNodeKey(row.node), wire::Encode(row));
     return Status::Ok();
   }));
   PERIGEE_FAILPOINT_STATUS(storage_node_after_commit);
   return Status::Ok();
 }
 
-// For drives of its row that it has no object for.
-void StorageNodes::AddDrives(Node* node) {
-  for (const StorageNodeDrive& drive : node->row.drives) {
-    auto& mine = node->drives[drive.drive_id];
+// With mu_: the row is the node's from now on, and has an object for each of its drives.
+void StorageNodes::TakeRow(StorageNodeRow row) {
+  Node& node = nodes_[row.node];
+  node.row = std::move(row);
+  std::map<uint64_t, std::shared_ptr<RemoteDrive>> drives;
+  for (const StorageNodeDrive& drive : node.row.drives) {
+    auto& mine = drives[drive.drive_id] = node.drives[drive.drive_id];
     if (mine) continue;
-    mine = std::make_shared<RemoteDrive>(node->row.node, drive.drive_id,
-                                         node->row.name + ":" + drive.dir, channels_);
+    mine = std::make_shared<RemoteDrive>(node.row.node, drive.drive_id,
+                                         node.row.name + ":" + drive.dir, channels_);
   }
+  node.drives = std::move(drives);
 }
 
 Result<wire::GetNodeReply> StorageNodes::DoorsOf(wire::NodeId id) const {
@@ -131,7 +135,8 @@ std::vector<DriveSlot> StorageNodes::Slots() const {
       slot.node = id;
       slot.address = AddressOf(node.row);
       slot.closed = node.row.state != StorageNodeState::kIn;
-      slot.leaving = slot.closed || (node.row.repair_now && !slot.drive->online());
+      const bool replaced = !node.told.empty() && !node.told.contains(drive.drive_id);
+      slot.leaving = slot.closed || replaced || (node.row.repair_now && !slot.drive->online());
       slots.push_back(std::move(slot));
     }
   }
@@ -149,13 +154,14 @@ std::shared_ptr<Drive> StorageNodes::Find(uint64_t drive_id) const {
   return nullptr;
 }
 
-// What the row of the node is to be.
-Result<StorageNodeRow> StorageNodes::RowFor(const wire::NodeReportRequest& report,
-                                            const StorageNodeRow* known) {
-  std::map<uint64_t, wire::NodeId> taken;
+// What the node's row is to be, first, and those of nodes that drives are taken from.
+Result<std::vector<StorageNodeRow>> StorageNodes::RowsFor(const wire::NodeReportRequest& report,
+                                                          const StorageNodeRow* known) {
+  std::map<uint64_t, const DriveSlot*> taken;
   uint32_t next_slot = 0;
-  for (const DriveSlot& slot : Slots()) {
-    taken[slot.drive_id] = slot.node;
+  const std::vector<DriveSlot> slots = Slots();
+  for (const DriveSlot& slot : slots) {
+    taken[slot.drive_id] = &slot;
     next_slot = std::max(next_slot, slot.slot + 1);
   }
   StorageNodeRow row;
@@ -168,6 +174,7 @@ Result<StorageNodeRow> StorageNodes::RowFor(const wire::NodeReportRequest& repor
   row.address = report.address;
   row.doors = report.doors;
   row.repair_now = false;  // it is back
+  std::map<wire::NodeId, StorageNodeRow> losers;
   for (const wire::NodeDrive& drive : report.drives) {
     auto is_it = [&](const StorageNodeDrive& d) { return d.drive_id == drive.drive_id; };
     auto mine = std::find_if(row.drives.begin(), row.drives.end(), is_it);
@@ -175,14 +182,26 @@ Result<StorageNodeRow> StorageNodes::RowFor(const wire::NodeReportRequest& repor
       mine->dir = drive.dir;
       continue;
     }
-    if (taken.contains(drive.drive_id)) {
-      return Status(Code::kAlreadyExists,
-                    "drive " + HexEncode64(drive.drive_id) + " (" + drive.dir +
-                        ") is a drive of another node; move it back, or empty the directory");
+    uint32_t slot = next_slot;
+    if (auto other = taken.find(drive.drive_id); other != taken.end()) {
+      std::lock_guard lock(mu_);
+      auto owner = nodes_.find(other->second->node);
+      if (owner == nodes_.end() || owner->second.heard || drive.state != DriveState::kOnline) {
+        return Status(Code::kAlreadyExists,
+                      "drive " + HexEncode64(drive.drive_id) + " (" + drive.dir +
+                          ") is a drive of another node; move it back, or empty the directory");
+      }
+      StorageNodeRow& loser = losers.try_emplace(owner->first, owner->second.row).first->second;
+      std::erase_if(loser.drives, is_it);
+      slot = other->second->slot;
+    } else {
+      next_slot++;
     }
-    row.drives.push_back({.drive_id = drive.drive_id, .slot = next_slot++, .dir = drive.dir});
+    row.drives.push_back({.drive_id = drive.drive_id, .slot = slot, .dir = drive.dir});
   }
-  return row;
+  std::vector<StorageNodeRow> rows = {std::move(row)};
+  for (auto& [id, loser] : losers) rows.push_back(std::move(loser));
+  return rows;
 }
 
 Result<wire::NodeReportReply> StorageNodes::Report(const wire::NodeReportRequest& report) {
@@ -209,8 +228,9 @@ Result<wire::NodeReportReply> StorageNodes::Report(const wire::NodeReportRequest
         "its drives and its state directory");
   }
   if (report.drives.empty()) return reply;
-  PERIGEE_ASSIGN(StorageNodeRow row, RowFor(report, known ? &*known : nullptr));
-  if (!known || wire::Encode(*known) != wire::Encode(row)) PERIGEE_TRY(Save(row));
+  PERIGEE_ASSIGN(std::vector<StorageNodeRow> rows, RowsFor(report, known ? &*known : nullptr));
+  const StorageNodeRow row = rows.front();
+  if (!known || wire::Encode(*known) != wire::Encode(row)) PERIGEE_TRY(Save(rows));
   if (!known) {
     log::Info("storage_node_joined", {{"node", row.name},
                                       {"id", HexEncode64(row.node)},
@@ -219,21 +239,20 @@ Result<wire::NodeReportReply> StorageNodes::Report(const wire::NodeReportRequest
   }
   reply.state = row.state;
   std::lock_guard lock(mu_);
+  for (StorageNodeRow& changed : rows) TakeRow(std::move(changed));
   Node& node = nodes_[row.node];
-  node.row = std::move(row);
-  AddDrives(&node);
   if (!std::exchange(node.heard, true)) {
     node.since = deps_.clock->Wall();
     log::Info("storage_node_heard", {{"node", node.row.name}});
   }
   node.heard_at = deps_.clock->Monotonic();
-  std::set<uint64_t> told;
+  node.told.clear();
   for (const wire::NodeDrive& drive : report.drives) {
-    told.insert(drive.drive_id);
+    node.told.insert(drive.drive_id);
     node.drives.at(drive.drive_id)->Told(drive);
   }
   for (auto& [id, drive] : node.drives)
-    if (!told.contains(id)) drive->SetOffline("its node does not know it any more");
+    if (!node.told.contains(id)) drive->SetOffline("its node does not know it any more");
   return reply;
 }
 
@@ -263,7 +282,13 @@ std::vector<StorageNodes::Member> StorageNodes::Members() const {
   std::vector<Member> all;
   {
     std::lock_guard lock(mu_);
-    for (const auto& [id, node] : nodes_) all.push_back({node.row, node.heard, node.since});
+    for (const auto& [id, node] : nodes_) {
+      Member member{node.row, node.heard, node.since, {}};
+      for (const StorageNodeDrive& drive : node.row.drives)
+        if (!node.told.empty() && !node.told.contains(drive.drive_id))
+          member.unknown.push_back(drive.drive_id);
+      all.push_back(std::move(member));
+    }
   }
   std::sort(all.begin(), all.end(), [](const Member& a, const Member& b) {
     return std::tie(a.row.name, a.row.node) < std::tie(b.row.name, b.row.node);
@@ -297,11 +322,27 @@ Status StorageNodes::SetState(wire::NodeId id, StorageNodeState state, bool repa
   if (row.state == state && row.repair_now == repair_now) return Status::Ok();
   row.state = state;
   row.repair_now = repair_now;
-  PERIGEE_TRY(Save(row));
+  PERIGEE_TRY(Save({row}));
   log::Info("storage_node_state",
             {{"node", row.name}, {"state", NameOf(state)}, {"repair_now", repair_now}});
   std::lock_guard lock(mu_);
-  nodes_[id].row = std::move(row);
+  TakeRow(std::move(row));
+  return Status::Ok();
+}
+
+Status StorageNodes::ForgetDrive(wire::NodeId id, uint64_t drive_id) {
+  std::lock_guard change(change_mu_);
+  StorageNodeRow row;
+  {
+    std::lock_guard lock(mu_);
+    auto found = nodes_.find(id);
+    if (found == nodes_.end()) return Status(Code::kNotFound, "no such storage node");
+    row = found->second.row;
+  }
+  std::erase_if(row.drives, [&](const StorageNodeDrive& d) { return d.drive_id == drive_id; });
+  PERIGEE_TRY(Save({row}));
+  std::lock_guard lock(mu_);
+  TakeRow(std::move(row));
   return Status::Ok();
 }
 

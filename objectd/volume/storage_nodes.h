@@ -5,7 +5,8 @@
 // A node (`perigee-objectd --join`) reports each second. What it says of itself is a row in the
 // store, durable before it is answered; its drives have slots behind the own ones. One that is
 // silent for `silent_after` has all its drives offline. After a start of this process nodes have
-// `heard_within` to be heard, with their drives taken to be what the records say.
+// `heard_within` to be heard, with their drives taken to be what the records say. A drive that one
+// node reports is taken from another that is silent: it was moved, or the node made anew.
 // Which volumes that concerns is VolumeTable's and Repair's to see to. Thread-safe; blocks on the
 // store. Format of the rows: docs/formats/volumes.md.
 
@@ -13,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,7 +41,8 @@ class StorageNodes final : public DriveCatalog {
   struct Member {
     StorageNodeRow row;
     bool heard = false;
-    int64_t since = 0;  // wall: heard, or silent, since
+    int64_t since = 0;              // wall: heard, or silent, since
+    std::vector<uint64_t> unknown;  // drives of the row that the node does not know any more
   };
   // Reads the rows, and what the records say of the drives' states.
   static Result<std::unique_ptr<StorageNodes>> Create(Options options, Deps deps);
@@ -59,21 +62,25 @@ class StorageNodes final : public DriveCatalog {
   Result<Member> FindMember(const std::string& name) const;
   // Durable on return. A removed node's drives are gone from the slots.
   Status SetState(wire::NodeId node, wire::StorageNodeState state, bool repair_now);
+  // Durable on return: the node has that drive no more.
+  Status ForgetDrive(wire::NodeId node, uint64_t drive_id);
   void Close() { channels_->Close(); }
 
  private:
   struct Node {
     StorageNodeRow row;
     std::map<uint64_t, std::shared_ptr<RemoteDrive>> drives;
+    std::set<uint64_t> told;  // drives of the last report
     bool heard = false;
     Nanos heard_at = 0;  // monotonic; of this process's start at first
     int64_t since = 0;
   };
   StorageNodes(Options options, Deps deps);
   Status Load();
-  Status Save(const StorageNodeRow& row);
-  void AddDrives(Node* node);
-  Result<StorageNodeRow> RowFor(const wire::NodeReportRequest& report, const StorageNodeRow* known);
+  Status Save(const std::vector<StorageNodeRow>& rows);
+  void TakeRow(StorageNodeRow row);
+  Result<std::vector<StorageNodeRow>> RowsFor(const wire::NodeReportRequest& report,
+                                              const StorageNodeRow* known);
   Result<wire::GetNodeReply> DoorsOf(wire::NodeId id) const;
   static void Silence(Node* node, const std::string& why);
 

@@ -90,7 +90,7 @@ Status VolumeManager::WatchDrives() {
   Status synced = table_->SyncWithDrives();
   table_->RefreshSpace();
   if (deps_.nodes == nullptr || !synced.ok()) return synced;
-  EndDrains();
+  TendNodes();
   return table_->CoverDrives();
 }
 

@@ -88,7 +88,8 @@ class VolumeManager {
   void Tick();
   void Collect();
   void KeepMirrors();
-  void EndDrains();
+  void TendNodes();
+  void EndDrain(const StorageNodes::Member& member);
   Status CheckDrain(const StorageNodes::Member& member) const;
   wire::StorageNodeInfo Describe(const StorageNodes::Member& member) const;
 

@@ -10,6 +10,15 @@ std::string Prefix(kv::KeySpace space) { return std::string(1, static_cast<char>
 
 }  // namespace
 
+std::vector<uint64_t> PlacesOf(const VolumeRecord& volume, uint32_t index) {
+  std::vector<uint64_t> places;
+  if (index < volume.drives.size()) places.push_back(volume.drives[index]);
+  for (const ShardMove& move : volume.moves)
+    if (move.index == index) places.push_back(move.to);
+  places.insert(places.end(), volume.left.begin(), volume.left.end());
+  return places;
+}
+
 std::string VolumeKey(uint32_t volume) {
   std::string key = Prefix(kv::KeySpace::kVolume);
   AppendBe32(&key, volume);

@@ -112,6 +112,10 @@ struct StorageNodeRow {
   }
 };
 
+// Drives that may have that shard of the volume's blobs: its own first, then one that it moves to,
+// and those that are left.
+std::vector<uint64_t> PlacesOf(const VolumeRecord& volume, uint32_t index);
+
 std::string VolumeKey(uint32_t volume);
 std::string DriveKey(uint64_t drive_id);
 std::string MapEpochKey();

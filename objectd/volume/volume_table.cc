@@ -288,7 +288,9 @@ Status VolumeTable::SyncWithDrives() {
         state = DriveState::kRepairing;
         reason = "back after: " + record.reason;
       }
-      if (it != records_.end() && state == record.state && slot.dir == record.dir) continue;
+      if (it != records_.end() && state == record.state && slot.dir == record.dir &&
+          slot.node == record.node)
+        continue;
       record.drive_id = slot.drive_id;
       record.slot = slot.slot;
       record.dir = slot.dir;

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/clock.h"
@@ -40,8 +41,11 @@ struct Nodes final : public rdma::Transport {
   Result<std::shared_ptr<rdma::Channel>> Connect(const std::string& address) override {
     ++connects;
     if (address == "sim:gone") return Status(Code::kInvalidArgument, "no such provider");
-    auto channel =
-        std::make_shared<FakeChannel>([this](const FakeChannel::Seen& s) { return Answer(s); });
+    auto channel = std::make_shared<FakeChannel>(
+        [this, address](const FakeChannel::Seen& s) -> Result<rdma::Payload> {
+          if (address == away) return Status(Code::kUnavailable, "nobody is there");
+          return Answer(s);
+        });
     channels[address] = channel;
     return std::shared_ptr<rdma::Channel>(channel);
   }
@@ -85,6 +89,7 @@ struct Nodes final : public rdma::Transport {
   std::map<std::string, std::shared_ptr<FakeChannel>> channels;
   int connects = 0, map_calls = 0;
   std::string failing;
+  std::string away;  // the address that does not answer
   std::unique_ptr<RemoteCluster> cluster;
 };
 
@@ -148,14 +153,36 @@ TEST_CASE("shards go to their drive's address, over one channel each") {
   CHECK(data->header.index == 3);
 }
 
-TEST_CASE("a drive nobody knows, or at an address nobody can reach, is an error of that drive") {
+TEST_CASE("a drive nobody knows is an error of that drive") {
   Nodes n;
   CHECK(n.cluster->WriteShard(12, {}, {}).Is(Code::kUnavailable));
   CHECK(n.map_calls == 2);  // it might have been new
-  n.map.epoch = 6;
-  n.map.drives[2].address = "sim:gone";
-  CHECK(n.cluster->Map(6).ok());
-  CHECK(!n.cluster->WriteShard(3, {}, {}).ok());
+}
+
+TEST_CASE("what a drive's node does not answer here goes by way of objectd, whose answer counts") {
+  Nodes n;
+  CHECK(n.cluster->WriteShard(3, {}, AsBytes("bytes")).ok());
+  auto shards_at_objectd = [&] {
+    const auto& seen = n.channels["local:/objectd"]->seen;
+    return std::count_if(seen.begin(), seen.end(), [](const FakeChannel::Seen& call) {
+      return call.method == wire::Method::kShardWrite || call.method == wire::Method::kShardRead;
+    });
+  };
+  CHECK(shards_at_objectd() == 0);
+  SUBCASE("it speaks what this process does not") {
+    n.map.epoch = 6;
+    n.map.drives[2].address = "sim:gone";
+    CHECK(n.cluster->Map(6).ok());
+  }
+  SUBCASE("it is away") { n.away = "sim:other"; }
+  CHECK(n.cluster->WriteShard(3, {}, AsBytes("bytes")).ok());
+  CHECK(n.channels["local:/objectd"]->seen.back().bulk == "bytes");
+  wire::ShardReadRequest read;
+  read.drive_id = 3;
+  CHECK(n.cluster->ReadShard(read).ok());
+  CHECK(shards_at_objectd() == 2);
+  n.failing = "nobody is there";
+  CHECK(n.cluster->WriteShard(3, {}, AsBytes("bytes")).Is(Code::kUnavailable));
 }
 
 TEST_CASE("leases, lists and reports reach objectd") {

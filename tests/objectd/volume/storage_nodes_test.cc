@@ -249,6 +249,19 @@ TEST_CASE("a node's directories: new ones are formatted, its own never, strange 
     REQUIRE_MESSAGE(fresh.ok(), fresh.status().ToString());
     REQUIRE(s.RunUntil([&] { return s.Info("n1").drives_online == 2; }));
     CHECK(AllRead(s, objects));
+    REQUIRE(s.RunUntil([&] { return s.Info("n1").drives == 2; }));  // the old one is forgotten
+    REQUIRE(s.RunUntil([&] { return s.AllOnline(5); }));
+  }
+  SUBCASE("drives of a node whose state was lost are taken over") {
+    n1.Stop();
+    REQUIRE(ClearTree(*n1.disk, "/state").ok());
+    CHECK(n1.Start().Is(Code::kAlreadyExists));  // it was heard a moment ago
+    n1.Stop();
+    REQUIRE(s.RunUntil([&] { return !s.Info("n1").heard; }));
+    REQUIRE(n1.Start().ok());
+    REQUIRE(s.RunUntil([&] { return s.AllOnline(5); }));
+    CHECK(s.List().nodes.size() == 3);  // the node as it was has no drives any more
+    CHECK(AllRead(s, objects));
   }
   SUBCASE("swapped ones are found") {
     n1.Stop();
