@@ -178,7 +178,11 @@ json NodeJson(const StorageNodeInfo& n) {
 json NodesJson(const wire::NodeListReply& list) {
   json nodes = json::array();
   for (const StorageNodeInfo& node : list.nodes) nodes.push_back(NodeJson(node));
-  return {{"nodes", nodes}, {"survives", list.survives}, {"moves", list.moves}};
+  return {{"nodes", nodes},
+          {"survives", list.survives},
+          {"nodes_survived", list.nodes_survived},
+          {"drives_survived", list.drives_survived},
+          {"moves", list.moves}};
 }
 
 void PrintSurvives(const wire::NodeListReply& list) {

@@ -112,11 +112,14 @@ struct NodeListReply {  // request: Empty
       nodes;             // the namespace node first, the others by name; no removed ones
   std::string survives;  // "any 1 node, or any 2 drives"
   uint32_t moves = 0;    // volumes on their way to other drives
+  uint32_t nodes_survived = 0, drives_survived = 0;  // how many may be lost, whichever they are
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.nodes);
     v(2, s.survives);
     v(3, s.moves);
+    v(4, s.nodes_survived);
+    v(5, s.drives_survived);
     v.Rest(s.unknown);
   }
 };

@@ -87,6 +87,8 @@ struct FakeObjectd {
     REQUIRE(SaveState(state).ok());
     list.nodes = {Node(0, "first", 6), Node(0xa, "n2", 6), Node(0xb, "n3", 4)};
     list.survives = "any 1 node, or any 2 drives";
+    list.nodes_survived = 1;
+    list.drives_survived = 2;
     router->Add<wire::Empty>(
         wire::Method::kNodeList, rdma::Access::kNodesOnly, nullptr,
         [this](rdma::Context&, wire::Empty) -> Result<wire::NodeListReply> { return list; });
@@ -269,6 +271,8 @@ TEST_CASE("node ls shows each node, what is wrong with it, and what may be lost"
   REQUIRE(objectd.RunNode({"ls", "--json"}) == kExitDone);
   auto j = nlohmann::json::parse(objectd.out);
   CHECK(j["survives"] == "any 1 node, or any 2 drives");
+  CHECK(j["nodes_survived"] == 1);
+  CHECK(j["drives_survived"] == 2);
   CHECK(j["moves"] == 1);
   REQUIRE(j["nodes"].size() == 3);
   CHECK(j["nodes"][0]["namespace"] == true);
