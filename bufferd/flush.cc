@@ -232,7 +232,7 @@ Status Flusher::Copy(const FilePtr& file, const std::function<bool()>& cancelled
     return Commit(file, generation, std::move(object));
   };
   Status committed = commit();
-  if (!committed.ok()) writer->GiveUp();
+  writer->GiveUp();
   return committed;
 }
 

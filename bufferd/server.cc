@@ -9,6 +9,7 @@
 #include "base/process_metrics.h"
 #include "base/random.h"
 #include "bufferd/state_metrics.h"
+#include "client/blob/lease_source.h"
 #include "rdma/net_probe.h"
 #include "rdma/node_address.h"
 
@@ -155,7 +156,7 @@ Status Server::BuildEngine() {
                         .clock = &RealClock::Get(),
                         .node = node_,
                         .incarnation = incarnation_,
-                        .given_up = std::make_shared<client::GivenUpLeases>()};
+                        .given_up = given_up_};
   blobs_ = client::BlobReader::Create(io);
   peers_ = std::make_unique<RpcPeers>(network_->transport(), objectd_);
   EngineDeps deps{.disk = disk_.get(),
@@ -299,6 +300,8 @@ void Server::KeepRegistered() {
         engine_->publisher().RegisterLater();
       }
     }
+    if (registered_)  // they go with the next lease, or the next time
+      client::ReturnGivenUp(*cluster_, *given_up_, node_, incarnation_).Ignore();
     KeepRegistered();
   };
   (void)pools_.work->PostAfter(registered_ ? kRegisterEvery : kSecond, again);

@@ -8,6 +8,7 @@
 #include "base/daemon.h"
 #include "base/log.h"
 #include "base/process_metrics.h"
+#include "client/blob/lease_source.h"
 #include "objectd/credentials.h"
 #include "objectd/meta/fsck.h"
 #include "objectd/state_metrics.h"
@@ -18,6 +19,7 @@ namespace perigee::objectd {
 
 namespace {
 constexpr Nanos kHousekeepEvery = 60 * kSecond;
+constexpr Nanos kReturnLeasesEvery = 5 * kSecond;
 constexpr Nanos kWatchEvery = kSecond;
 constexpr Nanos kReclaimEvery = 10 * kSecond;
 constexpr uint32_t kS3Threads = 32;
@@ -44,6 +46,7 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   PERIGEE_TRY(s->ListenRpc());
   s->volumes_->Start();
   s->Housekeep();
+  s->ReturnLeases();
   s->WatchStore();
   log::Info("objectd_ready", {{"s3", s->s3_->address()},
                               {"admin", s->admin_->address()},
@@ -253,7 +256,7 @@ Status Server::StartDoors() {
   deps.blobs.slabs = slabs_;
   deps.blobs.metrics = registry_.get();
   deps.blobs.clock = &RealClock::Get();
-  deps.blobs.given_up = std::make_shared<client::GivenUpLeases>();
+  deps.blobs.given_up = given_up_;
   deps.peers = peers_.get();
   deps.pool = s3_pool_.get();
   deps.clock = &RealClock::Get();
@@ -272,6 +275,14 @@ void Server::Housekeep() {
       log::Warn("upload_clean_up_failed", {{"error", done}});
     slabs_->Trim();
     Housekeep();
+  });
+}
+
+// Those of the S3 endpoint that no further lease took along.
+void Server::ReturnLeases() {
+  background_pool_->PostAfter(kReturnLeasesEvery, [this] {
+    client::ReturnGivenUp(volumes_->cluster(), *given_up_, 0, 0).Ignore();  // next time then
+    ReturnLeases();
   });
 }
 

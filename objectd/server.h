@@ -43,6 +43,7 @@ class Server {
   Status StartDoors();
   void RegisterControl();
   void Housekeep();
+  void ReturnLeases();
   void WatchStore();
   wire::ObjectdStatusReply State();     // all but the doors' addresses
   wire::ObjectdStatusReply Describe();  // once the doors are open
@@ -69,6 +70,8 @@ class Server {
   std::unique_ptr<Delegations> delegations_;
   std::shared_ptr<rdma::Router> router_;
   std::unique_ptr<RpcBurstPeers> peers_;
+  const std::shared_ptr<client::GivenUpLeases> given_up_ =
+      std::make_shared<client::GivenUpLeases>();
   std::unique_ptr<S3Server> s3_;
   std::unique_ptr<AdminServer> admin_;
   std::vector<PreflightCheck> preflight_;

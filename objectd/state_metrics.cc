@@ -64,7 +64,6 @@ class NodeMetrics {
     moves_->Set(list.moves);
     std::map<std::string, Gauge*> heard;
     for (const wire::StorageNodeInfo& node : list.nodes) {
-      if (node.node == 0) continue;
       Gauge*& gauge = heard[node.name];
       gauge = registry_->GetGauge("perigee_storage_node_heard", "1 while the storage node reports",
                                   {{"node", node.name}});

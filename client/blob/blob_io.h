@@ -59,9 +59,9 @@ class BlobWriter {
   virtual Result<MutableBytes> Reserve(size_t want) = 0;
   virtual Status Commit(size_t filled) = 0;
   virtual Result<WrittenObject> Finish() = 0;
-  // After Finish: no commit names the object, or none that is known to have succeeded. Its leases
-  // end with the node's next lease; what a commit took after all stays. A writer that is destroyed
-  // without a successful Finish gives up by itself.
+  // After Finish: no commit will name the object from now on. Its leases end with the node's next
+  // lease; what a commit took stays. A writer that is destroyed without a successful Finish gives
+  // up by itself.
   virtual void GiveUp() = 0;
 };
 

@@ -1,11 +1,14 @@
 #pragma once
-// GivenUpLeases: leases of this node whose blobs no commit will name. They ride on its next lease
-// request, so that the space of a write that failed is not held until they expire. Memory only: a
-// node that dies ends its leases by registering anew. Thread-safe.
+// GivenUpLeases: leases of this node that no commit will name, or name again. They ride on its next
+// lease request, or go back by themselves (ReturnGivenUp): until they expire they hold the space of
+// writes that failed, and what waits for a volume's last writers. Memory only: a node that dies
+// ends its leases by registering anew. Thread-safe.
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace perigee::client {
@@ -31,6 +34,22 @@ class GivenUpLeases {
   static constexpr size_t kKeptMax = 65'536;
   std::mutex mu_;
   std::vector<uint64_t> intents_;
+};
+
+// Leases of a finished object: given up when this ends, which is when its commit is over, whatever
+// that came to.
+class HeldLeases {
+ public:
+  HeldLeases(std::shared_ptr<GivenUpLeases> given_up, std::vector<uint64_t> intents)
+      : given_up_(std::move(given_up)), intents_(std::move(intents)) {}
+  ~HeldLeases() {
+    if (given_up_) given_up_->Add(intents_);
+  }
+  HeldLeases(const HeldLeases&) = delete;
+
+ private:
+  const std::shared_ptr<GivenUpLeases> given_up_;
+  const std::vector<uint64_t> intents_;
 };
 
 }  // namespace perigee::client

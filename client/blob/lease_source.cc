@@ -64,6 +64,22 @@ Result<wire::LeaseReply> LeaseSource::Lease(uint32_t count) {
   return lease;
 }
 
+Status ReturnGivenUp(Cluster& cluster, GivenUpLeases& given_up, wire::NodeId node,
+                     uint64_t incarnation) {
+  while (true) {
+    wire::LeaseRequest request;
+    request.count = 0;
+    request.node = node;
+    request.incarnation = incarnation;
+    request.given_up = given_up.Take(kGivenUpPerLease);
+    if (request.given_up.empty()) return Status::Ok();
+    auto returned = cluster.Lease(request);
+    if (returned.ok()) continue;
+    given_up.Add(request.given_up);
+    return std::move(returned).TakeStatus();
+  }
+}
+
 Result<BlobPlace> LeaseSource::Next(uint64_t blobs_left) {
   bool expiring = lease_.expires != 0 && lease_.expires - clock_->Wall() < kExpiryMargin;
   if (used_ == lease_.count || expiring) {

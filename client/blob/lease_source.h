@@ -40,4 +40,9 @@ class LeaseSource {
   uint32_t used_ = 0;  // of lease_
 };
 
+// Those that wait in `given_up`, by lease requests for no blobs. Nothing is asked when there are
+// none.
+Status ReturnGivenUp(Cluster& cluster, GivenUpLeases& given_up, wire::NodeId node,
+                     uint64_t incarnation);
+
 }  // namespace perigee::client

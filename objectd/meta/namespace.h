@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "client/blob/given_up_leases.h"
 #include "objectd/kv/store.h"
 #include "objectd/meta/delegations.h"
 #include "rdma/wire/meta.h"
@@ -52,6 +53,7 @@ struct NewContent {
   std::vector<wire::Extent> extents;
   uint64_t list_id = 0;
   std::vector<uint64_t> intents;
+  std::shared_ptr<const client::HeldLeases> held;  // those of `intents`
 };
 
 struct ListQuery {

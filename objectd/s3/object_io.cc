@@ -276,6 +276,7 @@ Outcome ContentIo::StoreBlobs(BodyReader& body, uint64_t size, Payload& payload,
   out->extents = std::move(written->extents);
   out->list_id = written->list_id;
   out->intents = std::move(written->intents);
+  out->held = std::make_shared<client::HeldLeases>(deps_.blobs.given_up, out->intents);
   return {};
 }
 

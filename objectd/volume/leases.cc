@@ -93,8 +93,15 @@ Result<wire::LeaseReply> VolumeTable::Lease(const wire::LeaseRequest& request) {
   if (request.given_up.size() > kGivenUpMax)
     return Status(Code::kInvalidArgument, "too many leases are given up at once");
   wire::LeaseReply reply;
+  if (request.count == 0) {
+    PERIGEE_FAILPOINT_STATUS(lease_before_commit);
+    PERIGEE_TRY(store_->RunDurable(
+        [&](kv::Transaction& txn) { return EndGivenUp(txn, request, clock_->Wall()); }));
+    PERIGEE_FAILPOINT(lease_after_commit);
+    return reply;
+  }
   PERIGEE_ASSIGN(reply.volume, PickWritable(request.spread));
-  reply.count = std::clamp<uint32_t>(request.count, 1, kLeaseBlobsMax);
+  reply.count = std::min(request.count, kLeaseBlobsMax);
   PERIGEE_ASSIGN(reply.first_seq, Sequences(reply.volume.volume).NextRange(reply.count));
   PERIGEE_ASSIGN(reply.intent, intents_.Next());
   reply.expires = clock_->Wall() + options_.lease;
