@@ -1,6 +1,6 @@
 #pragma once
-// Cluster: a namespace node with three drives, two storage nodes with two, and two GPU nodes, in one
-// process, on one simulated network and in manual time. Everything is drawn from one seed.
+// Cluster: a namespace node with three drives, two storage nodes with two, and two GPU nodes, in
+// one process, on one simulated network and in manual time. Everything is drawn from one seed.
 // Driven by the test thread.
 
 #include "tests/sim/gpu_node.h"
@@ -22,8 +22,7 @@ class Cluster {
       const std::string number = std::to_string(i);
       storage.push_back(std::make_unique<StorageNode>("storage" + number, 2, seed + 2 + i,
                                                       scheduler.get(), network.get()));
-      gpus.push_back(
-          std::make_unique<GpuNode>("gpu" + number, 100 + i, scheduler.get(), network));
+      gpus.push_back(std::make_unique<GpuNode>("gpu" + number, 100 + i, scheduler.get(), network));
     }
   }
   // Users' tasks must have ended.

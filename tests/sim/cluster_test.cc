@@ -48,9 +48,7 @@ TEST_CASE("without faults every door shows what was acknowledged") {
   CHECK(outcome.acknowledged > 10);
 }
 
-TEST_CASE("a seed replays exactly") {
-  CHECK(Run(2, kAll).trace == Run(2, kAll).trace);
-}
+TEST_CASE("a seed replays exactly") { CHECK(Run(2, kAll).trace == Run(2, kAll).trace); }
 
 TEST_CASE("whatever befalls the cluster, what was acknowledged is there afterwards") {
   const uint64_t only = Setting("PERIGEE_SIM_SEED", 0);

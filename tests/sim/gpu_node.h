@@ -2,7 +2,8 @@
 // GpuNode: bufferd, as bufferd/server.cc assembles it, on `sim`, and a user on its machine who
 // speaks to its door over a connection without faults. Its burst files lie in a real temporary
 // directory: descriptors are the kernel's. So a power cut takes what its index did not sync, and
-// nothing of the files' bytes.
+// nothing of the files' bytes. It takes no delegations: their terms run by the machine's clock,
+// which the mount shares.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -51,7 +52,6 @@ class GpuProcess {
     PERIGEE_ASSIGN(feed_channel_, transport_->Connect("sim:namespace"));
     names_ = std::make_unique<bufferd::Names>(objectd_, &index_, &tasks_, bufferd::NamesOptions());
     feed_ = std::make_unique<client::MetaClient>(feed_channel_);
-    PERIGEE_ASSIGN(delegations_, bufferd::Delegations::Create(world_.node, objectd_, &tasks_));
     meta_ = std::make_unique<client::MetaClient>(
         names_->guarded(),
         client::MetaClient::Options{.timeout = 20 * kSecond, .durable_timeout = 40 * kSecond});
@@ -75,10 +75,10 @@ class GpuProcess {
  private:
   Status BuildEngine() {
     Clock& clock = world_.scheduler->clock();
-    PERIGEE_ASSIGN(cluster_, client::RemoteCluster::Create({.transport = transport_.get(),
-                                                            .objectd = objectd_,
-                                                            .clock = &clock},
-                                                           {.objectd_address = "sim:namespace"}));
+    PERIGEE_ASSIGN(cluster_,
+                   client::RemoteCluster::Create(
+                       {.transport = transport_.get(), .objectd = objectd_, .clock = &clock},
+                       {.objectd_address = "sim:namespace"}));
     client::BlobIoDeps io{.cluster = cluster_.get(),
                           .shard_pool = &tasks_,
                           .slabs = slabs_,
@@ -98,7 +98,6 @@ class GpuProcess {
                              .index = &index_,
                              .meta = meta_.get(),
                              .feed = feed_.get(),
-                             .delegations = delegations_.get(),
                              .names = names_.get(),
                              .blobs = blobs_.get(),
                              .make_writer =
@@ -142,7 +141,6 @@ class GpuProcess {
     registered_ = reply.ok();
     if (!registered_) return false;
     names_->ReserveIds();
-    delegations_->GiveUp();
     engine_->core().inline_bytes_max = reply->inline_bytes_max;
     return true;
   }
@@ -172,7 +170,6 @@ class GpuProcess {
   std::unique_ptr<rdma::Transport> transport_;
   std::shared_ptr<rdma::Channel> objectd_, feed_channel_;
   std::unique_ptr<bufferd::Names> names_;
-  std::unique_ptr<bufferd::Delegations> delegations_;
   std::unique_ptr<client::MetaClient> meta_, feed_;
   std::unique_ptr<client::RemoteCluster> cluster_;
   std::unique_ptr<client::BlobReader> blobs_;
@@ -206,9 +203,8 @@ class GpuNode {
   ~GpuNode() { Kill(); }
 
   Status Start() {
-    process_ = std::make_shared<GpuProcess>(
-        GpuProcess::World{scheduler_, network_.get(), name_, node_, boot_, dir_.path(), disk_.get(),
-                          &index_});
+    process_ = std::make_shared<GpuProcess>(GpuProcess::World{
+        scheduler_, network_.get(), name_, node_, boot_, dir_.path(), disk_.get(), &index_});
     Status started = process_->Start();
     if (!started.ok()) Kill();
     return started;
@@ -261,9 +257,9 @@ class GpuNode {
         .status();
   }
   Result<std::string> Read(const std::string& path) {
-    PERIGEE_ASSIGN(wire::BurstOpenReply open, Ask<wire::BurstOpenReply>(
-                                                  wire::Method::kBurstOpen,
-                                                  wire::BurstOpenRequest{.path = path}));
+    PERIGEE_ASSIGN(
+        wire::BurstOpenReply open,
+        Ask<wire::BurstOpenReply>(wire::Method::kBurstOpen, wire::BurstOpenRequest{.path = path}));
     Result<std::string> bytes = ReadOpen(open);
     Release(open).Ignore();  // goes with the connection
     return bytes;
@@ -288,17 +284,17 @@ class GpuNode {
   Result<std::string> ReadOpen(const wire::BurstOpenReply& open) {
     std::string bytes(open.size, '\0');
     if (open.kind == wire::OpenKind::kCached && open.size > 0) {
-      PERIGEE_TRY(Ask<wire::Empty>(
-                      wire::Method::kBurstEnsure,
-                      wire::BurstEnsureRequest{.handle = open.handle, .length = open.size})
-                      .status());
+      PERIGEE_TRY(
+          Ask<wire::Empty>(wire::Method::kBurstEnsure,
+                           wire::BurstEnsureRequest{.handle = open.handle, .length = open.size})
+              .status());
     }
     // The descriptor that came with the open.
     auto process = process_;
     bufferd::FilePtr file = process ? process->engine().core().table->Find(open.burst) : nullptr;
     if (!file) return Status(Code::kUnavailable, "bufferd is gone");
-    PERIGEE_ASSIGN(rdma::OwnedFd fd, process->engine().store().Descriptor(
-                                         file->dir, file->burst, /*writable=*/false));
+    PERIGEE_ASSIGN(rdma::OwnedFd fd, process->engine().store().Descriptor(file->dir, file->burst,
+                                                                          /*writable=*/false));
     struct stat now;
     if (::fstat(fd.get(), &now) != 0) return Status(Code::kIo, "fstat");
     bytes.resize(static_cast<size_t>(now.st_size));

@@ -1,7 +1,7 @@
 #include "tests/sim/model.h"
 
-#include "base/checksum.h"
 #include "base/bytes.h"
+#include "base/checksum.h"
 
 namespace perigee::sim {
 

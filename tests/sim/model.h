@@ -35,8 +35,8 @@ class Key {
   // All doors were asked and showed this.
   void Settled(const Content& seen);
 
-  bool Allows(const Content& seen) const;         // once everything has settled
-  bool MayShow(const Content& seen) const;        // at any time since the last look
+  bool Allows(const Content& seen) const;   // once everything has settled
+  bool MayShow(const Content& seen) const;  // at any time since the last look
   std::string Expected() const;
 
  private:

@@ -1,6 +1,7 @@
 #pragma once
-// NamespaceNode: objectd with the namespace, as objectd/server.cc assembles it, on `sim`: a MemStore
-// in place of the mirrors, three drives of a MemDisk at 2+1, and the S3 door without its HTTP.
+// NamespaceNode: objectd with the namespace, as objectd/server.cc assembles it, on `sim`: a
+// MemStore in place of the mirrors, three drives of a MemDisk at 2+1, and the S3 door without its
+// HTTP.
 
 #include <doctest/doctest.h>
 
@@ -46,22 +47,20 @@ class NamespaceProcess {
     set.state_dir = "/state";
     set.drive.segment_bytes = 4 << 20;
     PERIGEE_TRY(world_.disk->CreateDirs("/state"));
-    PERIGEE_ASSIGN(
-        drives_,
-        objectd::DriveSet::Open(
-            std::move(set),
-            {.disk = world_.disk, .pool = &tasks_, .slabs = slabs_, .metrics = metrics_.get()}));
+    PERIGEE_ASSIGN(drives_, objectd::DriveSet::Open(std::move(set), {.disk = world_.disk,
+                                                                     .pool = &tasks_,
+                                                                     .slabs = slabs_,
+                                                                     .metrics = metrics_.get()}));
     rdma::TransportOptions t;
     t.cluster_secret = kSecret;
     t.node_id = drives_->cluster_id();
     t.role = rdma::Role::kNode;
     t.pool = slabs_;
     PERIGEE_ASSIGN(transport_, world_.network->CreateTransport("namespace", std::move(t)));
-    PERIGEE_ASSIGN(
-        storage_nodes_,
-        objectd::StorageNodes::Create(
-            {},
-            {.store = &store_, .own = drives_.get(), .transport = transport_.get(), .clock = &clock}));
+    PERIGEE_ASSIGN(storage_nodes_, objectd::StorageNodes::Create({}, {.store = &store_,
+                                                                      .own = drives_.get(),
+                                                                      .transport = transport_.get(),
+                                                                      .clock = &clock}));
     objectd::VolumeManagerOptions o;
     o.table.lease = o.table.repair_after = kLease;
     o.table.list_lease = 2 * kLease;
@@ -174,9 +173,6 @@ class NamespaceProcess {
   Status BuildNamespace() {
     auto& clock = world_.scheduler->clock();
     nodes_ = std::make_unique<objectd::NodeTable>(store_);
-    PERIGEE_ASSIGN(auto nodes, nodes_->All());
-    std::vector<wire::NodeId> unheard;
-    for (const auto& node : nodes) unheard.push_back(node.node);
     peers_ = std::make_unique<objectd::RpcBurstPeers>(
         *transport_, [this](wire::NodeId id) -> Result<wire::GetNodeReply> {
           PERIGEE_ASSIGN(wire::RegisterNodeRequest node, nodes_->Find(id));
@@ -184,15 +180,7 @@ class NamespaceProcess {
                                     .name = std::move(node.name),
                                     .doors = std::move(node.doors)};
         });
-    delegations_ = std::make_unique<objectd::Delegations>(
-        clock, *metrics_,
-        [this](wire::NodeId node, const std::vector<wire::FileId>& ids, Nanos timeout) {
-          return peers_->Recall(node, ids, timeout);
-        },
-        std::move(unheard));
-    objectd::NamespaceOptions o;
-    o.delegations = delegations_.get();
-    PERIGEE_ASSIGN(namespace_, objectd::Namespace::Create(store_, clock, *metrics_, o));
+    PERIGEE_ASSIGN(namespace_, objectd::Namespace::Create(store_, clock, *metrics_, {}));
     objectd::s3::ContentIoDeps io;
     io.ns = namespace_.get();
     io.blobs = Io();
@@ -207,7 +195,6 @@ class NamespaceProcess {
     auto router = std::make_shared<rdma::Router>();
     objectd::MetaServiceDeps meta;
     meta.nodes = nodes_.get();
-    meta.delegations = delegations_.get();
     meta.end_leases_before = [this](wire::NodeId node, uint64_t incarnation) {
       return volumes_->table().EndLeasesBefore(node, incarnation);
     };
@@ -252,7 +239,6 @@ class NamespaceProcess {
   std::unique_ptr<objectd::VolumeManager> volumes_;
   std::unique_ptr<objectd::NodeTable> nodes_;
   std::unique_ptr<objectd::RpcBurstPeers> peers_;
-  std::unique_ptr<objectd::Delegations> delegations_;
   std::unique_ptr<objectd::Namespace> namespace_;
   const std::shared_ptr<client::GivenUpLeases> given_up_ =
       std::make_shared<client::GivenUpLeases>();

@@ -86,7 +86,8 @@ class ProcessTasks final : public Scheduler {
   // A task that was counted, until it is destroyed.
   class Running {
    public:
-    explicit Running(std::shared_ptr<State> state) : held_(std::make_shared<Held>(std::move(state))) {}
+    explicit Running(std::shared_ptr<State> state)
+        : held_(std::make_shared<Held>(std::move(state))) {}
 
    private:
     struct Held {
@@ -205,8 +206,7 @@ class ProcessStore final : public objectd::kv::Store {
 class ProcessIndex final : public bufferd::BurstIndex {
  public:
   using Durable = bufferd::Durable;
-  ProcessIndex(bufferd::BurstIndex& under, Alive alive)
-      : under_(under), alive_(std::move(alive)) {}
+  ProcessIndex(bufferd::BurstIndex& under, Alive alive) : under_(under), alive_(std::move(alive)) {}
   Status Put(const bufferd::BurstRecord& record, Durable durable) override {
     return *alive_ ? under_.Put(record, durable) : Dead();
   }

@@ -38,8 +38,7 @@ class StorageProcess {
     PERIGEE_ASSIGN(transport_, world_.network->CreateTransport(world_.name, std::move(t)));
     PERIGEE_ASSIGN(channel_, transport_->Connect("sim:namespace"));
     uint64_t cluster_id = drives_->cluster_id();
-    auto joined = Send(
-        {.node = drives_->node(), .cluster_id = cluster_id, .name = world_.name});
+    auto joined = Send({.node = drives_->node(), .cluster_id = cluster_id, .name = world_.name});
     // Who has joined before starts without the namespace node, too.
     if (joined.ok()) {
       cluster_id = joined->cluster_id;
@@ -50,7 +49,8 @@ class StorageProcess {
     }
     PERIGEE_TRY(drives_->Open(cluster_id));
     auto router = std::make_shared<rdma::Router>();
-    objectd::RegisterDriveService(*router, {.find = [this](uint64_t id) { return drives_->Find(id); },
+    objectd::RegisterDriveService(*router,
+                                  {.find = [this](uint64_t id) { return drives_->Find(id); },
                                    .failed = [this](const objectd::Drive&) { Report(); },
                                    .shard_pool = &tasks_,
                                    .slow_pool = &tasks_});

@@ -17,8 +17,7 @@ bool IsAbsent(const Status& status) {
 Workload::Workload(Cluster& cluster, uint64_t seed, Faults faults)
     : cluster_(cluster), random_(seed), faults_(faults) {
   for (size_t i = 0; i < kKeys; i++)
-    keys_.push_back(
-        std::make_unique<Key>("d" + std::to_string(i % 2) + "/k" + std::to_string(i)));
+    keys_.push_back(std::make_unique<Key>("d" + std::to_string(i % 2) + "/k" + std::to_string(i)));
 }
 
 void Workload::Note(const std::string& who, const std::string& what, const Status& outcome) {
@@ -105,8 +104,8 @@ void Workload::Move(GpuNode& gpu, Key& from, Key& to) {
 void Workload::Put(Key& key, Random& random) {
   const std::string bytes = NewContent(random);
   key.Begin("put " + Words(bytes), {bytes});
-  Status put = cluster_.OnNamespace(
-      [&](NamespaceProcess& p) { return p.Put(kBucket, key.path(), bytes); });
+  Status put =
+      cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Put(kBucket, key.path(), bytes); });
   Note("s3", "put " + key.path() + " " + Words(bytes), put);
   if (!put.ok()) return;
   key.Acknowledged(bytes);
@@ -127,8 +126,7 @@ void Workload::Delete(Key& key) {
 
 Result<std::string> Workload::Read(size_t door, const Key& key) {
   if (door < 2) return cluster_.gpus[door]->Read(std::string(kBucket) + "/" + key.path());
-  return cluster_.OnNamespace(
-      [&](NamespaceProcess& p) { return p.Get(kBucket, key.path()); });
+  return cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Get(kBucket, key.path()); });
 }
 
 // Anything that was there since the last look may be shown, and nothing else.
@@ -191,8 +189,8 @@ void Workload::SetUp() {
   auto bucket = cluster_.gpus[0]->meta().Lookup({.name = kBucket});
   if (!bucket.ok()) return Deviation("bucket: " + bucket.status().ToString());
   for (const char* name : {"d0", "d1"}) {
-    auto dir = cluster_.gpus[0]->meta().Mkdir(
-        {.parent = bucket->record.id, .name = name, .mode = 0755});
+    auto dir =
+        cluster_.gpus[0]->meta().Mkdir({.parent = bucket->record.id, .name = name, .mode = 0755});
     if (!dir.ok()) return Deviation("mkdir: " + dir.status().ToString());
     dirs_[name] = dir->record.id;
   }
@@ -205,8 +203,8 @@ void Workload::Round() {
   for (size_t door = 0; door < kDoors; door++) {
     if (keys[door].empty()) continue;
     ++acting_;
-    Status posted = cluster_.scheduler->Post(
-        [this, door, mine = keys[door], seed = random_.Next()] {
+    Status posted =
+        cluster_.scheduler->Post([this, door, mine = keys[door], seed = random_.Next()] {
           Act(door, mine, seed);
           --acting_;
         });
@@ -288,8 +286,8 @@ void Workload::Mend() {
     if (!started) Deviation(hosts[host] + " does not start: " + last.ToString());
   }
   const rdma::SimCounts counts = cluster_.network->counts();
-  cluster_.trace.Add(std::to_string(counts.messages) + " messages, " +
-                     std::to_string(counts.lost) + " lost");
+  cluster_.trace.Add(std::to_string(counts.messages) + " messages, " + std::to_string(counts.lost) +
+                     " lost");
   cluster_.scheduler->RunFor(kQuiet);
 }
 
@@ -370,8 +368,8 @@ void Workload::CheckListings() {
     compare(gpu->name(), listed);
   }
   std::set<std::string> listed;
-  auto page = cluster_.OnNamespace(
-      [&](NamespaceProcess& p) { return p.ns().ListObjects(kBucket, {}); });
+  auto page =
+      cluster_.OnNamespace([&](NamespaceProcess& p) { return p.ns().ListObjects(kBucket, {}); });
   if (!page.ok()) return Deviation("S3 cannot list: " + page.status().ToString());
   for (const auto& [key, record] : page->objects)
     if (!key.ends_with('/')) listed.insert(key);
@@ -398,8 +396,7 @@ void Workload::Settle() {
        check = static_cast<wire::FsckCheck>(static_cast<int>(check) + 1)) {
     std::string found;
     auto clean = [&] {
-      auto findings =
-          cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Fsck(check); });
+      auto findings = cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Fsck(check); });
       found = findings.ok() ? "" : findings.status().ToString();
       if (findings.ok())
         for (const auto& finding : *findings)
