@@ -144,9 +144,9 @@ class NamespaceProcess {
     return bytes;
   }
   // All pages of a check.
-  Result<std::vector<wire::FsckFinding>> Fsck(wire::FsckCheck check) {
+  Result<std::vector<wire::FsckFinding>> Fsck(wire::FsckCheck check, bool repair) {
     std::vector<wire::FsckFinding> findings;
-    wire::FsckRequest q{.check = check};
+    wire::FsckRequest q{.check = check, .repair = repair};
     while (true) {
       Result<wire::FsckReply> page =
           check <= wire::FsckCheck::kCounters
@@ -159,7 +159,7 @@ class NamespaceProcess {
     }
   }
 
-  static constexpr Nanos kLease = 40 * kSecond;
+  static constexpr Nanos kLease = 20 * kSecond;
 
  private:
   client::BlobIoDeps Io() {
@@ -266,6 +266,16 @@ class NamespaceNode {
     Kill();
     disk_->Crash();
     store_->Crash();
+    ++power_cuts_;
+  }
+  // A moment, and whether what was committed by then is durable.
+  struct Moment {
+    uint64_t power_cuts;
+    objectd::kv::Position visible;
+  };
+  Moment Now() const { return {power_cuts_, store_->VisiblePosition()}; }
+  bool IsDurable(const Moment& moment) const {
+    return power_cuts_ == moment.power_cuts && store_->DurablePosition() >= moment.visible;
   }
   // Null while it is down. Whoever holds it may find that it was killed meanwhile.
   const std::shared_ptr<NamespaceProcess>& process() const { return process_; }
@@ -275,6 +285,7 @@ class NamespaceNode {
   rdma::SimNetwork* const network_;
   const std::unique_ptr<MemDisk> disk_;
   const std::unique_ptr<objectd::kv::MemStore> store_ = objectd::kv::MemStore::Create();
+  uint64_t power_cuts_ = 0;
   std::shared_ptr<NamespaceProcess> process_;
 };
 
