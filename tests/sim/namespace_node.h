@@ -45,7 +45,7 @@ class NamespaceProcess {
     set.k = 2;
     set.m = 1;
     set.state_dir = "/state";
-    set.drive.segment_bytes = 4 << 20;
+    set.drive.segment_bytes = 1 << 20;
     PERIGEE_TRY(world_.disk->CreateDirs("/state"));
     PERIGEE_ASSIGN(drives_, objectd::DriveSet::Open(std::move(set), {.disk = world_.disk,
                                                                      .pool = &tasks_,

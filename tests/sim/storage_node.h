@@ -24,7 +24,7 @@ class StorageProcess {
     objectd::NodeDrives::Options o;
     for (size_t i = 1; i <= world_.drives; i++) o.dirs.push_back("/d" + std::to_string(i));
     o.state_dir = "/state";
-    o.drive.segment_bytes = 4 << 20;
+    o.drive.segment_bytes = 1 << 20;
     o.drive.capacity_bytes = 1 << 30;
     PERIGEE_ASSIGN(drives_, objectd::NodeDrives::Create(std::move(o), {.disk = world_.disk,
                                                                        .pool = &tasks_,
