@@ -90,12 +90,13 @@ void Syncer::RunBatch() {
     if (item.home == Home::kInline && item.file->rec.durability != Durability::kObject)
       inline_any = true;
   }
-  Status namespace_synced;
-  if (inline_any && !core_.stopping) namespace_synced = core_.meta->Sync();
+  bool namespace_synced = true;
+  // What fails is queued again, below.
+  if (inline_any && !core_.stopping) namespace_synced = core_.meta->Sync().ok();
   for (Item& item : batch) {
     if (item.home == Home::kNone || core_.stopping) continue;
     if (item.home == Home::kInline)
-      item.synced = namespace_synced.ok();
+      item.synced = namespace_synced;
     else
       SyncData(&item);
   }

@@ -170,7 +170,7 @@ Result<std::shared_ptr<Link>> Server::Accept(const Host& client, std::weak_ptr<C
       return Status(Code::kUnavailable, "too many connections at sim:" + name_);
     }
     host_->connections.fetch_add(1);
-    links_.insert(link);
+    links_.emplace(link->peer().connection, link);
   }
   host_->fabric->AddLink(link);
   return link;
@@ -180,7 +180,7 @@ void Server::Gone(Link* link) {
   host_->connections.fetch_sub(1);
   std::shared_ptr<Link> dropped = link->shared_from_this();
   std::lock_guard lock(mu_);
-  links_.erase(dropped);
+  links_.erase(dropped->peer().connection);
   if (links_.empty()) empty_.NotifyAll();
 }
 
@@ -190,7 +190,7 @@ void Server::Stop() {
   {
     std::lock_guard lock(mu_);
     stopped_ = true;
-    links.assign(links_.begin(), links_.end());
+    for (auto& [connection, link] : links_) links.push_back(link);
   }
   for (auto& link : links) link->Break("the server stopped");
   std::unique_lock lock(mu_);

@@ -3,9 +3,9 @@
 // Thread-safe.
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 
 #include "base/event.h"
@@ -96,7 +96,8 @@ class Server : public std::enable_shared_from_this<Server> {
   const std::shared_ptr<Handler> handler_;
   std::mutex mu_;  // guards what follows
   bool stopped_ = false;
-  std::set<std::shared_ptr<Link>> links_;  // until their OnDisconnect has returned
+  // By connection, until their OnDisconnect has returned.
+  std::map<uint64_t, std::shared_ptr<Link>> links_;
   CondVar empty_;
 };
 

@@ -543,6 +543,21 @@ TEST_CASE("truncating a closed file publishes the shorter content") {
   CHECK(w.objectd->Get(id).committed->size == 0);
 }
 
+TEST_CASE("a stop while inline content is being synced there") {
+  World w;
+  w.Save("a", Bytes(16, 100));
+  w.objectd->lose_reply = wire::Method::kMetaSync;
+  w.objectd->before = [&](wire::Method method) {
+    if (method == wire::Method::kMetaSync) w.engine->core().stopping = true;
+  };
+  w.Settle();
+  CHECK(w.objectd->calls[wire::Method::kMetaSync] == 1);
+  w.objectd->before = nullptr;
+  w.Restart();
+  w.Settle();
+  CHECK(w.objectd->calls[wire::Method::kMetaSync] == 2);
+}
+
 TEST_CASE("new times set on a sealed file are no change of its content") {
   World w;
   wire::FileId id = w.Save("a", Bytes(15, kBig));
