@@ -3,6 +3,7 @@
 #include "base/failpoint.h"
 #include "blob_fixture.h"
 #include "client/blob/geometry.h"
+#include "client/blob/lease_source.h"
 
 using namespace perigee;
 using namespace perigee::client;
@@ -303,6 +304,21 @@ TEST_CASE(
   CHECK(used.size() + given_up.size() == f.cluster->lease_requests.size());
   CHECK(!given_up.empty());
   CHECK(std::find(given_up.begin(), given_up.end(), used[0]) == given_up.end());
+}
+
+TEST_CASE("leases whose commit is over go back by themselves") {
+  BlobFixture f;
+  f.cluster->AddVolume(4, 2);
+  auto given_up = std::make_shared<GivenUpLeases>();
+  { HeldLeases held(given_up, {7, 8}); }
+  CHECK(ReturnGivenUp(*f.cluster, *given_up, 3, 4).ok());
+  REQUIRE(f.cluster->lease_requests.size() == 1);
+  const wire::LeaseRequest& request = f.cluster->lease_requests[0];
+  CHECK(request.count == 0);
+  CHECK(request.node == 3);
+  CHECK(request.given_up == std::vector<uint64_t>{7, 8});
+  CHECK(ReturnGivenUp(*f.cluster, *given_up, 3, 4).ok());  // there are none left
+  CHECK(f.cluster->lease_requests.size() == 1);
 }
 
 TEST_CASE("leases that could not be given up because the request failed are given up later") {
