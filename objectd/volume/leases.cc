@@ -44,7 +44,7 @@ kv::IdAllocator& VolumeTable::Sequences(uint32_t volume) {
 }
 
 // The volume of that width for new blobs, 0 when none can take any. A lower rank is better: what a
-// node's loss would cost comes first, then that nothing of it is on its way elsewhere, then room.
+// node's loss would cost comes first, then room, then that nothing of it is on its way elsewhere.
 uint32_t VolumeTable::PickBest(const client::VolumeMap& map, uint32_t k, uint64_t spread) const {
   std::map<std::tuple<uint32_t, bool, bool>, std::vector<uint32_t>> ranked;
   std::lock_guard lock(mu_);

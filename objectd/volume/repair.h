@@ -115,6 +115,12 @@ class Repair {
     bool left = false;
   };
 
+  // Of the leases that had not expired when they were read.
+  struct Leases {
+    int64_t read_at = 0;                       // wall
+    std::map<uint32_t, int64_t> first_expiry;  // by volume
+  };
+
   void Slice();
   void PostSlice(Nanos rest = 0);
   bool TakeReports(std::vector<Item>* items);
@@ -127,6 +133,7 @@ class Repair {
   bool PlanMove();
   bool MayEnd(const Fill& fill);
   Result<bool> LeasesOver(const VolumeRecord& volume);
+  Status ReadLeases();
   bool Postponed(uint64_t drive, uint32_t volume) const;
   Status FillPage(std::vector<Item>* items);
   Status EndPass();
@@ -153,8 +160,9 @@ class Repair {
   std::optional<Reconcile> reconcile_;
   std::set<std::pair<uint64_t, uint32_t>> filled_;  // (drive, volume), until the drive is online
   std::map<std::pair<uint64_t, uint32_t>, Nanos> later_;  // (drive, volume) -> not before
-  std::map<uint32_t, uint32_t> verified_;                 // volume -> indices done
-  bool reports_last_ = false;                             // they take turns with the other work
+  Leases leases_;
+  std::map<uint32_t, uint32_t> verified_;  // volume -> indices done
+  bool reports_last_ = false;              // they take turns with the other work
 
   mutable std::mutex mu_;        // guards what follows
   std::set<uint64_t> to_clear_;  // drives

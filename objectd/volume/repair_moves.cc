@@ -14,6 +14,7 @@ using wire::DriveState;
 constexpr size_t kIntentsPerPage = 1000;
 // A lease that was being given while the drives changed is in the store by then.
 constexpr Nanos kLeaseInFlight = 10 * kSecond;
+constexpr Nanos kLeasesAge = kSecond;  // they are read no more often
 
 }  // namespace
 
@@ -22,26 +23,36 @@ constexpr Nanos kLeaseInFlight = 10 * kSecond;
 Result<bool> Repair::LeasesOver(const VolumeRecord& volume) {
   const int64_t now = deps_.background->clock().Wall();
   if (volume.verify_after <= now) return true;
-  const int64_t changed = volume.verify_after - deps_.table->lease();
-  if (volume.m == 0 || now < changed + kLeaseInFlight) return false;
+  const int64_t settled = volume.verify_after - deps_.table->lease() + kLeaseInFlight;
+  if (volume.m == 0 || now < settled) return false;
+  if (now - leases_.read_at >= kLeasesAge || leases_.read_at < settled) PERIGEE_TRY(ReadLeases());
+  auto first = leases_.first_expiry.find(volume.volume);
+  return first == leases_.first_expiry.end() || first->second > volume.verify_after;
+}
+
+// Once for all volumes that wait.
+Status Repair::ReadLeases() {
+  Leases fresh{.read_at = deps_.background->clock().Wall()};
   kv::Range left = IntentRange();
-  bool old = false, more = true;
-  while (more && !old) {
+  for (bool more = true; more;) {
+    std::vector<kv::KeyValue> rows;
     auto read = deps_.store->Run([&](kv::Transaction& txn) -> Status {
-      PERIGEE_ASSIGN(auto rows, txn.Scan(left, kIntentsPerPage, kv::Direction::kForward,
-                                         kv::ReadMode::kSnapshot));
-      for (const auto& [key, value] : rows) {
-        PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(value));
-        old = old || (row.volume == volume.volume && row.expires <= volume.verify_after &&
-                      row.expires > now);
-      }
-      more = rows.size() == kIntentsPerPage;
-      if (more) left.begin = rows.back().first + '\0';
+      PERIGEE_ASSIGN(
+          rows, txn.Scan(left, kIntentsPerPage, kv::Direction::kForward, kv::ReadMode::kSnapshot));
       return Status::Ok();
     });
     if (!read.ok()) return std::move(read).TakeStatus();
+    for (const auto& [key, value] : rows) {
+      PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(value));
+      if (row.expires <= fresh.read_at) continue;
+      auto& first = fresh.first_expiry.try_emplace(row.volume, row.expires).first->second;
+      first = std::min(first, row.expires);
+    }
+    more = rows.size() == kIntentsPerPage;
+    if (more) left.begin = rows.back().first + '\0';
   }
-  return !old;
+  leases_ = std::move(fresh);
+  return Status::Ok();
 }
 
 // Volumes whose drives changed not long ago: what was sent the old way since.

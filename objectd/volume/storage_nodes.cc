@@ -310,8 +310,10 @@ Result<StorageNodes::Member> StorageNodes::FindMember(const std::string& name) c
   return std::move(*found);
 }
 
-Status StorageNodes::SetState(wire::NodeId id, StorageNodeState state, bool repair_now) {
-  std::lock_guard change(change_mu_);
+// True: the row was changed by `change`, durably.
+Result<bool> StorageNodes::ChangeRow(wire::NodeId id,
+                                     const std::function<void(StorageNodeRow*)>& change) {
+  std::lock_guard turn(change_mu_);
   StorageNodeRow row;
   {
     std::lock_guard lock(mu_);
@@ -319,31 +321,33 @@ Status StorageNodes::SetState(wire::NodeId id, StorageNodeState state, bool repa
     if (found == nodes_.end()) return Status(Code::kNotFound, "no such storage node");
     row = found->second.row;
   }
-  if (row.state == state && row.repair_now == repair_now) return Status::Ok();
-  row.state = state;
-  row.repair_now = repair_now;
+  const std::string before = wire::Encode(row);
+  change(&row);
+  if (wire::Encode(row) == before) return false;
   PERIGEE_TRY(Save({row}));
-  log::Info("storage_node_state",
-            {{"node", row.name}, {"state", NameOf(state)}, {"repair_now", repair_now}});
   std::lock_guard lock(mu_);
   TakeRow(std::move(row));
+  return true;
+}
+
+Status StorageNodes::SetState(wire::NodeId id, StorageNodeState state, bool repair_now) {
+  std::string name;
+  PERIGEE_ASSIGN(bool changed, ChangeRow(id, [&](StorageNodeRow* row) {
+                   row->state = state;
+                   row->repair_now = repair_now;
+                   name = row->name;
+                 }));
+  if (changed)
+    log::Info("storage_node_state",
+              {{"node", name}, {"state", NameOf(state)}, {"repair_now", repair_now}});
   return Status::Ok();
 }
 
 Status StorageNodes::ForgetDrive(wire::NodeId id, uint64_t drive_id) {
-  std::lock_guard change(change_mu_);
-  StorageNodeRow row;
-  {
-    std::lock_guard lock(mu_);
-    auto found = nodes_.find(id);
-    if (found == nodes_.end()) return Status(Code::kNotFound, "no such storage node");
-    row = found->second.row;
-  }
-  std::erase_if(row.drives, [&](const StorageNodeDrive& d) { return d.drive_id == drive_id; });
-  PERIGEE_TRY(Save({row}));
-  std::lock_guard lock(mu_);
-  TakeRow(std::move(row));
-  return Status::Ok();
+  auto changed = ChangeRow(id, [&](StorageNodeRow* row) {
+    std::erase_if(row->drives, [&](const StorageNodeDrive& d) { return d.drive_id == drive_id; });
+  });
+  return changed.ok() ? Status::Ok() : std::move(changed).TakeStatus();
 }
 
 }  // namespace perigee::objectd

@@ -10,6 +10,7 @@
 // Which volumes that concerns is VolumeTable's and Repair's to see to. Thread-safe; blocks on the
 // store. Format of the rows: docs/formats/volumes.md.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -79,6 +80,7 @@ class StorageNodes final : public DriveCatalog {
   Status Load();
   Status Save(const std::vector<StorageNodeRow>& rows);
   void TakeRow(StorageNodeRow row);
+  Result<bool> ChangeRow(wire::NodeId id, const std::function<void(StorageNodeRow*)>& change);
   Result<std::vector<StorageNodeRow>> RowsFor(const wire::NodeReportRequest& report,
                                               const StorageNodeRow* known);
   Result<wire::GetNodeReply> DoorsOf(wire::NodeId id) const;
