@@ -95,6 +95,7 @@ Status Engine::StartNames() {
            },
        .released = [this](const wire::Record& record) { OnUnlinked(record); },
        .discarded = [this](const wire::Record& record) { Discard(record.id); },
+       .hear_removals = [this](client::MetaClient& objectd) { return feed_->CatchUp(objectd); },
        .went_away =
            [this] {
              if (core_.delegations) core_.delegations->Forgo();

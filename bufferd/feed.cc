@@ -7,6 +7,7 @@ namespace perigee::bufferd {
 namespace {
 
 constexpr char kPositionName[] = "feed_position";
+constexpr uint32_t kPage = 1024;
 constexpr uint32_t kWaitMs = 10'000;
 constexpr uint32_t kWaitDurableMs = 500;
 constexpr Nanos kAwayRetry = kSecond;
@@ -47,18 +48,19 @@ bool ReleaseFeed::Begin() {
       std::lock_guard lock(file->mu);
       if (file->needs_reconcile) continue;
     }
-    Status s = recovery_.Released(file, Recovery::Release::kMaybe);
+    Status s = recovery_.Released(file, Recovery::Release::kMaybe, *core_.meta);
     if (s.ok()) continue;
     next_.reset();
     return false;
   }
+  StorePosition(*next_);
   return true;
 }
 
 bool ReleaseFeed::Step(uint32_t wait_ms) {
   if (!next_ && !Begin()) return false;
   auto reply = core_.feed->Feed(
-      {.after = *next_, .limit = 1024, .wait_ms = wait_ms, .released_for = core_.node});
+      {.after = *next_, .limit = kPage, .wait_ms = wait_ms, .released_for = core_.node});
   if (!reply.ok()) {
     if (!reply.status().Is(Code::kResync)) return false;
     log::Warn("feed_lost", {{"effect", "every burst file is checked against the namespace"}});
@@ -68,44 +70,67 @@ bool ReleaseFeed::Step(uint32_t wait_ms) {
       log::Error("feed_position_not_saved", {{"error", s}});
     return true;
   }
-  for (wire::Change& c : reply->changes) {
-    // Of a copy that is in the object tier the namespace knows nothing: its name's removal tells.
-    bool ours = c.kind == wire::ChangeKind::kReleasedBurst
-                    ? c.node == core_.node
-                    : c.kind == wire::ChangeKind::kRemoved && core_.table->Current(c.id);
-    if (ours) pending_.push_back(std::move(c));
-  }
+  for (wire::Change& c : reply->changes)
+    if (Ours(c)) pending_.push_back(std::move(c));
   bool moved = reply->next != *next_;
   next_ = reply->next;
   bool had = !pending_.empty();
   bool ok = Apply(reply->durable);
   if (pending_.empty() && (moved || had)) {
     PERIGEE_FAILPOINT(burst_feed_before_position);
-    std::string value;
-    AppendBe64(&value, *next_);
-    if (Status s = core_.index->PutValue(kPositionName, value, Durable::kNo); !s.ok())
-      log::Error("feed_position_not_saved", {{"error", s}});
+    StorePosition(*next_);
   }
   return ok;
 }
 
+void ReleaseFeed::StorePosition(uint64_t position) {
+  std::string value;
+  AppendBe64(&value, position);
+  if (Status s = core_.index->PutValue(kPositionName, value, Durable::kNo); !s.ok())
+    log::Error("feed_position_not_saved", {{"error", s}});
+}
+
+// Of a copy that is in the object tier the namespace knows nothing: its name's removal tells.
+bool ReleaseFeed::Ours(const wire::Change& change) const {
+  return change.kind == wire::ChangeKind::kReleasedBurst
+             ? change.node == core_.node
+             : change.kind == wire::ChangeKind::kRemoved && core_.table->Current(change.id);
+}
+
+Status ReleaseFeed::Release(const wire::Change& change, client::MetaClient& objectd) {
+  FilePtr file = change.kind == wire::ChangeKind::kReleasedBurst ? core_.table->Find(change.burst)
+                                                                 : core_.table->Current(change.id);
+  return file ? recovery_.Released(file, Recovery::Release::kDurable, objectd) : Status::Ok();
+}
+
 bool ReleaseFeed::Apply(uint64_t durable) {
   while (!pending_.empty() && pending_.front().position <= durable) {
-    const wire::Change& change = pending_.front();
-    FilePtr file = change.kind == wire::ChangeKind::kReleasedBurst
-                       ? core_.table->Find(change.burst)
-                       : core_.table->Current(change.id);
-    if (file) {
-      Status s = recovery_.Released(file, Recovery::Release::kDurable);
-      if (!s.ok()) {
-        if (!IsAway(s))
-          log::Error("release_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
-        return false;
-      }
+    Status s = Release(pending_.front(), *core_.feed);
+    if (!s.ok()) {
+      if (!IsAway(s))
+        log::Error("release_failed",
+                   {{"burst", HexEncode64(pending_.front().burst)}, {"error", s}});
+      return false;
     }
     pending_.pop_front();
   }
   return true;
+}
+
+// Reads on its own from the stored position, which is never ahead of what was applied.
+Status ReleaseFeed::CatchUp(client::MetaClient& objectd) {
+  PERIGEE_ASSIGN(auto stored, core_.index->GetValue(kPositionName));
+  if (!stored || stored->size() != 8) return Status::Ok();  // everything is asked about
+  wire::FeedRequest q{.after = GetBe64(*stored), .limit = kPage, .released_for = core_.node};
+  while (true) {
+    auto page = objectd.Feed(q);
+    if (page.code() == Code::kResync) return Status::Ok();
+    PERIGEE_TRY(page.status());
+    for (const wire::Change& change : page->changes)
+      if (Ours(change)) PERIGEE_TRY(Release(change, objectd));
+    if (page->changes.empty() || page->next <= q.after) return Status::Ok();
+    q.after = page->next;
+  }
 }
 
 }  // namespace perigee::bufferd

@@ -18,11 +18,17 @@ class ReleaseFeed {
   void Start();
   // One poll and what it brought; the loop's body, and the tests'. False: objectd is away.
   bool Step(uint32_t wait_ms);
+  // What was released up to now, which objectd has made durable, at once and on the caller's
+  // thread; the loop goes over it once more.
+  Status CatchUp(client::MetaClient& objectd);
 
  private:
   void Loop();
   bool Begin();
   bool Apply(uint64_t durable);
+  void StorePosition(uint64_t position);
+  bool Ours(const wire::Change& change) const;
+  Status Release(const wire::Change& change, client::MetaClient& objectd);
 
   Core& core_;
   Recovery& recovery_;

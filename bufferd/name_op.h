@@ -1,7 +1,7 @@
 #pragma once
-// NameOp: one change of names that was made here while objectd was away, and waits to be made
-// there. Stored in the index under "op/" + sequence (16 hex digits), framed and checked;
-// docs/formats/burst-record.md.
+// NameOp: one change of names that was made here while objectd was away, or that objectd made and
+// fell silent before it was known to be durable there; it waits to be made there. Stored in the
+// index under "op/" + sequence (16 hex digits), framed and checked; docs/formats/burst-record.md.
 //
 //   frame = "PBN1" | u32 crc32c of body | body (protobuf, the field numbers below)
 // An unknown magic is kUnimplemented (written by a newer build), a wrong crc kCorrupt.
@@ -23,6 +23,7 @@ struct NameOp {
   std::string place;          // path of the directory it is made in, or moved to
   uint32_t mode = 0;          // rename of a file: these three as they were
   uint32_t uid = 0, gid = 0;
+  bool made = false;  // objectd made it once, and may have lost it since
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.method);
@@ -33,6 +34,7 @@ struct NameOp {
     v(6, s.mode);
     v(7, s.uid);
     v(8, s.gid);
+    v(9, s.made);
     v.Rest(s.unknown);
   }
 };

@@ -130,6 +130,8 @@ void Names::Stop() {
 Status Names::Start(NamesHooks hooks) {
   hooks_ = std::move(hooks);
   std::unique_lock lock(mu_);
+  PERIGEE_ASSIGN(auto tried, index_->GetValue(kNamesTried));
+  if (tried && tried->size() == 8) tried_ = GetBe64(*tried);
   PERIGEE_TRY(index_->ForEachValue(
       kOpPrefix, [this](const std::string& name, std::string_view value) -> Status {
         PERIGEE_ASSIGN(NameOp op, DecodeOp(value));
@@ -139,11 +141,12 @@ Status Names::Start(NamesHooks hooks) {
         Count(ops_.back());
         return Status::Ok();
       }));
-  PERIGEE_ASSIGN(auto tried, index_->GetValue(kNamesTried));
-  if (tried && tried->size() == 8) tried_ = GetBe64(*tried);
   next_op_ = std::max(next_op_, tried_ + 1);
   started_ = true;
-  if (ops_.empty()) return Status::Ok();
+  if (ops_.empty()) {
+    ArmSettle(0);  // what this node made in an earlier run
+    return Status::Ok();
+  }
   log::Info("names_wait", {{"changes", ops_.size()}});
   // What they made is known again, as far as each tells.
   for (const auto& [sequence, op] : ops_) {
@@ -192,7 +195,7 @@ void Names::Count(const JournaledOp& journaled) {
   switch (static_cast<Method>(op.method)) {
     case Method::kMetaCreate:
     case Method::kMetaMkdir:
-      pending_.insert(op.id);
+      pending_[op.id] = op.made || journaled.sequence <= tried_;
       [[fallthrough]];
     case Method::kMetaRename:
       kept_[op.id] = journaled.sequence;
@@ -347,6 +350,7 @@ void Names::GoAway(const Status& why) {
     if (state_ == State::kThere) {
       log::Warn("names_go_on_here", {{"why", why}});
       away_since_ = work_->clock().Monotonic();
+      JournalUnsettled();
       if (hooks_.went_away) hooks_.went_away();
     }
     state_ = State::kAway;
@@ -426,6 +430,10 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         auto q = wire::Decode<wire::MakeRequest>(request);
         if (!q.ok() || !reply.ok() || q->parents) break;
         if (auto r = learnt(wire::RecordReply())) {
+          q->id = r->record.id;
+          NoteMade({.method = static_cast<uint64_t>(method),
+                    .id = r->record.id,
+                    .request = wire::Encode(*q)});
           known_.Learn(q->parent, q->name, r->record);
           known_.Own(r->record.id);
           if (method == Method::kMetaMkdir) known_.MadeEmpty(r->record.id);
@@ -438,7 +446,13 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
       case Method::kMetaUnlink:
       case Method::kMetaRmdir: {
         auto q = wire::Decode<wire::RemoveRequest>(request);
-        if (q.ok() && reply.ok()) known_.Forget(q->parent, q->name);
+        if (!q.ok() || !reply.ok()) break;
+        if (auto r = learnt(wire::RecordReply())) {
+          NoteMade({.method = static_cast<uint64_t>(method),
+                    .id = r->record.id,
+                    .request = std::string(request)});
+        }
+        known_.Forget(q->parent, q->name);
         break;
       }
       case Method::kMetaRename: {
@@ -446,6 +460,13 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         if (!q.ok() || !reply.ok()) break;
         auto r = learnt(wire::RenameReply());
         if (r && (q->flags & wire::kRenameExchange) == 0) {
+          NoteMade({.method = static_cast<uint64_t>(method),
+                    .id = r->moved.id,
+                    .replaced = r->replaced ? r->replaced->id : 0,
+                    .request = std::string(request),
+                    .mode = r->moved.mode,
+                    .uid = r->moved.uid,
+                    .gid = r->moved.gid});
           known_.Move(q->parent, q->name, q->new_parent, q->new_name, r->moved);
           break;
         }

@@ -14,6 +14,10 @@
 // again. A file that was renamed here, and whose old name others replaced or removed, is made again
 // under the new one. What is unknown here is kUnavailable.
 //
+// What objectd made moments before it fell silent, and may lose with its power, goes into the
+// journal as well: fsync is answered here then, and a name it is given for must not be lost. What
+// others have removed or moved since stays so.
+//
 // Two channels to objectd go through it: calls(), for what concerns names, and guarded(), for all
 // else: it fails at once while objectd is away, and for files whose name is not made there yet.
 // Files are published after their create, and before a rename that puts them into place.
@@ -59,6 +63,8 @@ struct NamesHooks {
   std::function<void(const wire::Record&)> released;  // objectd no longer names this file
   // The same, of a file that objectd never heard of: nothing else will tell.
   std::function<void(const wire::Record&)> discarded;
+  // Lets go of what others have removed at objectd up to now; asks it over the client given.
+  std::function<Status(client::MetaClient&)> hear_removals;
   std::function<void()> went_away;  // names change here from now on; does not block
   // objectd has every name. `restarted`: it may have lost what was not durable there.
   std::function<void(bool restarted)> caught_up;
@@ -119,13 +125,25 @@ class Names {
   Answer SetAttrHere(const wire::SetAttrRequest& q);
   Answer Show(const KnownNames::Known& known);
   bool Mine(const KnownNames::Known& known) const;
+  bool NeverThere(wire::FileId id) const;
   wire::FileId TakeIdHeld();
   Status Journal(NameOp op);
   void Count(const JournaledOp& journaled);
 
+  // names_unsettled.cc: what objectd made, and is not known to hold durably. With mu_ held, except
+  // for Settle.
+  void NoteMade(NameOp op);
+  void ArmSettle(Nanos delay);
+  void Settle();
+  void JournalUnsettled();
+
   // names_replay.cc: without mu_.
   bool Replay();
   Status Begin();
+  // Perhaps made before: sent by an earlier attempt, or made by objectd itself.
+  bool Again(const JournaledOp& journaled) const {
+    return journaled.op.made || journaled.sequence <= repeated_;
+  }
   Status Compact();
   Status Forget();
   Result<bool> Proceed();
@@ -136,6 +154,7 @@ class Names {
   Status Make(const JournaledOp& journaled);
   Status MakeFile(const JournaledOp& journaled);
   Status MakeRename(const NameOp& op);
+  Status MakeRenameAgain(const NameOp& op, wire::RenameRequest q);
   Status MoveById(const NameOp& op, wire::RenameRequest q);
   Status MakeRemove(const NameOp& op);
   Status RemoveReplaced(const NameOp& op, const wire::RenameRequest& q);
@@ -167,12 +186,16 @@ class Names {
   KnownNames known_;
   std::deque<JournaledOp> ops_;  // by sequence
   uint64_t next_op_ = 1;
-  std::unordered_set<wire::FileId> pending_;         // made here, not yet at objectd
+  // Made here, not yet at objectd. True: perhaps it was, before.
+  std::unordered_map<wire::FileId, bool> pending_;
   std::unordered_map<wire::FileId, uint64_t> kept_;  // by the last op that needs its content
   std::unordered_set<wire::FileId> learning_;
   bool held_back_ = false;  // the journal is nearly empty: changes wait until it is
   bool knocking_ = false;
   Nanos away_since_ = 0;
+  std::deque<NameOp> unsettled_;
+  bool settling_ = false;
+  uint64_t settled_in_ = 0;  // the life of objectd that they were made in; 0: not heard yet
   bool reserving_ = false;
   wire::FileId next_id_ = 0, ids_end_ = 0;
   std::string statfs_;

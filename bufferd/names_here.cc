@@ -111,6 +111,11 @@ bool Names::Mine(const KnownNames::Known& known) const {
          (known.own || hooks_.owned(record.id));
 }
 
+bool Names::NeverThere(wire::FileId id) const {
+  auto made = pending_.find(id);
+  return made != pending_.end() && !made->second;
+}
+
 Status Names::Journal(NameOp op) {
   if (ops_.size() >= kOpsMax)
     return Status(Code::kNoSpace, "too many changes of names wait for objectd");
@@ -197,7 +202,7 @@ Names::Answer Names::RemoveHere(Method method, const wire::RemoveRequest& q) {
   known_.Forget(q.parent, q.name);
   Answer answer{.way = Way::kDone, .reply = Encoded(record, q.parent, q.name), .changed = true};
   // Of what objectd has, the bytes stay until it has let go of it.
-  if (!directory && pending_.contains(record.id)) answer.discarded = record;
+  if (!directory && NeverThere(record.id)) answer.discarded = record;
   return answer;
 }
 
@@ -247,7 +252,7 @@ Names::Answer Names::RenameHere(const wire::RenameRequest& q) {
   if (!journaled.ok()) return {.way = Way::kDone, .reply = journaled};
   known_.Move(q.parent, q.name, q.new_parent, q.new_name, moved);
   Answer answer{.way = Way::kDone, .reply = wire::Encode(reply), .changed = true};
-  if (reply.replaced && pending_.contains(reply.replaced->id)) answer.discarded = reply.replaced;
+  if (reply.replaced && NeverThere(reply.replaced->id)) answer.discarded = reply.replaced;
   return answer;
 }
 

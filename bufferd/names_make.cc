@@ -101,8 +101,8 @@ Status Names::MakeFile(const JournaledOp& journaled) {
   PERIGEE_ASSIGN(auto q, wire::Decode<wire::MakeRequest>(op.request));
   auto method = static_cast<Method>(op.method);
   // Made by an earlier attempt, and removed by others since: nothing is left to be its content.
-  bool repeated = journaled.sequence <= repeated_;
-  if (repeated && method == Method::kMetaCreate && !hooks_.owned(op.id)) return Status::Ok();
+  if (Again(journaled) && method == Method::kMetaCreate && !hooks_.owned(op.id))
+    return Status::Ok();
   std::string wanted = q.name;
   Result<wire::RecordReply> made = Send(method, q);
   if (!made.ok() && DirectoryGone(made.status())) {
@@ -143,7 +143,18 @@ Status Names::MakeRename(const NameOp& op) {
     if (renamed->replaced) hooks_.released(*renamed->replaced);
     return Status::Ok();
   }
-  return Later(renamed.status()) ? std::move(renamed).TakeStatus() : MoveById(op, std::move(q));
+  if (Later(renamed.status())) return std::move(renamed).TakeStatus();
+  return op.made ? MakeRenameAgain(op, std::move(q)) : MoveById(op, std::move(q));
+}
+
+// It was at its new name once: what others have removed or moved since stays so.
+Status Names::MakeRenameAgain(const NameOp& op, wire::RenameRequest q) {
+  auto now = direct_.GetAttr({.id = op.id});
+  if (!now.ok()) {
+    return IsGone(now.status()) ? RemoveReplaced(op, q) : std::move(now).TakeStatus();
+  }
+  if (now->name != q.name && now->name != ConflictName(q.name, op.id)) return Status::Ok();
+  return MoveById(op, std::move(q));
 }
 
 // Not as it was here: from wherever it is now, to a name that may be taken, in a directory that may

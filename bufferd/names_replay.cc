@@ -68,21 +68,27 @@ void Names::PutBack() {
   std::lock_guard lock(mu_);
   for (auto it = made_.rbegin(); it != made_.rend(); ++it) {
     auto method = static_cast<Method>(it->op.method);
-    if (method == Method::kMetaCreate || method == Method::kMetaMkdir) pending_.insert(it->op.id);
+    if (method == Method::kMetaCreate || method == Method::kMetaMkdir) pending_[it->op.id] = true;
     ops_.push_front(std::move(*it));
   }
   made_.clear();
   any_pending_ = !pending_.empty();
 }
 
+// Everything that objectd had until now is durable there.
 Status Names::Compact() {
   std::vector<wire::FileId> asked;
+  bool again = false;
   {
     std::lock_guard lock(mu_);
-    for (const auto& [sequence, op] : ops_) {
-      if (sequence <= repeated_ && pending_.contains(op.id)) asked.push_back(op.id);
+    for (const JournaledOp& journaled : ops_) {
+      if (!Again(journaled)) continue;
+      again = true;
+      if (pending_.contains(journaled.op.id)) asked.push_back(journaled.op.id);
     }
   }
+  // What others have removed since is not made again.
+  if (again) PERIGEE_TRY(hooks_.hear_removals(direct_));
   std::unordered_set<wire::FileId> there;
   for (wire::FileId id : asked) {
     Status s = direct_.GetAttr({.id = id}).status();
@@ -155,6 +161,7 @@ Result<bool> Names::Proceed() {
   if (state_ == State::kAway) return Status(Code::kUnavailable, "objectd fell silent");
   if (ops_.empty() && made_.empty()) {
     state_ = State::kThere;
+    settled_in_ = instance_;
     held_back_ = false;
     knocking_ = false;
     changed_.NotifyAll();

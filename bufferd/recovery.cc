@@ -474,14 +474,14 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
   return Verdict::kKeep;
 }
 
-Status Recovery::Released(const FilePtr& file, Release release) {
+Status Recovery::Released(const FilePtr& file, Release release, client::MetaClient& objectd) {
   wire::FileId id;
   {
     std::lock_guard lock(file->mu);
     if (file->gone || file->rec.id == 0) return Status::Ok();  // 0: its create is under way
     id = file->rec.id;
   }
-  Result<wire::RecordReply> reply = core_.meta->GetAttr({.id = id});
+  Result<wire::RecordReply> reply = objectd.GetAttr({.id = id});
   if (!reply.ok() && !IsGone(reply.status())) return std::move(reply).TakeStatus();
   bool gone = !reply.ok();
   if (!gone) {
@@ -496,7 +496,7 @@ Status Recovery::Released(const FilePtr& file, Release release) {
     if (r.committed && r.committed->generation == file->rec.generation && !file->superseded)
       return Status::Ok();
   }
-  if (release == Release::kMaybe) PERIGEE_TRY(core_.meta->Sync());
+  if (release == Release::kMaybe) PERIGEE_TRY(objectd.Sync());
   {
     std::lock_guard lock(file->mu);
     file->released = true;

@@ -45,8 +45,10 @@ class Recovery {
     kDurable,  // the feed says so
     kMaybe,    // the feed was lost: made durable before anything is destroyed
   };
-  // The namespace let go of it. Checked; kept if it is named after all.
-  Status Released(const FilePtr& file, Release release);
+  // The namespace let go of it. Asks `objectd`; kept if it is named after all. What the feed says
+  // holds also for names that the journal is about to make once more: then it is not to be asked
+  // through Names.
+  Status Released(const FilePtr& file, Release release, client::MetaClient& objectd);
   // Everything flagged, in the background, until done.
   void ReconcileAll();
   void FlagAll();  // the feed was lost: every file not being written is asked about again

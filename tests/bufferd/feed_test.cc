@@ -37,7 +37,7 @@ TEST_CASE("a burst file that the namespace still names survives a release event"
   World w;
   wire::FileId id = w.Save("a", Bytes(2, kBig));
   w.RunFor(kSecond);
-  REQUIRE(w.engine->recovery().Released(w.Current(id), Recovery::Release::kDurable).ok());
+  REQUIRE(w.engine->recovery().Released(w.Current(id), Recovery::Release::kDurable, *w.feed).ok());
   CHECK(w.FilesOnDisk() == 1);
   w.Settle();
   CHECK(w.Load(id) == Bytes(2, kBig));

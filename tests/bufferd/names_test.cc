@@ -381,6 +381,76 @@ TEST_CASE("what objectd loses with its power before it was durable there is made
   CHECK(t.engine->core().Reported().empty());
 }
 
+TEST_CASE("what objectd made and lost with its power is made again when fsync was answered here") {
+  Tree t;
+  wire::FileId moved = t.Saved(t.directory, "moved.tmp", "moved");
+  wire::FileId removed = t.Saved(t.directory, "removed", "removed");
+  t.Settle();
+  auto o = t.TryCreate(t.directory, "made");
+  REQUIRE(o.ok());
+  t.Write(*o, 0, Bytes(10, kBig));
+  t.Renamed(t.directory, "moved.tmp", "moved");
+  REQUIRE(t.calls->Unlink({.parent = t.directory, .name = "removed"}).ok());
+  SUBCASE("by a node that goes on") { t.Leave(); }
+  SUBCASE("by one that starts again meanwhile") {
+    t.Leave();
+    CHECK(t.Found(t.directory, "nothing") == Code::kNotFound);
+    t.Again();
+    o = t.engine->opener().Open({.id = o->record.id, .access = Access::kRead, .deadline = t.Soon()});
+    REQUIRE(o.ok());
+  }
+  REQUIRE(t.engine->Fsync(o->file, wire::Durability::kLocal, t.Soon()).ok());
+  REQUIRE(t.calls->Sync().ok());
+  t.Release(*o);
+  t.objectd->LosePower();
+  t.Return();
+  CHECK(t.objectd->IdOf(t.directory, "made") == o->record.id);
+  CHECK(t.BytesOf(o->record.id) == Bytes(10, kBig));
+  CHECK(t.objectd->IdOf(t.directory, "moved") == moved);
+  CHECK(t.objectd->IdOf(t.directory, "moved.tmp") == 0);
+  CHECK(!t.objectd->Exists(removed));
+  CHECK(t.engine->core().Reported().empty());
+}
+
+TEST_CASE("an objectd that was started again unnoticed is told again what it made and lost") {
+  Tree t;
+  t.Settle();
+  auto o = t.TryCreate(t.directory, "f");
+  REQUIRE(o.ok());
+  t.Write(*o, 0, "f");
+  t.objectd->LosePower();
+  t.RunFor(5 * kSecond);
+  REQUIRE(t.engine->Fsync(o->file, wire::Durability::kLocal, t.Soon()).ok());
+  t.Release(*o);
+  t.Settle();
+  CHECK(t.objectd->IdOf(t.directory, "f") == o->record.id);
+  CHECK(t.BytesOf(o->record.id) == "f");
+}
+
+TEST_CASE("what others removed or moved before objectd fell silent stays so") {
+  Tree t;
+  wire::FileId moved = t.Saved(t.directory, "a", "a");
+  t.Settle();
+  auto o = t.TryCreate(t.directory, "f");
+  REQUIRE(o.ok());
+  t.Write(*o, 0, "f");
+  REQUIRE(t.engine->Publish(o->file).ok());
+  t.Release(*o);
+  t.Renamed(t.directory, "a", "b");
+  client::MetaClient others(t.objectd);
+  REQUIRE(others.Unlink({.parent = t.directory, .name = "f"}).ok());
+  auto away = others.Rename(
+      {.parent = t.directory, .name = "b", .new_parent = t.directory, .new_name = "c"});
+  REQUIRE(away.ok());
+  t.Leave();
+  CHECK(t.Found(t.directory, "nothing") == Code::kNotFound);
+  t.Return();
+  CHECK(!t.objectd->Exists(o->record.id));
+  CHECK(t.objectd->IdOf(t.directory, "f") == 0);
+  CHECK(t.objectd->IdOf(t.directory, "c") == moved);
+  CHECK(t.engine->core().Reported().empty());
+}
+
 TEST_CASE("content closed and synced without objectd survives when objectd loses power later") {
   Tree t;
   wire::FileId id = t.Saved(t.directory, "f", "first");

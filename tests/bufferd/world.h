@@ -46,6 +46,7 @@ class World {
     sched = ManualScheduler::Create(setup.seed);
     if (setup.names) names = std::make_unique<Names>(objectd, &index, sched.get(), NamesOptions());
     meta = std::make_unique<client::MetaClient>(names ? names->guarded() : objectd);
+    feed = std::make_unique<client::MetaClient>(objectd);
     registry = metrics::Registry::Create();
     EngineDeps deps{
         .disk = disk.get(),
@@ -56,6 +57,7 @@ class World {
         .poll = sched.get(),
         .index = &index,
         .meta = meta.get(),
+        .feed = feed.get(),
         .names = names.get(),
         .blobs = &blobs,
         .make_writer =
@@ -78,6 +80,7 @@ class World {
     sched->Stop();
     engine.reset();
     meta.reset();
+    feed.reset();
     names.reset();
     sched.reset();
     registry.reset();
@@ -184,7 +187,7 @@ class World {
   PeerPort* peers = nullptr;
   std::unique_ptr<ManualScheduler> sched;
   std::unique_ptr<Names> names;
-  std::unique_ptr<client::MetaClient> meta;
+  std::unique_ptr<client::MetaClient> meta, feed;
   std::unique_ptr<metrics::Registry> registry;
   std::unique_ptr<Engine> engine;
 };

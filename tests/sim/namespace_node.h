@@ -266,16 +266,6 @@ class NamespaceNode {
     Kill();
     disk_->Crash();
     store_->Crash();
-    ++power_cuts_;
-  }
-  // A moment, and whether what was committed by then is durable.
-  struct Moment {
-    uint64_t power_cuts;
-    objectd::kv::Position visible;
-  };
-  Moment Now() const { return {power_cuts_, store_->VisiblePosition()}; }
-  bool IsDurable(const Moment& moment) const {
-    return power_cuts_ == moment.power_cuts && store_->DurablePosition() >= moment.visible;
   }
   // Null while it is down. Whoever holds it may find that it was killed meanwhile.
   const std::shared_ptr<NamespaceProcess>& process() const { return process_; }
@@ -285,7 +275,6 @@ class NamespaceNode {
   rdma::SimNetwork* const network_;
   const std::unique_ptr<MemDisk> disk_;
   const std::unique_ptr<objectd::kv::MemStore> store_ = objectd::kv::MemStore::Create();
-  uint64_t power_cuts_ = 0;
   std::shared_ptr<NamespaceProcess> process_;
 };
 

@@ -54,7 +54,6 @@ void Workload::Save(GpuNode& gpu, Key& key, Random& random) {
   auto open = gpu.Create(std::string(kBucket) + "/" + key.path());
   Note(gpu.name(), what + " open", open.status());
   if (!open.ok()) return;
-  const NamespaceNode::Moment opened = cluster_.ns.Now();
   Status written = gpu.Write(*open, 0, bytes);
   Status published = written.ok() ? gpu.Publish(*open) : std::move(written);
   Note(gpu.name(), what + " close", published);
@@ -65,9 +64,7 @@ void Workload::Save(GpuNode& gpu, Key& key, Random& random) {
       const auto durability = sync == 0 ? wire::Durability::kObject : wire::Durability::kLocal;
       Status synced = gpu.Fsync(*open, durability);
       Note(gpu.name(), what + " fsync", synced);
-      // Known: fsync is answered while the namespace node is away, though that may yet lose a name
-      // that it made and did not sync.
-      if (synced.ok() && !key.doubtful() && cluster_.ns.IsDurable(opened)) key.Durable();
+      if (synced.ok() && !key.doubtful()) key.Durable();
     }
   }
   Status released = gpu.Release(*open);

@@ -1,0 +1,87 @@
+// What objectd made, and is not known to hold durably: settled by a sync there about once a second;
+// journaled when objectd falls silent first, or is found to have been started again.
+
+#include "base/log.h"
+#include "bufferd/core.h"
+#include "bufferd/names.h"
+
+namespace perigee::bufferd {
+
+using wire::Method;
+
+namespace {
+
+// objectd syncs by itself as often.
+constexpr Nanos kSettleEvery = kSecond;
+
+// The directory that the change is in, or leads to; 0: it does not tell.
+wire::FileId DirectoryOf(const NameOp& op) {
+  auto id = [&](auto request, auto member) -> wire::FileId {
+    auto q = wire::Decode<decltype(request)>(op.request);
+    return q.ok() ? (*q).*member : 0;
+  };
+  switch (static_cast<Method>(op.method)) {
+    case Method::kMetaCreate:
+    case Method::kMetaMkdir:
+      return id(wire::MakeRequest(), &wire::MakeRequest::parent);
+    case Method::kMetaRename:
+      return id(wire::RenameRequest(), &wire::RenameRequest::new_parent);
+    default:
+      return id(wire::RemoveRequest(), &wire::RemoveRequest::parent);
+  }
+}
+
+}  // namespace
+
+void Names::NoteMade(NameOp op) {
+  if (state_ != State::kThere) return;
+  op.made = true;
+  unsettled_.push_back(std::move(op));
+  ArmSettle(unsettled_.size() >= kOpsMax / 2 ? 0 : kSettleEvery);
+}
+
+void Names::ArmSettle(Nanos delay) {
+  if (settling_ || stopping_) return;
+  settling_ = work_->PostAfter(delay, [this] { Settle(); }) != 0;
+}
+
+void Names::Settle() {
+  size_t asked;
+  {
+    std::lock_guard lock(mu_);
+    settling_ = false;
+    if (stopping_ || state_ != State::kThere) return;
+    asked = unsettled_.size();
+  }
+  auto instance = SyncThere();
+  {
+    std::lock_guard lock(mu_);
+    if (stopping_ || state_ != State::kThere) return;
+    if (instance.ok() && settled_in_ == 0) settled_in_ = *instance;
+    if (instance.ok() && settled_in_ == *instance) {
+      unsettled_.erase(unsettled_.begin(), unsettled_.begin() + static_cast<ptrdiff_t>(asked));
+      if (!unsettled_.empty()) ArmSettle(kSettleEvery);
+      return;
+    }
+    if (!instance.ok() && !instance.status().Is(Code::kUnavailable)) return ArmSettle(kSettleEvery);
+  }
+  GoAway(instance.ok() ? Status(Code::kUnavailable, "objectd was started again")
+                       : std::move(instance).TakeStatus());
+}
+
+void Names::JournalUnsettled() {
+  if (unsettled_.empty()) return;
+  std::map<std::string, std::optional<std::string>> stored;
+  for (NameOp& op : unsettled_) {
+    op.place = known_.PathOf(DirectoryOf(op));
+    stored[OpName(next_op_)] = EncodeOp(op);
+    ops_.push_back({next_op_++, std::move(op)});
+    Count(ops_.back());
+  }
+  unsettled_.clear();
+  // They are made again all the same, unless this process dies first.
+  if (Status s = index_->ChangeValues(stored, Durable::kNo); !s.ok())
+    log::Error("names_not_journaled", {{"changes", stored.size()}, {"error", s}});
+}
+
+}  // namespace perigee::bufferd
