@@ -1,6 +1,7 @@
 #include "objectd/volume/collector.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -160,6 +161,7 @@ void Collector::DeleteShards(uint32_t volume, const std::vector<uint64_t>& seqs)
   const std::vector<DriveSlot> slots = drives_->Slots();
   const std::vector<DriveRecord> records = table_->Drives();
   std::vector<std::vector<std::shared_ptr<Drive>>> places(record->drives.size());
+  std::set<uint64_t> missed;
   for (size_t i = 0; i < places.size(); i++) {
     auto mine = std::find_if(records.begin(), records.end(),
                              [&](const DriveRecord& r) { return r.drive_id == record->drives[i]; });
@@ -167,19 +169,24 @@ void Collector::DeleteShards(uint32_t volume, const std::vector<uint64_t>& seqs)
     for (const DriveSlot& slot : slots) {
       bool same = std::find(named.begin(), named.end(), slot.drive_id) != named.end() ||
                   (mine != records.end() && mine->slot == slot.slot);
-      if (same && slot.drive && slot.drive->online()) places[i].push_back(slot.drive);
+      if (!same) continue;
+      if (slot.drive && slot.drive->online())
+        places[i].push_back(slot.drive);
+      else
+        missed.insert(slot.drive_id);
     }
   }
   PERIGEE_FAILPOINT(collect_before_delete);
   for (uint64_t seq : seqs) {
     for (uint32_t i = 0; i < places.size(); i++) {
       for (const auto& drive : places[i]) {
-        // A drive that fails goes offline; what stays on it is found when it is reconciled.
-        drive->DeleteShard(wire::BlobId{volume, seq}, i).Ignore();
+        Status deleted = drive->DeleteShard(wire::BlobId{volume, seq}, i);
+        if (!deleted.ok()) missed.insert(drive->id());
       }
     }
     blobs_freed_++;
   }
+  for (uint64_t drive : missed) missed_(drive);
   PERIGEE_FAILPOINT(collect_after_delete);
 }
 

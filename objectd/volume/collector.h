@@ -4,11 +4,12 @@
 // commit that comes later fails (reference_keys.h).
 //
 // A row goes after its shards. Whatever a crash interrupts is done again: every step is idempotent.
-// Shards on drives that are away stay; reconciling removes them when the drive returns. RunOnce is
-// bounded; thread-safe; blocks.
+// Shards on drives that are away, or that fail, stay: `missed` is told, which has them looked for.
+// RunOnce is bounded; thread-safe; blocks.
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -27,9 +28,15 @@ class Collector {
     Nanos grace = 60 * kSecond;
     size_t rows = 64;  // a RunOnce looks at
   };
+  using Missed = std::function<void(uint64_t drive_id)>;
   Collector(Options options, kv::Store* store, DriveCatalog* drives, VolumeTable* table,
-            Clock* clock)
-      : options_(options), store_(store), drives_(drives), table_(table), clock_(clock) {}
+            Clock* clock, Missed missed)
+      : options_(options),
+        store_(store),
+        drives_(drives),
+        table_(table),
+        clock_(clock),
+        missed_(std::move(missed)) {}
 
   // True: there is more to do now.
   Result<bool> RunOnce();
@@ -51,6 +58,7 @@ class Collector {
   DriveCatalog* const drives_;
   VolumeTable* const table_;
   Clock* const clock_;
+  const Missed missed_;
   std::atomic<uint64_t> blobs_freed_ = 0, rows_waiting_ = 0;
   std::string lease_cursor_;  // of the one round at a time; empty: from the first
 };

@@ -224,6 +224,8 @@ Result<wire::StorageNodeInfo> VolumeManager::ChangeNode(const wire::NodeChangeRe
 }
 
 void VolumeManager::TendNodes() {
+  // See Start.
+  for (uint64_t drive : deps_.nodes->TakeStartedDrives()) repair_.Clear(drive);
   for (const StorageNodes::Member& member : deps_.nodes->Members()) {
     if (member.row.state == StorageNodeState::kDraining && member.heard) EndDrain(member);
     for (uint64_t drive : member.unknown) {

@@ -94,6 +94,10 @@ void Repair::Postpone() {
   const Nanos then = deps_.background->clock().Monotonic() + options_.retry_after;
   if (fill_) later_[{fill_->target, fill_->volume}] = then;
   if (reconcile_) later_[{reconcile_->drive, reconcile_->volume}] = then;
+  if (reconcile_ && reconcile_->left && reconcile_->volume == 0) {
+    std::lock_guard lock(mu_);
+    to_clear_.insert(reconcile_->drive);
+  }
   fill_.reset();
   reconcile_.reset();
 }
@@ -163,7 +167,7 @@ bool Repair::PickJob() {
     reconcile_ = Reconcile{.drive = drive.drive_id};
     return true;
   }
-  return PickVerify() || PickSettle() || PickLeft() || PickMove();
+  return PickVerify() || PickSettle() || PickClear() || PickLeft() || PickMove();
 }
 
 // The next blobs whose shard the target does not have.

@@ -74,7 +74,8 @@ class Repair {
 
   void Kick();  // looks for work, unless it is at it
   void Report(const wire::VolumeReportRequest& report);
-  // Removes what a drive has that is none of its own; soon.
+  // Removes what a drive has that is none of its own; soon, and once it is online. For what
+  // deletions have missed, or a power cut brought back.
   void Clear(uint64_t drive_id);
   Figures figures() const;
   // Too many of its shards were bad or gone when it was last tried.
@@ -128,6 +129,7 @@ class Repair {
   bool PickFill(const DriveRecord& drive, bool* complete);
   bool PickVerify();
   bool PickSettle();
+  bool PickClear();
   bool PickLeft();
   bool PickMove();
   bool PlanMove();

@@ -188,7 +188,10 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
   auto rebuilt = Reproduce(item, *volume);
   if (!rebuilt.ok()) {
     auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
-    if (referenced.ok() && !*referenced) return Fate::kNothing;
+    if (referenced.ok() && !*referenced) {
+      Clear(item.target);  // an earlier attempt's write may have come late
+      return Fate::kNothing;
+    }
     if (!referenced.ok() || !Hopeless(*volume, item.index, rebuilt.status())) {
       Deafen(item, options_.retry_after);
       return Fate::kRetry;
@@ -219,8 +222,7 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
   auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
   if (!referenced.ok()) return Fate::kRetry;
   if (!*referenced) {
-    // A drive that fails here goes offline, and is reconciled when it returns.
-    target->DeleteShard(shard.header.blob, item.index).Ignore();
+    if (!target->DeleteShard(shard.header.blob, item.index).ok()) Clear(item.target);
     return Fate::kNothing;
   }
   shards_rebuilt_++;

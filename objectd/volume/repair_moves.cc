@@ -79,16 +79,28 @@ void Repair::Clear(uint64_t drive_id) {
   Kick();
 }
 
-// What drives still have of volumes that they are no part of.
-bool Repair::PickLeft() {
+bool Repair::PickClear() {
+  std::set<uint64_t> drives;
   {
     std::lock_guard lock(mu_);
-    if (!to_clear_.empty()) {
-      reconcile_ = Reconcile{.drive = *to_clear_.begin(), .left = true};
-      to_clear_.erase(to_clear_.begin());
-      return true;
-    }
+    drives = to_clear_;
   }
+  for (uint64_t id : drives) {
+    const DriveState state = deps_.table->StateOf(id);
+    if (state == DriveState::kRepairing || Postponed(id, 0)) continue;
+    {
+      std::lock_guard lock(mu_);
+      to_clear_.erase(id);
+    }
+    if (state != DriveState::kOnline) continue;  // gone through as a whole when it comes back
+    reconcile_ = Reconcile{.drive = id, .left = true};
+    return true;
+  }
+  return false;
+}
+
+// What drives still have of volumes that they are no part of.
+bool Repair::PickLeft() {
   for (const VolumeRecord& volume : deps_.table->Volumes()) {
     if (volume.verify_after != 0) continue;
     for (uint64_t id : volume.left) {

@@ -94,6 +94,7 @@ wire::ScrubReport Scrub::Do(const wire::ScrubRequest& request) {
 
 void Scrub::Begin(uint64_t rate) {
   const uint64_t total = BytesOnDrives();
+  for (const DriveSlot& slot : deps_.drives->Slots()) deps_.repair->Clear(slot.drive_id);
   {
     std::lock_guard lock(mu_);
     if (!row_.report.running) {

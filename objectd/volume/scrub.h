@@ -3,7 +3,8 @@
 // checksums, and before them the headers of the drive's segments, which are written anew where they
 // rotted; then looks, by the drives' indexes, whether every blob that is referred to has all of
 // its shards. A bad or missing one that is still wanted goes to Repair, and is looked at again
-// before the pass ends: `mended`, or `lost` when it could not be rebuilt.
+// before the pass ends: `mended`, or `lost` when it could not be rebuilt. Shards that nobody refers
+// to are removed beside it (Repair::Clear).
 //
 // One pass at a time, one read at a time, drives in order of their ids. The position is stored
 // every few seconds, so a restart goes on there; what it reads twice then is harmless. A drive that

@@ -227,7 +227,11 @@ Result<wire::NodeReportReply> StorageNodes::Report(const wire::NodeReportRequest
         "the node was removed from the cluster (perigee node remove); to join anew, empty "
         "its drives and its state directory");
   }
-  if (report.drives.empty()) return reply;
+  if (report.drives.empty()) {
+    std::lock_guard lock(mu_);
+    if (auto found = nodes_.find(report.node); found != nodes_.end()) found->second.starting = true;
+    return reply;
+  }
   PERIGEE_ASSIGN(std::vector<StorageNodeRow> rows, RowsFor(report, known ? &*known : nullptr));
   const StorageNodeRow row = rows.front();
   if (!known || wire::Encode(*known) != wire::Encode(row)) PERIGEE_TRY(Save(rows));
@@ -247,7 +251,9 @@ Result<wire::NodeReportReply> StorageNodes::Report(const wire::NodeReportRequest
   }
   node.heard_at = deps_.clock->Monotonic();
   node.told.clear();
+  const bool started = std::exchange(node.starting, false) && known;
   for (const wire::NodeDrive& drive : report.drives) {
+    if (started) started_drives_.push_back(drive.drive_id);
     node.told.insert(drive.drive_id);
     node.drives.at(drive.drive_id)->Told(drive);
   }
@@ -276,6 +282,11 @@ void StorageNodes::Watch() {
                {"address", AddressOf(node.row)},
                {"remedy", "look at the node, or `perigee node repair " + node.row.name + "`"}});
   }
+}
+
+std::vector<uint64_t> StorageNodes::TakeStartedDrives() {
+  std::lock_guard lock(mu_);
+  return std::exchange(started_drives_, {});
 }
 
 std::vector<StorageNodes::Member> StorageNodes::Members() const {

@@ -58,6 +58,8 @@ class StorageNodes final : public DriveCatalog {
   Result<wire::NodeReportReply> Report(const wire::NodeReportRequest& report);
   // Takes the drives of silent nodes offline. Now and then.
   void Watch();
+  // Of nodes that started, or were heard first by this process, since the last call.
+  std::vector<uint64_t> TakeStartedDrives();
   std::vector<Member> Members() const;  // by name; removed ones too
   // By name, or id in hex. kNotFound; kPreconditionFailed: several have that name.
   Result<Member> FindMember(const std::string& name) const;
@@ -72,6 +74,7 @@ class StorageNodes final : public DriveCatalog {
     StorageNodeRow row;
     std::map<uint64_t, std::shared_ptr<RemoteDrive>> drives;
     std::set<uint64_t> told;  // drives of the last report
+    bool starting = true;     // it reports without drives, or has not reported to this process
     bool heard = false;
     Nanos heard_at = 0;  // monotonic; of this process's start at first
     int64_t since = 0;
@@ -90,8 +93,9 @@ class StorageNodes final : public DriveCatalog {
   const Deps deps_;
   const std::shared_ptr<rdma::NodeChannels> channels_;
   std::mutex change_mu_;   // one change of rows at a time; held over commits; before mu_
-  mutable std::mutex mu_;  // guards nodes_
+  mutable std::mutex mu_;  // guards what follows
   std::map<wire::NodeId, Node> nodes_;
+  std::vector<uint64_t> started_drives_;
 };
 
 }  // namespace perigee::objectd

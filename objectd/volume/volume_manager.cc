@@ -50,12 +50,15 @@ VolumeManager::VolumeManager(VolumeManagerOptions options, VolumeManagerDeps dep
       scrub_(options_.scrub, Scrub::Deps{deps_.store, deps_.all(), table_.get(), &repair_,
                                          deps_.background, gate_, deps_.metrics}),
       fsck_(DriveFsck::Deps{deps_.store, deps_.all(), table_.get(), &repair_, deps_.clock}),
-      collector_(options_.collector, deps_.store, deps_.all(), table_.get(), deps_.clock),
+      collector_(options_.collector, deps_.store, deps_.all(), table_.get(), deps_.clock,
+                 [this](uint64_t drive) { repair_.Clear(drive); }),
       mirrors_(deps_.mirrors, deps_.drives, table_.get()) {
   cluster_.SetReporter([this](const wire::VolumeReportRequest& report) { repair_.Report(report); });
 }
 
 void VolumeManager::Start() {
+  // A power cut may have brought deleted shards back.
+  for (const DriveSlot& slot : deps_.drives->Slots()) repair_.Clear(slot.drive_id);
   After(0, [this] { Tick(); });
   After(options_.collect_every, [this] { Collect(); });
   repair_.Kick();

@@ -64,7 +64,7 @@ class NamespaceProcess {
     objectd::VolumeManagerOptions o;
     o.table.lease = o.table.repair_after = kLease;
     o.table.list_lease = 2 * kLease;
-    o.collector.grace = 2 * kSecond;
+    o.collector.grace = kGrace;
     objectd::VolumeManagerDeps deps;
     deps.store = &store_;
     deps.drives = drives_.get();
@@ -144,9 +144,9 @@ class NamespaceProcess {
     return bytes;
   }
   // All pages of a check.
-  Result<std::vector<wire::FsckFinding>> Fsck(wire::FsckCheck check, bool repair) {
+  Result<std::vector<wire::FsckFinding>> Fsck(wire::FsckCheck check) {
     std::vector<wire::FsckFinding> findings;
-    wire::FsckRequest q{.check = check, .repair = repair};
+    wire::FsckRequest q{.check = check};
     while (true) {
       Result<wire::FsckReply> page =
           check <= wire::FsckCheck::kCounters
@@ -160,6 +160,7 @@ class NamespaceProcess {
   }
 
   static constexpr Nanos kLease = 20 * kSecond;
+  static constexpr Nanos kGrace = 35 * kSecond;  // no write that was sent before comes after it
 
  private:
   client::BlobIoDeps Io() {

@@ -266,7 +266,6 @@ void Workload::Disturb() {
 
 // The drives of storage nodes hold nothing that is not durable.
 void Workload::PowerWasCut(size_t host) {
-  if (host <= 2) drives_lost_power_ = true;
   if (host == 1 || host == 2) return;
   power_cut_ = true;
   for (auto& key : keys_) key->PowerCut();
@@ -391,16 +390,13 @@ void Workload::Settle() {
       Deviation(gpu->name() + " cannot flush: " + last.ToString());
   }
   // Leases run out, what was given up is collected, what is missing is repaired.
-  cluster_.scheduler->RunFor(3 * NamespaceProcess::kLease);
+  cluster_.scheduler->RunFor(3 * NamespaceProcess::kLease + 2 * NamespaceProcess::kGrace);
   Await("drives online", kHealed, [&] { return cluster_.ns.process()->DrivesOnline() == 7; });
   for (auto check = wire::kFsckFirst; check <= wire::kFsckLast;
        check = static_cast<wire::FsckCheck>(static_cast<int>(check) + 1)) {
     std::string found;
-    // A power cut may bring deleted shards back (docs/formats/segment.md).
-    const bool repair = check == wire::FsckCheck::kOrphans && drives_lost_power_;
     auto clean = [&] {
-      auto findings =
-          cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Fsck(check, repair); });
+      auto findings = cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Fsck(check); });
       found = findings.ok() ? "" : findings.status().ToString();
       if (findings.ok())
         for (const auto& finding : *findings)

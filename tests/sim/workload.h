@@ -72,7 +72,6 @@ class Workload {
   uint64_t acknowledged_ = 0;
   size_t acting_ = 0;
   bool power_cut_ = false;  // since the last look
-  bool drives_lost_power_ = false;
 };
 
 }  // namespace perigee::sim
