@@ -15,24 +15,23 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "base/certificates.h"
 #include "base/event.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "bench/place.h"
 #include "rdma/transport.h"
 
 namespace {
 
 using namespace perigee;
 using namespace perigee::rdma;
+using bench::Place;
 
 constexpr size_t kSmall = 4 << 10;
 constexpr size_t kLarge = 1 << 20;
@@ -40,31 +39,6 @@ constexpr int kWindow = 8;
 constexpr size_t kRecord = 16 << 10;  // of TLS
 
 // ---------------------------------------------------------------- providers
-
-// A directory with what providers need: sockets' names, certificates.
-class Place {
- public:
-  Place() {
-    char text[] = "/tmp/perigee-transport-XXXXXX";
-    path_ = mkdtemp(text);
-    int64_t now = RealClock::Get().Wall() / kSecond;
-    auto authority = MakeAuthority("bench", {now - 60, now + 3600});
-    PERIGEE_CHECK(authority.ok());
-    auto node = IssueCertificate(*authority, {"bench", {"127.0.0.1"}, {now - 60, now + 3600}, ""});
-    PERIGEE_CHECK(node.ok());
-    Write("ca.crt", authority->certificate);
-    Write("node.crt", node->certificate);
-    Write("node.key", node->key);
-  }
-  ~Place() { std::filesystem::remove_all(path_); }
-  std::string File(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  void Write(const std::string& name, const std::string& text) const {
-    std::ofstream(File(name)) << text;
-  }
-  std::string path_;
-};
 
 struct Provider {
   const char* name;
@@ -80,11 +54,7 @@ const Provider kProviders[] = {
      [](const Place& place) { return "local:" + place.File("bench.sock"); }},
     {"tls",
      [](const Place& place, TransportOptions options) {
-       TlsOptions files;
-       files.ca_file = place.File("ca.crt");
-       files.cert_file = place.File("node.crt");
-       files.key_file = place.File("node.key");
-       return CreateTlsTransport(std::move(options), std::move(files));
+       return CreateTlsTransport(std::move(options), place.Tls());
      },
      [](const Place&) { return std::string("tls:127.0.0.1:0"); }},
 };

@@ -147,7 +147,8 @@ Status Server::Connect() {
 Status Server::BuildEngine() {
   PERIGEE_ASSIGN(cluster_, client::RemoteCluster::Create({.transport = &network_->transport(),
                                                           .objectd = objectd_,
-                                                          .clock = &RealClock::Get()},
+                                                          .clock = &RealClock::Get(),
+                                                          .metrics = registry_.get()},
                                                          {.objectd_address = options_.objectd}));
   client::BlobIoDeps io{.cluster = cluster_.get(),
                         .shard_pool = pools_.shards.get(),

@@ -136,7 +136,8 @@ Status NodeServer::Listen() {
                       log::Warn("drive_failure_not_told", {{"dir", drive.dir()}, {"error", told}});
                     },
                 .shard_pool = shard_pool_.get(),
-                .slow_pool = slow_pool_.get()});
+                .slow_pool = slow_pool_.get(),
+                .slabs = slabs_});
   router->AddRaw(
       Method::kPing, Access::kAnyone, nullptr,
       [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });

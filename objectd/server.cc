@@ -108,7 +108,8 @@ Status Server::BuildVolumes() {
   PERIGEE_ASSIGN(storage_nodes_, StorageNodes::Create({}, {.store = store_.get(),
                                                            .own = drives_.get(),
                                                            .transport = &network_->transport(),
-                                                           .clock = &RealClock::Get()}));
+                                                           .clock = &RealClock::Get(),
+                                                           .metrics = registry_.get()}));
   VolumeManagerOptions o;
   o.collector.grace = options_.reader_grace;
   o.table.lease = options_.lease;

@@ -29,15 +29,21 @@ void Serve(ServerCall& call, const Router::Raw& raw) {
 }  // namespace
 
 void Router::AddRaw(wire::Method method, Access access, Scheduler* where, Raw raw) {
+  AddDeferred(
+      method, access, where,
+      [raw = std::move(raw)](const std::shared_ptr<ServerCall>& call) { Serve(*call, raw); });
+}
+
+void Router::AddDeferred(wire::Method method, Access access, Scheduler* where, Deferred serve) {
   auto index = static_cast<size_t>(method);
   PERIGEE_CHECK(index < entries_.size());
-  PERIGEE_CHECK(!entries_[index].raw);
-  entries_[index] = Entry{access, where, std::move(raw), entries_[index].lent};
+  PERIGEE_CHECK(!entries_[index].serve);
+  entries_[index] = Entry{access, where, std::move(serve), entries_[index].lent};
 }
 
 void Router::OnCall(std::unique_ptr<ServerCall> call) {
   auto index = static_cast<size_t>(call->method());
-  if (index >= entries_.size() || !entries_[index].raw) {
+  if (index >= entries_.size() || !entries_[index].serve) {
     call->Fail(Status(Code::kUnimplemented, "no such method: " + std::to_string(index)));
     return;
   }
@@ -47,18 +53,18 @@ void Router::OnCall(std::unique_ptr<ServerCall> call) {
                       "method " + std::to_string(index) + " is for nodes of the cluster only"));
     return;
   }
+  std::shared_ptr<ServerCall> shared = std::move(call);
   if (entry.where == nullptr) {
-    Serve(*call, entry.raw);
+    entry.serve(std::move(shared));
     return;
   }
-  std::shared_ptr<ServerCall> shared = std::move(call);
   Status posted = entry.where->Post([shared, &entry] {
     // Nobody waits for it any more: an overloaded pool catches up by not doing it.
     if (entry.where->clock().Monotonic() >= shared->deadline()) {
       shared->Fail(Status(Code::kDeadlineExceeded, "the call waited past its deadline"));
       return;
     }
-    Serve(*shared, entry.raw);
+    entry.serve(shared);
   });
   if (!posted.ok()) shared->Fail(posted.With("this method's pool"));
 }

@@ -73,6 +73,10 @@ class Router final : public Handler {
              return wire::Encode(*reply);
            });
   }
+  // For what is answered later, by whoever has the call then.
+  using Deferred = std::function<void(std::shared_ptr<ServerCall> call)>;
+  void AddDeferred(wire::Method method, Access access, Scheduler* where, Deferred serve);
+
   // That method's handlers look at ctx.bulk.Stands() before they act on what they read.
   void TakeLent(wire::Method method) { entries_[static_cast<size_t>(method)].lent = true; }
   void OnDisconnected(std::function<void(const Peer&)> fn) { on_disconnect_ = std::move(fn); }
@@ -90,7 +94,7 @@ class Router final : public Handler {
   struct Entry {
     Access access = Access::kNodesOnly;
     Scheduler* where = nullptr;
-    Raw raw;
+    Deferred serve;
     bool lent = false;
   };
   std::array<Entry, wire::kMethodCount> entries_;

@@ -12,7 +12,9 @@ Result<std::unique_ptr<RemoteCluster>> RemoteCluster::Create(Deps deps, Options 
 }
 
 RemoteCluster::RemoteCluster(Deps deps, Options options)
-    : deps_(std::move(deps)), options_(std::move(options)) {}
+    : deps_(std::move(deps)),
+      options_(std::move(options)),
+      batcher_(ShardBatcher::Create(*deps_.clock, deps_.metrics)) {}
 
 Result<std::shared_ptr<const VolumeMap>> RemoteCluster::FetchMap() {
   PERIGEE_ASSIGN(
@@ -97,16 +99,15 @@ Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_i
 
 // A node that does not answer here may answer objectd, which passes the call on; and when it does
 // not, objectd has recorded the drive as offline before a writer hears of it.
-template <class Call>
-auto RemoteCluster::OnDrive(uint64_t drive_id, const Call& call)
-    -> decltype(call(std::declval<rdma::Channel&>())) {
+Result<ShardData> RemoteCluster::OnDrive(uint64_t drive_id, const ShardOperation& operation) {
+  const rdma::CallOptions options{.timeout = options_.shard_timeout, .lent_reply = true};
   PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(drive_id));
-  auto reply = call(*channel);
+  auto outcome = batcher_->Run(channel, operation, options);
   if (channel == deps_.objectd ||
-      (reply.code() != Code::kUnavailable && reply.code() != Code::kDeadlineExceeded))
-    return reply;
-  reply.status().Ignore();  // objectd's answer counts
-  return call(*deps_.objectd);
+      (outcome.code() != Code::kUnavailable && outcome.code() != Code::kDeadlineExceeded))
+    return outcome;
+  outcome.status().Ignore();  // objectd's answer counts
+  return batcher_->Run(deps_.objectd, operation, options);
 }
 
 Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
@@ -114,20 +115,11 @@ Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& hea
   wire::ShardWriteRequest request;
   request.drive_id = drive_id;
   request.shard = header;
-  auto reply = OnDrive(drive_id, [&](rdma::Channel& channel) {
-    return rdma::Call<wire::Empty>(channel, wire::Method::kShardWrite, request, bytes,
-                                   {.timeout = options_.shard_timeout});
-  });
-  return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
+  return OnDrive(drive_id, {&request, bytes}).TakeStatus();
 }
 
 Result<ShardData> RemoteCluster::ReadShard(const wire::ShardReadRequest& request) {
-  PERIGEE_ASSIGN(auto reply, OnDrive(request.drive_id, [&](rdma::Channel& channel) {
-                   return rdma::CallFull<wire::ShardReadReply>(
-                       channel, wire::Method::kShardRead, request, {},
-                       {.timeout = options_.shard_timeout, .lent_reply = true});
-                 }));
-  return ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
+  return OnDrive(request.drive_id, {&request});
 }
 
 void RemoteCluster::Report(const wire::VolumeReportRequest& request) {

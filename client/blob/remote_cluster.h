@@ -5,18 +5,18 @@
 // The volume map is cached: one fetch at a time, again when older than map_age_max or when the
 // caller asks for a newer epoch; while objectd is away the last map is still served. Shards go to
 // their drive's address, over objectd's own channel where the address is empty or objectd's; what
-// that node does not answer goes to objectd, which passes it on. A request's bulk inside the
-// transport's slab pool is not copied. Nothing else is retried here: writer and reader decide.
-// Thread-safe.
+// that node does not answer goes to objectd, which passes it on. Small ones go together while a
+// node is busy (shard_batcher.h); of the others a request's bulk inside the transport's slab pool
+// is not copied. Nothing else is retried here: writer and reader decide. Thread-safe.
 
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <utility>
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "client/blob/shard_batcher.h"
 #include "client/blob/shard_io.h"
 #include "rdma/transport.h"
 
@@ -34,6 +34,7 @@ class RemoteCluster final : public Cluster {
     rdma::Transport* transport = nullptr;    // connects to other nodes' drives
     std::shared_ptr<rdma::Channel> objectd;  // null: connected from objectd_address
     Clock* clock = nullptr;
+    metrics::Registry* metrics = nullptr;  // may be null
   };
   static Result<std::unique_ptr<RemoteCluster>> Create(Deps deps, Options options);
 
@@ -49,12 +50,11 @@ class RemoteCluster final : public Cluster {
   RemoteCluster(Deps deps, Options options);
   Result<std::shared_ptr<const VolumeMap>> FetchMap();
   Result<std::shared_ptr<rdma::Channel>> ChannelOf(uint64_t drive_id);
-  template <class Call>
-  auto OnDrive(uint64_t drive_id, const Call& call)
-      -> decltype(call(std::declval<rdma::Channel&>()));
+  Result<ShardData> OnDrive(uint64_t drive_id, const ShardOperation& operation);
 
   const Deps deps_;
   const Options options_;
+  const std::shared_ptr<ShardBatcher> batcher_;
   std::mutex mu_;  // guards what follows
   CondVar fetched_;
   std::shared_ptr<const VolumeMap> map_;

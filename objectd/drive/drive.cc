@@ -16,6 +16,8 @@
 namespace perigee::objectd {
 namespace {
 
+constexpr Nanos kMemoryWait = 10 * kSecond;
+
 std::string SegmentsDir(const std::string& dir) { return dir + "/segments"; }
 std::string IndexDir(const std::string& dir) { return dir + "/index"; }
 
@@ -82,6 +84,8 @@ class DriveImpl final : public Drive {
   Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
                     const rdma::Piece* lent) override;
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
+  Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request,
+                                          MutableBytes to) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
                                                                     size_t limit) override;
@@ -124,6 +128,7 @@ class DriveImpl final : public Drive {
   // The outcome of something that changes the drive: a full drive is the caller's problem, all else
   // the drive's end.
   Status FailWrite(Status status, std::string_view what);
+  Result<wire::ShardHeader> Read(const wire::ShardReadRequest& request, const RecordRoom& room);
   Status OpenAll(const DriveOptions& options);
   Status CatchUp();
   Status ScanOne(SegmentFile& segment, uint64_t from);
@@ -336,6 +341,24 @@ Status DriveImpl::Index(const SegmentSet::Slot& slot, const RecordHeader& record
 }
 
 Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& request) {
+  client::ShardData data;
+  PERIGEE_ASSIGN(data.header, Read(request, [&](size_t bytes) -> Result<MutableBytes> {
+                   data.bytes.Release();  // of a record that was looked up again
+                   PERIGEE_ASSIGN(data.bytes, deps_.slabs->Allocate(bytes, kMemoryWait));
+                   return data.bytes.span();
+                 }));
+  if (request.length > 0) data.bytes.Trim(request.length);
+  return data;
+}
+
+Result<wire::ShardHeader> DriveImpl::ReadShardInto(const wire::ShardReadRequest& request,
+                                                   MutableBytes to) {
+  PERIGEE_CHECK(to.size() == request.length);
+  return Read(request, [to](size_t) -> Result<MutableBytes> { return to; });
+}
+
+Result<wire::ShardHeader> DriveImpl::Read(const wire::ShardReadRequest& request,
+                                          const RecordRoom& room) {
   Call call(this);
   PERIGEE_TRY(call.status());
   const ShardKey key = KeyOf(request.blob, request.index);
@@ -348,15 +371,15 @@ Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& req
     if (!*found) return Status(Code::kNotFound, "no such shard on " + dir_);
     const ShardPlace place = **found;
     auto segment = segments_->Find(place.segment, place.generation);
-    Result<client::ShardData> data =
-        segment ? ReadRecord(*disk_, *deps_.slabs, *segment, place, request)
-                : Result<client::ShardData>(Code::kNotFound, "its segment is gone");
-    if (data.ok() && read_ != nullptr) read_->Add(static_cast<double>(request.length));
-    if (data.code() == Code::kIo && read_errors_ != nullptr) read_errors_->Add();
-    if (data.ok() || (data.code() != Code::kNotFound && data.code() != Code::kCorrupt) ||
+    Result<wire::ShardHeader> header =
+        segment ? ReadRecord(*disk_, *segment, place, request, room)
+                : Result<wire::ShardHeader>(Code::kNotFound, "its segment is gone");
+    if (header.ok() && read_ != nullptr) read_->Add(static_cast<double>(request.length));
+    if (header.code() == Code::kIo && read_errors_ != nullptr) read_errors_->Add();
+    if (header.ok() || (header.code() != Code::kNotFound && header.code() != Code::kCorrupt) ||
         seen == place)
-      return data;
-    data.status().Ignore();  // looked at once more before it counts
+      return header;
+    header.status().Ignore();  // looked at once more before it counts
     seen = place;
   }
 }

@@ -70,6 +70,10 @@ class Drive {
   // kNotFound; kCorrupt when the record's header fails its check. Bytes are not checked here (the
   // reader does).
   virtual Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) = 0;
+  // The same into memory of the caller's, which is request.length bytes long. A drive of this node
+  // waits for no transfer memory then.
+  virtual Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request,
+                                                  MutableBytes to) = 0;
   virtual Status DeleteShard(const wire::BlobId& blob, uint32_t index) = 0;  // absent is ok
   // Blobs with shards here in [first, …), ascending, at most `limit`: for reconcile, collector,
   // fsck.

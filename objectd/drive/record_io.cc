@@ -8,7 +8,6 @@ namespace perigee::objectd {
 namespace {
 
 constexpr uint64_t kDirectBytesMin = 64 << 10;
-constexpr Nanos kMemoryWait = 10 * kSecond;
 
 bool PageAligned(const uint8_t* p) { return reinterpret_cast<uintptr_t>(p) % kPageBytes == 0; }
 
@@ -46,33 +45,32 @@ Status WriteRecord(Disk& disk, SegmentFile& segment, const RecordHeader& record,
   return outcome;
 }
 
-Result<client::ShardData> ReadRecord(Disk& disk, rdma::SlabPool& slabs, SegmentFile& segment,
-                                     const ShardPlace& place,
-                                     const wire::ShardReadRequest& request) {
+Result<wire::ShardHeader> ReadRecord(Disk& disk, SegmentFile& segment, const ShardPlace& place,
+                                     const wire::ShardReadRequest& request,
+                                     const RecordRoom& room) {
   if (request.length > 0 && (request.offset > place.payload_bytes ||
                              request.length > place.payload_bytes - request.offset)) {
     return Status(Code::kInvalidArgument, "bytes " + std::to_string(request.offset) + "+" +
                                               std::to_string(request.length) + " of a shard of " +
                                               std::to_string(place.payload_bytes));
   }
-  client::ShardData data;
   File* direct = nullptr;
   if (request.length >= kDirectBytesMin && request.offset % kPageBytes == 0) {
     PERIGEE_ASSIGN(direct, segment.Direct());
   }
+  MutableBytes to;
   if (request.length > 0) {
-    uint64_t room = direct != nullptr ? RoundUp(request.length, kPageBytes) : request.length;
-    PERIGEE_ASSIGN(data.bytes, slabs.Allocate(room, kMemoryWait));
-    if (!PageAligned(data.bytes.data())) direct = nullptr;
+    uint64_t whole = direct != nullptr ? RoundUp(request.length, kPageBytes) : request.length;
+    PERIGEE_ASSIGN(to, room(whole));
+    if (!PageAligned(to.data()) || to.size() < whole) direct = nullptr;
   }
   PERIGEE_ASSIGN(File * buffered, segment.Buffered());
   File* file = direct != nullptr ? direct : buffered;
 
   AlignedBuffer page(kPageBytes);
-  IoOp ops[2] = {
-      {IoOp::Kind::kRead, file, place.offset, page.data(), kPageBytes},
-      {IoOp::Kind::kRead, file, place.offset + kPageBytes + request.offset, data.bytes.data(),
-       direct != nullptr ? RoundUp(request.length, kPageBytes) : request.length}};
+  IoOp ops[2] = {{IoOp::Kind::kRead, file, place.offset, page.data(), kPageBytes},
+                 {IoOp::Kind::kRead, file, place.offset + kPageBytes + request.offset, to.data(),
+                  direct != nullptr ? RoundUp(request.length, kPageBytes) : request.length}};
   disk.Run(std::span(ops, request.length > 0 ? 2 : 1));
   for (IoOp& op : std::span(ops, request.length > 0 ? 2 : 1)) {
     if (op.status.ok()) continue;
@@ -86,9 +84,7 @@ Result<client::ShardData> ReadRecord(Disk& disk, rdma::SlabPool& slabs, SegmentF
   if (record->generation != place.generation || record->offset != place.offset ||
       record->shard.blob != request.blob || record->shard.index != request.index)
     return Status(Code::kNotFound, "the record is another shard's");
-  data.header = std::move(record->shard);
-  if (request.length > 0) data.bytes.Trim(request.length);
-  return data;
+  return std::move(record->shard);
 }
 
 }  // namespace perigee::objectd

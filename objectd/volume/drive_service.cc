@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "base/failpoint.h"
+#include "objectd/volume/shard_calls.h"
 #include "rdma/wire/node.h"
 
 namespace perigee::objectd {
@@ -15,6 +15,12 @@ using wire::Method;
 
 constexpr uint32_t kListMax = 4096;
 
+Result<std::shared_ptr<Drive>> Find(const DriveServiceDeps& deps, uint64_t drive_id) {
+  std::shared_ptr<Drive> drive = deps.find(drive_id);
+  if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(drive_id) + " is lost");
+  return drive;
+}
+
 // Handlers get the drive that the request names.
 template <class Request, class Fn>
 void Add(rdma::Router& router, Method method, Scheduler* pool, const DriveServiceDeps& deps,
@@ -23,34 +29,38 @@ void Add(rdma::Router& router, Method method, Scheduler* pool, const DriveServic
       method, Access::kNodesOnly, pool,
       [deps, fn](Context& ctx,
                  Request request) -> decltype(fn(ctx, request, std::declval<Drive&>())) {
-        std::shared_ptr<Drive> drive = deps.find(request.drive_id);
-        if (!drive)
-          return Status(Code::kUnavailable, "drive " + HexEncode64(request.drive_id) + " is lost");
+        PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, request.drive_id));
         return fn(ctx, request, *drive);
       });
+}
+
+ShardCalls ShardCallsOf(const DriveServiceDeps& deps) {
+  return {.write = [deps](const wire::ShardWriteRequest& q, ConstBytes bytes,
+                          const rdma::Piece& lent) -> Status {
+            PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
+            Status outcome = drive->WriteShard(q.shard, bytes, &lent);
+            if (!outcome.ok() && !drive->online()) deps.failed(*drive);
+            return outcome;
+          },
+          .read = [deps](const wire::ShardReadRequest& q) -> Result<client::ShardData> {
+            PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
+            return drive->ReadShard(q);
+          },
+          .read_into = [deps](const wire::ShardReadRequest& q,
+                              MutableBytes to) -> Result<wire::ShardHeader> {
+            PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
+            return drive->ReadShardInto(q, to);
+          },
+          .remove = [deps](const wire::ShardName& q) -> Status {
+            PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
+            return drive->DeleteShard(q.blob, q.index);
+          }};
 }
 
 }  // namespace
 
 void RegisterDriveService(rdma::Router& router, DriveServiceDeps deps) {
-  router.TakeLent(Method::kShardWrite);
-  Add<wire::ShardWriteRequest>(router, Method::kShardWrite, deps.shard_pool, deps,
-                               [failed = deps.failed](Context& ctx, wire::ShardWriteRequest& q,
-                                                      Drive& drive) -> Result<wire::Empty> {
-                                 Status outcome =
-                                     drive.WriteShard(q.shard, ctx.bulk.span(), &ctx.bulk);
-                                 if (!outcome.ok() && !drive.online()) failed(drive);
-                                 PERIGEE_TRY(std::move(outcome));
-                                 PERIGEE_FAILPOINT(shard_service_before_reply);
-                                 return wire::Empty{};
-                               });
-  Add<wire::ShardReadRequest>(
-      router, Method::kShardRead, deps.shard_pool, deps,
-      [](Context& ctx, wire::ShardReadRequest& q, Drive& drive) -> Result<wire::ShardReadReply> {
-        PERIGEE_ASSIGN(client::ShardData data, drive.ReadShard(q));
-        ctx.reply_bulk = std::move(data.bytes);
-        return wire::ShardReadReply{.shard = std::move(data.header)};
-      });
+  RegisterShardCalls(router, ShardCallsOf(deps), deps.shard_pool, deps.slabs);
   Add<wire::DriveListRequest>(
       router, Method::kDriveList, deps.shard_pool, deps,
       [](Context&, wire::DriveListRequest& q, Drive& drive) -> Result<wire::DriveListReply> {
@@ -64,11 +74,6 @@ void RegisterDriveService(rdma::Router& router, DriveServiceDeps deps) {
         }
         return reply;
       });
-  Add<wire::ShardName>(router, Method::kDriveDelete, deps.shard_pool, deps,
-                       [](Context&, wire::ShardName& q, Drive& drive) -> Result<wire::Empty> {
-                         PERIGEE_TRY(drive.DeleteShard(q.blob, q.index));
-                         return wire::Empty{};
-                       });
   Add<wire::ShardName>(router, Method::kDriveReindex, deps.slow_pool, deps,
                        [](Context&, wire::ShardName& q, Drive& drive) -> Result<wire::DriveCount> {
                          PERIGEE_ASSIGN(bool changed, drive.Reindex(q.blob, q.index));

@@ -1,6 +1,6 @@
 #pragma once
-// DriveService: the shard and drive calls of a storage node (rdma/wire/shard.h, node.h), on drives
-// that `find` knows. Registered before the router serves.
+// DriveService: the shard and drive calls of a storage node (rdma/wire/shard.h, shard_batch.h,
+// node.h), on drives that `find` knows. Registered before the router serves.
 
 #include <functional>
 #include <memory>
@@ -16,6 +16,7 @@ struct DriveServiceDeps {
   std::function<void(const Drive&)> failed;
   Scheduler* shard_pool = nullptr;  // writes and reads
   Scheduler* slow_pool = nullptr;   // what reads whole segments
+  std::shared_ptr<rdma::SlabPool> slabs;
 };
 void RegisterDriveService(rdma::Router& router, DriveServiceDeps deps);
 

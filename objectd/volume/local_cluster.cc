@@ -7,10 +7,15 @@ Result<std::shared_ptr<const client::VolumeMap>> LocalCluster::Map(uint64_t) {
   return table_->Map();
 }
 
-Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent) {
+Result<std::shared_ptr<Drive>> LocalCluster::Find(uint64_t drive_id) const {
   std::shared_ptr<Drive> drive = drives_->Find(drive_id);
   if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(drive_id) + " is lost");
+  return drive;
+}
+
+Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
+                             const rdma::Piece* lent) {
+  PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(drive_id));
   Status outcome = drive->WriteShard(header, bytes, lent);
   if (outcome.ok() || drive->online()) return outcome;
   Status recorded =
@@ -21,10 +26,14 @@ Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header,
 }
 
 Result<client::ShardData> LocalCluster::ReadShard(const wire::ShardReadRequest& request) {
-  std::shared_ptr<Drive> drive = drives_->Find(request.drive_id);
-  if (!drive)
-    return Status(Code::kUnavailable, "drive " + HexEncode64(request.drive_id) + " is lost");
+  PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(request.drive_id));
   return drive->ReadShard(request);
+}
+
+Result<wire::ShardHeader> LocalCluster::ReadInto(const wire::ShardReadRequest& request,
+                                                 MutableBytes to) {
+  PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(request.drive_id));
+  return drive->ReadShardInto(request, to);
 }
 
 void LocalCluster::Report(const wire::VolumeReportRequest& request) {

@@ -31,15 +31,19 @@ class LocalCluster final : public client::Cluster {
     return WriteTo(drive_id, header, bytes, nullptr);
   }
   // The same for memory that may be lent (Drive::WriteShard).
-  Status WriteLent(uint64_t drive_id, const wire::ShardHeader& header, const rdma::Piece& bytes) {
-    return WriteTo(drive_id, header, bytes.span(), &bytes);
+  Status WriteLent(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
+                   const rdma::Piece& lent) {
+    return WriteTo(drive_id, header, bytes, &lent);
   }
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
+  // Drive::ReadShardInto.
+  Result<wire::ShardHeader> ReadInto(const wire::ShardReadRequest& request, MutableBytes to);
   void Report(const wire::VolumeReportRequest& request) override;
 
  private:
   Status WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
                  const rdma::Piece* lent);
+  Result<std::shared_ptr<Drive>> Find(uint64_t drive_id) const;
   DriveCatalog* const drives_;
   VolumeTable* const table_;
   Reporter reporter_;

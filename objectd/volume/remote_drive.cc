@@ -19,8 +19,13 @@ bool NotAnswered(const Status& status) {
 }  // namespace
 
 RemoteDrive::RemoteDrive(wire::NodeId node, uint64_t id, std::string dir,
-                         std::shared_ptr<rdma::NodeChannels> channels)
-    : node_(node), id_(id), dir_(std::move(dir)), channels_(std::move(channels)) {}
+                         std::shared_ptr<rdma::NodeChannels> channels,
+                         std::shared_ptr<client::ShardBatcher> batcher)
+    : node_(node),
+      id_(id),
+      dir_(std::move(dir)),
+      channels_(std::move(channels)),
+      batcher_(std::move(batcher)) {}
 
 void RemoteDrive::Told(const wire::NodeDrive& report) {
   std::lock_guard lock(mu_);
@@ -52,12 +57,12 @@ Status RemoteDrive::WriteSuperblock(const Superblock&) {
   return Status(Code::kUnimplemented, dir_ + ": the superblock is its node's own");
 }
 
-template <class Reply, class Request>
-Result<rdma::TypedReply<Reply>> RemoteDrive::Ask(Method method, const Request& request,
-                                                 ConstBytes bulk) {
+template <class Call>
+auto RemoteDrive::Reach(const Call& call)
+    -> decltype(call(std::declval<const std::shared_ptr<rdma::Channel>&>())) {
   if (!online()) return Status(Code::kUnavailable, dir_ + " is offline: " + offline_reason());
-  PERIGEE_ASSIGN(auto channel, channels_->To(node_));
-  auto reply = rdma::CallFull<Reply>(*channel, method, request, bulk, {.timeout = kTimeout});
+  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_->To(node_));
+  auto reply = call(channel);
   if (!reply.ok()) {
     channels_->Note(node_, channel, reply.status());
     return std::move(reply).TakeStatus().With(dir_);
@@ -65,16 +70,30 @@ Result<rdma::TypedReply<Reply>> RemoteDrive::Ask(Method method, const Request& r
   return reply;
 }
 
+template <class Reply, class Request>
+Result<Reply> RemoteDrive::Ask(Method method, const Request& request) {
+  return Reach([&](const std::shared_ptr<rdma::Channel>& channel) {
+    return rdma::Call<Reply>(*channel, method, request, {}, {.timeout = kTimeout});
+  });
+}
+
+Result<client::ShardData> RemoteDrive::Run(const client::ShardOperation& operation) {
+  return Reach([&](const std::shared_ptr<rdma::Channel>& channel) {
+    return batcher_->Run(channel, operation, {.timeout = kTimeout});
+  });
+}
+
 Result<uint64_t> RemoteDrive::AskCount(Method method) {
-  PERIGEE_ASSIGN(auto reply, Ask<wire::DriveCount>(method, wire::DriveAskRequest{.drive_id = id_}));
-  return reply.message.count;
+  PERIGEE_ASSIGN(wire::DriveCount reply,
+                 Ask<wire::DriveCount>(method, wire::DriveAskRequest{.drive_id = id_}));
+  return reply.count;
 }
 
 Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
                                const rdma::Piece* lent) {
   wire::ShardWriteRequest request{.drive_id = id_, .shard = header};
   PERIGEE_FAILPOINT_STATUS(remote_drive_before_write);
-  auto reply = Ask<wire::Empty>(Method::kShardWrite, request, bytes);
+  auto reply = Run({&request, bytes});
   if (reply.ok()) {
     // What was sent may not be what the peer meant: nothing of it counts then.
     if (lent != nullptr && !lent->Stands())
@@ -86,14 +105,22 @@ Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes
 }
 
 Result<client::ShardData> RemoteDrive::ReadShard(const wire::ShardReadRequest& request) {
-  PERIGEE_ASSIGN(auto reply, Ask<wire::ShardReadReply>(Method::kShardRead, request));
-  return client::ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
+  return Run({&request});
+}
+
+Result<wire::ShardHeader> RemoteDrive::ReadShardInto(const wire::ShardReadRequest& request,
+                                                     MutableBytes to) {
+  PERIGEE_ASSIGN(client::ShardData data, ReadShard(request));
+  if (data.bytes.size() != to.size())
+    return Status(Code::kCorrupt, dir_ + ": a reply of " + std::to_string(data.bytes.size()) +
+                                      " bytes, not " + std::to_string(to.size()));
+  std::copy_n(data.bytes.data(), to.size(), to.data());
+  return std::move(data.header);
 }
 
 Status RemoteDrive::DeleteShard(const wire::BlobId& blob, uint32_t index) {
-  auto reply = Ask<wire::Empty>(Method::kDriveDelete,
-                                wire::ShardName{.drive_id = id_, .blob = blob, .index = index});
-  return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
+  const wire::ShardName name{.drive_id = id_, .blob = blob, .index = index};
+  return Run({&name}).TakeStatus();
 }
 
 Result<std::vector<std::pair<wire::BlobId, uint32_t>>> RemoteDrive::ListShards(
@@ -101,8 +128,7 @@ Result<std::vector<std::pair<wire::BlobId, uint32_t>>> RemoteDrive::ListShards(
   std::vector<std::pair<wire::BlobId, uint32_t>> all;
   wire::DriveListRequest request{.drive_id = id_, .first = first};
   request.limit = static_cast<uint32_t>(std::min(limit, kListMax));
-  PERIGEE_ASSIGN(auto reply, Ask<wire::DriveListReply>(Method::kDriveList, request));
-  const wire::DriveListReply& list = reply.message;
+  PERIGEE_ASSIGN(wire::DriveListReply list, Ask<wire::DriveListReply>(Method::kDriveList, request));
   if (list.blobs.size() != list.indexes.size() || list.blobs.size() > request.limit)
     return Status(Code::kCorrupt, dir_ + ": a list of shards that makes no sense");
   for (size_t i = 0; i < list.blobs.size(); i++) all.emplace_back(list.blobs[i], list.indexes[i]);
@@ -117,10 +143,9 @@ Result<SpaceInfo> RemoteDrive::Space() {
 }
 
 Result<SegmentAudit> RemoteDrive::AuditSegment(uint32_t after) {
-  PERIGEE_ASSIGN(auto reply,
+  PERIGEE_ASSIGN(wire::DriveAuditReply found,
                  Ask<wire::DriveAuditReply>(
                      Method::kDriveAudit, wire::DriveAskRequest{.drive_id = id_, .after = after}));
-  const wire::DriveAuditReply& found = reply.message;
   if (found.unindexed.blobs.size() != found.unindexed.indexes.size())
     return Status(Code::kCorrupt, dir_ + ": an audit that makes no sense");
   SegmentAudit audit{.segment = found.segment, .records = found.records};
@@ -131,10 +156,11 @@ Result<SegmentAudit> RemoteDrive::AuditSegment(uint32_t after) {
 }
 
 Result<bool> RemoteDrive::Reindex(const wire::BlobId& blob, uint32_t index) {
-  PERIGEE_ASSIGN(auto reply, Ask<wire::DriveCount>(
-                                 Method::kDriveReindex,
-                                 wire::ShardName{.drive_id = id_, .blob = blob, .index = index}));
-  return reply.message.count != 0;
+  PERIGEE_ASSIGN(
+      wire::DriveCount reply,
+      Ask<wire::DriveCount>(Method::kDriveReindex,
+                            wire::ShardName{.drive_id = id_, .blob = blob, .index = index}));
+  return reply.count != 0;
 }
 
 Result<uint32_t> RemoteDrive::MendHeaders() {

@@ -1,13 +1,16 @@
 #pragma once
-// RemoteDrive: a drive of another node, as Drive. Shards and questions go there by RPC; its state
-// and space are what the node last reported. A write that the node does not answer takes it
-// offline, until the next report, so that the writer may count without it; what else fails is only
-// the request. Its superblock is its node's own. Thread-safe; blocks.
+// RemoteDrive: a drive of another node, as Drive. Shards and questions go there by RPC, small
+// shards of a busy node's drives together (client/blob/shard_batcher.h); its state and space are
+// what the node last reported. A write that the node does not answer takes it offline, until the
+// next report, so that the writer may count without it; what else fails is only the request. Its
+// superblock is its node's own. Thread-safe; blocks.
 
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
+#include "client/blob/shard_batcher.h"
 #include "objectd/drive/drive.h"
 #include "rdma/node_channels.h"
 #include "rdma/rpc.h"
@@ -18,7 +21,8 @@ namespace perigee::objectd {
 class RemoteDrive final : public Drive {
  public:
   RemoteDrive(wire::NodeId node, uint64_t id, std::string dir,
-              std::shared_ptr<rdma::NodeChannels> channels);
+              std::shared_ptr<rdma::NodeChannels> channels,
+              std::shared_ptr<client::ShardBatcher> batcher);
 
   // What its node says of it.
   void Told(const wire::NodeDrive& report);
@@ -33,6 +37,8 @@ class RemoteDrive final : public Drive {
   Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
                     const rdma::Piece* lent) override;
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
+  Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request,
+                                          MutableBytes to) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
                                                                     size_t limit) override;
@@ -45,16 +51,20 @@ class RemoteDrive final : public Drive {
   void Stop() override {}
 
  private:
+  template <class Call>
+  auto Reach(const Call& call)
+      -> decltype(call(std::declval<const std::shared_ptr<rdma::Channel>&>()));
   template <class Reply, class Request>
-  Result<rdma::TypedReply<Reply>> Ask(wire::Method method, const Request& request,
-                                      ConstBytes bulk = {});
+  Result<Reply> Ask(wire::Method method, const Request& request);
+  Result<client::ShardData> Run(const client::ShardOperation& operation);
   Result<uint64_t> AskCount(wire::Method method);
 
   const wire::NodeId node_;
   const uint64_t id_;
   const std::string dir_;
   const std::shared_ptr<rdma::NodeChannels> channels_;
-  mutable std::mutex mu_;  // guards what follows
+  const std::shared_ptr<client::ShardBatcher> batcher_;  // of all drives of these channels
+  mutable std::mutex mu_;                                // guards what follows
   bool online_ = true;
   std::string reason_;
   SpaceInfo space_;

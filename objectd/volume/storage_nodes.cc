@@ -42,7 +42,8 @@ StorageNodes::StorageNodes(Options options, Deps deps)
     : options_(options),
       deps_(deps),
       channels_(std::make_shared<rdma::NodeChannels>(
-          *deps.transport, *deps.clock, [this](wire::NodeId id) { return DoorsOf(id); })) {}
+          *deps.transport, *deps.clock, [this](wire::NodeId id) { return DoorsOf(id); })),
+      batcher_(client::ShardBatcher::Create(*deps.clock, deps.metrics)) {}
 
 Result<std::unique_ptr<StorageNodes>> StorageNodes::Create(Options options, Deps deps) {
   std::unique_ptr<StorageNodes> nodes(new StorageNodes(options, deps));
@@ -108,7 +109,7 @@ void StorageNodes::TakeRow(StorageNodeRow row) {
     auto& mine = drives[drive.drive_id] = node.drives[drive.drive_id];
     if (mine) continue;
     mine = std::make_shared<RemoteDrive>(node.row.node, drive.drive_id,
-                                         node.row.name + ":" + drive.dir, channels_);
+                                         node.row.name + ":" + drive.dir, channels_, batcher_);
   }
   node.drives = std::move(drives);
 }

@@ -38,6 +38,7 @@ class StorageNodes final : public DriveCatalog {
     DriveSet* own = nullptr;
     rdma::Transport* transport = nullptr;
     Clock* clock = nullptr;
+    metrics::Registry* metrics = nullptr;  // may be null
   };
   struct Member {
     StorageNodeRow row;
@@ -92,6 +93,7 @@ class StorageNodes final : public DriveCatalog {
   const Options options_;
   const Deps deps_;
   const std::shared_ptr<rdma::NodeChannels> channels_;
+  const std::shared_ptr<client::ShardBatcher> batcher_;
   std::mutex change_mu_;   // one change of rows at a time; held over commits; before mu_
   mutable std::mutex mu_;  // guards what follows
   std::map<wire::NodeId, Node> nodes_;

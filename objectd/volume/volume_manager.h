@@ -59,6 +59,7 @@ class VolumeManager {
   LocalCluster& cluster() { return cluster_; }
   VolumeTable& table() { return *table_; }
   DriveSet& drives() { return *deps_.drives; }
+  const std::shared_ptr<rdma::SlabPool>& slabs() const { return deps_.slabs; }
 
   // Formats a new drive in the directory of a lost one and begins to fill it. Errors as
   // DriveSet::Replace.

@@ -1,6 +1,6 @@
 #include "objectd/volume/volume_service.h"
 
-#include "base/failpoint.h"
+#include "objectd/volume/shard_calls.h"
 #include "rdma/wire/meta.h"
 
 namespace perigee::objectd {
@@ -40,23 +40,17 @@ void RegisterVolumeService(rdma::Router& router, VolumeManager& volumes, Schedul
         cluster.Report(q);
         return wire::Empty{};
       });
-  router.TakeLent(Method::kShardWrite);
-  router.Add<wire::ShardWriteRequest>(
-      Method::kShardWrite, Access::kNodesOnly, shard_pool,
-      [&cluster](Context& ctx, wire::ShardWriteRequest q) -> Result<wire::Empty> {
-        PERIGEE_TRY(cluster.WriteLent(q.drive_id, q.shard, ctx.bulk));
-        PERIGEE_FAILPOINT(shard_service_before_reply);
-        return wire::Empty{};
-      });
-  router.Add<wire::ShardReadRequest>(
-      Method::kShardRead, Access::kNodesOnly, shard_pool,
-      [&cluster](Context& ctx, wire::ShardReadRequest q) -> Result<wire::ShardReadReply> {
-        PERIGEE_ASSIGN(client::ShardData data, cluster.ReadShard(q));
-        ctx.reply_bulk = std::move(data.bytes);
-        wire::ShardReadReply reply;
-        reply.shard = std::move(data.header);
-        return reply;
-      });
+  RegisterShardCalls(
+      router,
+      {.write =
+           [&cluster](const wire::ShardWriteRequest& q, ConstBytes bytes, const rdma::Piece& lent) {
+             return cluster.WriteLent(q.drive_id, q.shard, bytes, lent);
+           },
+       .read = [&cluster](const wire::ShardReadRequest& q) { return cluster.ReadShard(q); },
+       .read_into = [&cluster](const wire::ShardReadRequest& q,
+                               MutableBytes to) { return cluster.ReadInto(q, to); },
+       .remove = nullptr},
+      shard_pool, volumes.slabs());
 }
 
 }  // namespace perigee::objectd

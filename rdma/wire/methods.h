@@ -61,6 +61,7 @@ enum class Method : uint16_t {
   kDriveBytes = 65,
   kDriveMend = 66,
   kDriveAudit = 67,
+  kShardBatch = 68,  // several of kShardWrite, kDriveDelete or kShardRead (rdma/wire/shard_batch.h)
 
   // objectd: control, by its 0600 socket (rdma/wire/control.h).
   kControlObjectdStatus = 70,

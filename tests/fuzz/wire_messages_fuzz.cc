@@ -15,6 +15,7 @@
 #include "rdma/wire/fsck.h"
 #include "rdma/wire/probe.h"
 #include "rdma/wire/scrub.h"
+#include "rdma/wire/shard_batch.h"
 #include "tests/fuzz/input.h"
 
 namespace {
@@ -62,7 +63,8 @@ constexpr auto kCheckers =
            WriterOf, EndWritesRequest, EndWritesReply, NetEchoRequest, NetProbeRequest, NetProbeRow,
            NetProbeReply, NodeReportRequest, NodeReportReply, NodeListReply, NodeChangeRequest,
            DriveListRequest, DriveListReply, ShardName, DriveAskRequest, DriveCount,
-           DriveAuditReply, objectd::StorageNodeRow>();
+           DriveAuditReply, objectd::StorageNodeRow, ShardBatchRequest,
+           ShardOutcome, ShardBatchReply>();
 
 }  // namespace
 

@@ -53,7 +53,8 @@ class StorageProcess {
                                   {.find = [this](uint64_t id) { return drives_->Find(id); },
                                    .failed = [this](const objectd::Drive&) { Report(); },
                                    .shard_pool = &tasks_,
-                                   .slow_pool = &tasks_});
+                                   .slow_pool = &tasks_,
+                                   .slabs = slabs_});
     router->AddRaw(
         wire::Method::kPing, rdma::Access::kAnyone, nullptr,
         [](rdma::Context&, std::string_view) -> Result<std::string> { return std::string(); });

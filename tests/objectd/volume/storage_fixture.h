@@ -50,7 +50,8 @@ class TestNode {
     RegisterDriveService(*router, {.find = [this](uint64_t id) { return drives->Find(id); },
                                    .failed = [this](const Drive&) { (void)Report(); },
                                    .shard_pool = &scheduler_,
-                                   .slow_pool = &scheduler_});
+                                   .slow_pool = &scheduler_,
+                                   .slabs = slabs_});
     PERIGEE_ASSIGN(listener_, transport_->Listen("sim:" + name_, router));
     running_ = std::make_shared<std::atomic<bool>>(true);
     PERIGEE_TRY(Report());
