@@ -71,7 +71,8 @@ Result<wire::GetExtentsReply> RemoteCluster::GetExtents(const wire::GetExtentsRe
                                            {}, {.timeout = options_.control_timeout});
 }
 
-Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_id) {
+// Null: its shards are reached over objectd's own channel.
+Result<std::shared_ptr<StorageDoor>> RemoteCluster::DoorOf(uint64_t drive_id) {
   PERIGEE_ASSIGN(std::shared_ptr<const VolumeMap> map, Map());
   const wire::DriveInfo* drive = map->FindDrive(drive_id);
   if (!drive) {
@@ -81,18 +82,20 @@ Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_i
       return Status(Code::kUnavailable,
                     "drive " + HexEncode64(drive_id) + " is not in the volume map");
   }
-  if (drive->address.empty() || drive->address == options_.objectd_address) return deps_.objectd;
+  if (drive->address.empty() || drive->address == options_.objectd_address)
+    return std::shared_ptr<StorageDoor>();
   std::lock_guard lock(mu_);
-  std::shared_ptr<rdma::Channel>& channel = channels_[drive->address];
-  if (channel) return channel;
+  auto found = doors_.find(drive->address);
+  if (found != doors_.end()) return found->second;
   auto connected = deps_.transport->Connect(drive->address);
-  if (connected.ok()) {
-    channel = std::move(connected).value();
-    return channel;
+  if (!connected.ok()) {
+    connected.status().Ignore();  // a provider that this process was not given: objectd may have it
+    return std::shared_ptr<StorageDoor>();
   }
-  connected.status().Ignore();  // a provider that this process was not given: objectd may have it
-  channels_.erase(drive->address);
-  return deps_.objectd;
+  auto door = std::make_shared<StorageDoor>(drive->node, drive->address, std::move(*connected),
+                                            deps_.clock);
+  doors_.emplace(drive->address, door);
+  return door;
 }
 
 // A node that does not answer here may answer objectd, which passes the call on; and when it does
@@ -100,13 +103,29 @@ Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_i
 template <class Call>
 auto RemoteCluster::OnDrive(uint64_t drive_id, const Call& call)
     -> decltype(call(std::declval<rdma::Channel&>())) {
-  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(drive_id));
+  PERIGEE_ASSIGN(std::shared_ptr<StorageDoor> door, DoorOf(drive_id));
+  std::shared_ptr<rdma::Channel> channel = door ? door->Channel() : nullptr;
+  if (!channel) return call(*deps_.objectd);
   auto reply = call(*channel);
-  if (channel == deps_.objectd ||
-      (reply.code() != Code::kUnavailable && reply.code() != Code::kDeadlineExceeded))
-    return reply;
+  door->Note(reply.status());
+  if (reply.code() != Code::kUnavailable && reply.code() != Code::kDeadlineExceeded) return reply;
   reply.status().Ignore();  // objectd's answer counts
   return call(*deps_.objectd);
+}
+
+std::vector<wire::LinkInfo> RemoteCluster::Links() const {
+  std::map<std::string, std::shared_ptr<StorageDoor>> doors;
+  {
+    std::lock_guard lock(mu_);
+    if (!map_) return {};
+    for (const wire::DriveInfo& drive : map_->drives) {
+      auto found = doors_.find(drive.address);
+      if (found != doors_.end()) doors.insert(*found);
+    }
+  }
+  std::vector<wire::LinkInfo> links;
+  for (const auto& [address, door] : doors) links.push_back(door->Link());
+  return links;
 }
 
 Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
