@@ -1,0 +1,267 @@
+"""A network that loses packets, is slow, goes and comes back, or joins some machines and not others, between two GPU nodes, a
+namespace node and three storage nodes (cluster.py). Whatever happens: what was acknowledged is there, nobody waits for ever, status
+says what is wrong, and nothing is left degraded once the network is whole. PERIGEE_NODES=all adds providers and what takes minutes."""
+
+import contextlib
+
+import machines
+import pytest
+
+from cluster import Cluster, Files, MiB, check, counters, in_background, in_time, load, needs_machines, node_of, saved, slow, storage, wait_whole
+from conftest import WITHIN, needs_fuse, until
+
+WHY_NO_FILTER = machines.why_no_filter() if machines.why_not() is None else machines.why_not()
+needs_filter = pytest.mark.skipif(WHY_NO_FILTER is not None, reason=str(WHY_NO_FILTER))
+NODES = ("n1", "n2", "n3")
+
+
+@pytest.fixture(scope="module", params=["tls", pytest.param("ucx", marks=slow), pytest.param("ofi", marks=slow)])
+def cluster(request, tmp_path_factory):
+    made = Cluster(request.param, str(tmp_path_factory.mktemp("partitions")))
+    try:
+        made.start_nodes(gpu_nodes=2)
+        wait_whole(made, *NODES)
+        made.early = saved(made.gpus[0], [6 * MiB, 5000], "early")
+        yield made
+    finally:
+        made.close()
+
+
+def links(node):
+    """From a GPU node to storage nodes, by address."""
+    return {link["address"]: link for link in node.status()["bufferd"]["links"] if link["to"].startswith("storage node ")}
+
+
+def link_to(cluster, node, stack):
+    return links(node).get(f"{cluster.provider}:{stack.host.address}:9002")
+
+
+def healed(cluster):
+    """Until everybody is reached by everybody and nothing is to repair; what the cluster has is right, and all that is on it."""
+    wait_whole(cluster, *NODES)
+    for stack in (cluster.first, *cluster.gpus, *cluster.storage):
+        stack.wait("well", lambda s: s["well"], WITHIN)
+    for node in cluster.gpus:
+        node.run("flush", "--wait")
+        until("all storage nodes are reached", lambda: all(link["connected"] for link in links(node).values()))
+    check(cluster, cluster.early)
+
+
+@contextlib.contextmanager
+def dropped(host, **rule):
+    host.drop(**rule)
+    try:
+        yield
+    finally:
+        host.drop_none()
+
+
+@contextlib.contextmanager
+def limited(rate, *hosts):
+    for host in hosts:
+        host.limit(rate)
+    try:
+        yield
+    finally:
+        for host in hosts:
+            host.limit(None)
+
+
+@contextlib.contextmanager
+def down(host):
+    host.interface("down")
+    try:
+        yield
+    finally:
+        host.interface("up")
+
+
+def hosts(*stacks):
+    return [stack.host for stack in stacks]
+
+
+def under_way(counter):
+    """A condition: some MiB more were counted (host.sent, host.received)."""
+    before = counter()
+    return lambda: counter() - before > 6 * MiB
+
+
+@needs_machines
+@needs_filter
+@needs_fuse
+class TestPartitions:
+    def test_two_packets_of_a_hundred_are_lost(self, cluster):
+        a, b = cluster.gpus
+        with contextlib.ExitStack() as losses:
+            for stack in (a, b, cluster.storage[0]):
+                losses.enter_context(dropped(stack.host, percent=2))
+            files = in_time("saved", lambda: saved(a, [12 * MiB, 3 * MiB + 1, 5000], "lossy"))
+            in_time("read", lambda: check(cluster, files))
+        healed(cluster)
+        assert counters(cluster.first)["shards_rebuilt"] == 0
+
+    def test_a_slow_network_is_no_dead_one(self, cluster):
+        a, n2 = cluster.gpus[0], cluster.storage[1]
+        since = node_of(cluster, "n2")["since"]
+        with limited("200mbit", a.host), limited("20mbit", n2.host):
+            files = in_time("saved", lambda: saved(a, [16 * MiB, MiB], "slow"))
+            in_time("read", lambda: check(cluster, files))
+        assert node_of(cluster, "n2")["since"] == since
+        assert node_of(cluster, "n2")["heard"]
+        healed(cluster)
+
+    def test_a_gpu_nodes_interface_goes_in_the_middle_of_a_flush(self, cluster):
+        a = cluster.gpus[0]
+        a.run("flush", "--hold")
+        files = Files(a, [12 * MiB] * 3, "gone")
+        with limited("160mbit", a.host):
+            begun = under_way(a.host.sent)
+            a.run("flush", "--resume")
+            until("the flush is under way", begun)
+            with down(a.host):
+                a.wait("away", lambda s: not s["bufferd"]["links"][0]["connected"], WITHIN)
+                assert a.status()["bufferd"]["links"][0]["problem"]
+                alone = in_time("saved alone", lambda: Files(a, [2 * MiB, 700], "alone"))
+                in_time("read alone", lambda: alone.check(a))
+        a.wait("told", lambda s: s["bufferd"]["registered_later"] == 0, WITHIN)
+        in_time("flushed", lambda: a.run("flush", "--wait"))
+        in_time("read", lambda: check(cluster, files, alone))
+        healed(cluster)
+
+    def test_a_storage_nodes_interface_goes_in_the_middle_of_a_restore(self, cluster):
+        b, n1 = cluster.gpus[1], cluster.storage[0]
+        files = saved(cluster.gpus[0], [24 * MiB, 12 * MiB], "restored")
+        everyone = hosts(cluster.first, *cluster.storage)
+        with limited("60mbit", *everyone):
+            begun = under_way(b.host.received)
+            reading = in_background(lambda: files.check(b))
+            until("the restore is under way", begun)
+            with down(n1.host):
+                reading()
+                until("silent", lambda: not node_of(cluster, "n1")["heard"])
+        healed(cluster)
+
+    def test_a_gpu_nodes_interface_goes_in_the_middle_of_a_restore(self, cluster):
+        b = cluster.gpus[1]
+        files = saved(cluster.gpus[0], [24 * MiB, 12 * MiB], "again")
+        with limited("60mbit", *hosts(cluster.first, *cluster.storage)):
+            begun = under_way(b.host.received)
+
+            reading = in_background(lambda: files.readable(b))
+            until("the restore is under way", begun)
+            with down(b.host):
+                b.wait("away", lambda s: not s["bufferd"]["links"][0]["connected"], WITHIN)
+            reading()
+        until("read again", lambda: in_time("read", lambda: files.readable(b)))
+        healed(cluster)
+
+    def test_a_storage_node_that_the_namespace_node_does_not_reach(self, cluster):
+        n1 = cluster.storage[0]
+        with dropped(n1.host, others=[cluster.first.host]):
+            in_time("read at once", lambda: check(cluster, cluster.early))
+            until("silent", lambda: not node_of(cluster, "n1")["heard"])
+            _, survives, _ = storage(cluster.first)
+            assert not survives.startswith("any 1 node")
+            n1.wait("told", lambda s: not s["well"] and s["objectd"]["links"][0]["problem"], WITHIN)
+            files = in_time("saved", lambda: saved(cluster.gpus[0], [9 * MiB, MiB], "unheard"))
+            in_time("read", lambda: check(cluster, files))
+        healed(cluster)
+        check(cluster, files)
+
+    def test_a_storage_node_that_gpu_nodes_do_not_reach(self, cluster):
+        a, b = cluster.gpus
+        first, n1 = cluster.first, cluster.storage[0]
+        with dropped(n1.host, others=hosts(a, b)):
+            passed_on = first.host.sent()
+            # Enough files for every volume.
+            files = in_time("saved", lambda: saved(a, [6 * MiB] * 6, "around"))
+            in_time("read", lambda: check(cluster, files))
+            assert first.host.sent() - passed_on > 4 * MiB
+            for node in (a, b):
+                link = until("told", lambda: [l for l in [link_to(cluster, node, n1)] if l and not l["connected"]])[0]
+                assert link["problem"], link
+            assert "to storage node " in a.run("status").stdout
+            assert node_of(cluster, "n1")["heard"]
+        # The namespace node bridged it: nothing was written without n1.
+        objectd = first.status()["objectd"]
+        assert objectd["volumes_to_repair"] == objectd["blobs_to_repair"] == 0
+        healed(cluster)
+        passed_on = first.host.sent()
+        saved(a, [12 * MiB], "straight")
+        assert first.host.sent() - passed_on < 2 * MiB
+
+    def test_a_gpu_node_that_reaches_half_of_the_cluster(self, cluster):
+        a, b = cluster.gpus
+        files = saved(a, [12 * MiB, MiB], "half")
+        a.run("flush", "--hold")
+        burst = Files(a, [2 * MiB], "burst")
+        with dropped(b.host, others=hosts(a, *cluster.storage[:2])):
+            in_time("restored", lambda: files.check(b))
+            theirs = in_time("saved", lambda: saved(b, [9 * MiB, 5000], "theirs"))
+            in_time("read where it was saved", lambda: theirs.check(b))
+            in_time("read by others", lambda: theirs.check(a))
+            with pytest.raises(OSError):  # only A has it, which B does not reach: never other bytes
+                in_time("read from a node out of reach", lambda: burst.check(b))
+            burst.check_s3(cluster.first)
+        until("read from the other", lambda: burst.readable(b))
+        a.run("flush", "--resume")
+        healed(cluster)
+
+    @slow
+    def test_a_port_that_a_firewall_closes_to_the_namespace_node(self, cluster):
+        """The storage node's reports come through; no call gets to it."""
+        n2 = cluster.storage[1]
+        n2.host.close_port(9002, hosts(cluster.first))
+        try:
+            files = in_time("saved", lambda: saved(cluster.gpus[0], [6 * MiB] * 4, "closed"))
+            in_time("read", lambda: check(cluster, files))
+        finally:
+            n2.host.drop_none()
+        healed(cluster)
+        check(cluster, files)
+
+    @slow
+    def test_the_namespace_nodes_interface_goes_in_the_middle_of_everything(self, cluster):
+        a, b = cluster.gpus
+        files = saved(a, [24 * MiB], "before")
+        a.run("flush", "--hold")
+        later = Files(a, [12 * MiB] * 2, "later")
+        with limited("60mbit", *hosts(a, *cluster.storage)):
+            begun = under_way(a.host.sent)
+            a.run("flush", "--resume")
+            reading = in_background(lambda: files.readable(b))
+            until("the flush is under way", begun)
+            with down(cluster.first.host):
+                for stack in (a, b):
+                    stack.wait("away", lambda s: not s["bufferd"]["links"][0]["connected"], WITHIN)
+                alone = in_time("saved alone", lambda: Files(a, [MiB], "lone"))
+                in_time("read alone", lambda: alone.check(a))
+            reading()
+        for stack in (a, b):
+            stack.wait("back", lambda s: s["bufferd"]["links"][0]["connected"], WITHIN)
+        a.wait("told", lambda s: s["bufferd"]["registered_later"] == 0, WITHIN)
+        in_time("flushed", lambda: a.run("flush", "--wait"))
+        in_time("read", lambda: check(cluster, files, later, alone))
+        healed(cluster)
+
+    @slow
+    def test_a_drain_bears_that_a_node_it_fills_and_the_namespace_node_go_and_come_back(self, cluster):
+        with load(cluster, "drain"):
+            cluster.first.run("node", "drain", "n3")
+            with down(cluster.storage[0].host):
+                until("silent", lambda: not node_of(cluster, "n1")["heard"])
+            until("heard", lambda: node_of(cluster, "n1")["heard"])
+        with down(cluster.first.host):
+            for node in cluster.storage:
+                node.wait("away", lambda s: not s["objectd"]["links"][0]["connected"], WITHIN)
+        cluster.first.run("node", "drain", "n3", "--wait")
+        check(cluster, cluster.early)
+        cluster.first.run("node", "keep", "n3")
+        healed(cluster)
+
+    def test_nothing_is_left_wrong(self, cluster):
+        for stack in (cluster.first, *cluster.gpus):
+            stack.run("flush", "--wait")
+            assert stack.json("fsck")["found"] == []
+        for stack in (cluster.first, *cluster.gpus, *cluster.storage):
+            assert all(daemon["restarts"] == 0 for daemon in stack.status()["daemons"])
