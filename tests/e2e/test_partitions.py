@@ -15,8 +15,8 @@ needs_filter = pytest.mark.skipif(WHY_NO_FILTER is not None, reason=str(WHY_NO_F
 NODES = ("n1", "n2", "n3")
 
 
-# libfabric 1.17's tcp provider crashes the process (tcpx_handle_ack: an acknowledgement of nothing) and loses operations when a peer
-# vanishes; daemons come back, and nothing that was acknowledged is lost.
+# After an interface has gone, libfabric 1.17's tcp provider may crash the process in fi_cq_read (tcpx_handle_ack: an acknowledgement of
+# nothing), and may never give back what was posted on a connection. Daemons are started again; reads that are under way fail.
 crashes = pytest.mark.xfail(strict=False, reason="libfabric 1.17 crashes where a peer's interface goes down")
 
 
