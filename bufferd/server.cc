@@ -338,8 +338,8 @@ void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
     status->links[0].problem = "the connection broke a moment ago";
     status->links[0].since = 0;
   }
-  auto peers = peers_->Links();
-  status->links.insert(status->links.end(), peers.begin(), peers.end());
+  for (const auto& links : {peers_->Links(), cluster_->Links()})
+    status->links.insert(status->links.end(), links.begin(), links.end());
   for (const PreflightCheck& check : preflight_)
     status->preflight.push_back({check.name, check.ok ? "ok" : "degraded", check.detail, {}});
 }

@@ -67,15 +67,22 @@ class Made:
     def close(self):
         for stack in self.stacks:
             stack.run("down", check=False, timeout=120)
-            for name in ("perigee", "objectd", "bufferd", "fuse"):
-                log = os.path.join(stack.data, "log", f"{name}.log")
-                if os.path.exists(log):
-                    with open(log, errors="replace") as f:
-                        text = f.read()
-                    if "Sanitizer" in text or "invariant broken" in text or "dropped unread" in text:
-                        print(text[-8000:])
-                        raise AssertionError(f"{name} reported a fault: see above")
+        faults = [fault for stack in self.stacks for fault in faults_of(stack)]
+        for stack in self.stacks:
             shutil.rmtree(stack.data, ignore_errors=True)
+        assert not faults, f"{', '.join(faults)} reported a fault: see above"
+
+
+def faults_of(stack):
+    """Daemons whose log has what a sanitizer or a check of our own said; it is printed."""
+    for name in ("perigee", "objectd", "bufferd", "fuse"):
+        log = os.path.join(stack.data, "log", f"{name}.log")
+        if os.path.exists(log):
+            with open(log, errors="replace") as f:
+                text = f.read()
+            if "Sanitizer" in text or "invariant broken" in text or "dropped unread" in text:
+                print(text[-8000:])
+                yield name
 
 
 @pytest.fixture

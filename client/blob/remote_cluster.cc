@@ -73,7 +73,8 @@ Result<wire::GetExtentsReply> RemoteCluster::GetExtents(const wire::GetExtentsRe
                                            {}, {.timeout = options_.control_timeout});
 }
 
-Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_id) {
+// Null: its shards are reached over objectd's own channel.
+Result<std::shared_ptr<StorageDoor>> RemoteCluster::DoorOf(uint64_t drive_id) {
   PERIGEE_ASSIGN(std::shared_ptr<const VolumeMap> map, Map());
   const wire::DriveInfo* drive = map->FindDrive(drive_id);
   if (!drive) {
@@ -83,31 +84,50 @@ Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_i
       return Status(Code::kUnavailable,
                     "drive " + HexEncode64(drive_id) + " is not in the volume map");
   }
-  if (drive->address.empty() || drive->address == options_.objectd_address) return deps_.objectd;
+  if (drive->address.empty() || drive->address == options_.objectd_address)
+    return std::shared_ptr<StorageDoor>();
   std::lock_guard lock(mu_);
-  std::shared_ptr<rdma::Channel>& channel = channels_[drive->address];
-  if (channel) return channel;
+  auto found = doors_.find(drive->address);
+  if (found != doors_.end()) return found->second;
   auto connected = deps_.transport->Connect(drive->address);
-  if (connected.ok()) {
-    channel = std::move(connected).value();
-    return channel;
+  if (!connected.ok()) {
+    connected.status().Ignore();  // a provider that this process was not given: objectd may have it
+    return std::shared_ptr<StorageDoor>();
   }
-  connected.status().Ignore();  // a provider that this process was not given: objectd may have it
-  channels_.erase(drive->address);
-  return deps_.objectd;
+  auto door = std::make_shared<StorageDoor>(drive->node, drive->address, std::move(*connected),
+                                            deps_.clock);
+  doors_.emplace(drive->address, door);
+  return door;
 }
 
 // A node that does not answer here may answer objectd, which passes the call on; and when it does
 // not, objectd has recorded the drive as offline before a writer hears of it.
 Result<ShardData> RemoteCluster::OnDrive(uint64_t drive_id, const ShardOperation& operation) {
   const rdma::CallOptions options{.timeout = options_.shard_timeout, .lent_reply = true};
-  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, ChannelOf(drive_id));
+  PERIGEE_ASSIGN(std::shared_ptr<StorageDoor> door, DoorOf(drive_id));
+  std::shared_ptr<rdma::Channel> channel = door ? door->Channel() : nullptr;
+  if (!channel) return batcher_->Run(deps_.objectd, operation, options);
   auto outcome = batcher_->Run(channel, operation, options);
-  if (channel == deps_.objectd ||
-      (outcome.code() != Code::kUnavailable && outcome.code() != Code::kDeadlineExceeded))
+  door->Note(outcome.status());
+  if (outcome.code() != Code::kUnavailable && outcome.code() != Code::kDeadlineExceeded)
     return outcome;
   outcome.status().Ignore();  // objectd's answer counts
   return batcher_->Run(deps_.objectd, operation, options);
+}
+
+std::vector<wire::LinkInfo> RemoteCluster::Links() const {
+  std::map<std::string, std::shared_ptr<StorageDoor>> doors;
+  {
+    std::lock_guard lock(mu_);
+    if (!map_) return {};
+    for (const wire::DriveInfo& drive : map_->drives) {
+      auto found = doors_.find(drive.address);
+      if (found != doors_.end()) doors.insert(*found);
+    }
+  }
+  std::vector<wire::LinkInfo> links;
+  for (const auto& [address, door] : doors) links.push_back(door->Link());
+  return links;
 }
 
 Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,

@@ -79,6 +79,7 @@ void ClientCore::OpenNext() {
       connection_ = std::move(*opened);
       return;
     }
+    last.Ignore();  // the newest says why
     last = opened.status();
   }
   GiveUpConnecting(last);

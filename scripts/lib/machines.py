@@ -21,6 +21,15 @@ def why_not():
     return None
 
 
+def why_no_filter():
+    """Why such machines cannot lose packets, or be cut off from some others; None where they can."""
+    if not shutil.which("nft"):
+        return "needs nft (package nftables)"
+    probe = "table inet a { chain b { type filter hook input priority 0; numgen random mod 100 < 1 drop; }\n}\n"
+    done = subprocess.run(["unshare", "--net", "nft", "-f", "-"], input=probe, capture_output=True, text=True)
+    return f"nft: {done.stderr.strip()}" if done.returncode else None
+
+
 def call(*words):
     subprocess.run(list(map(str, words)), check=True)
 
@@ -28,13 +37,14 @@ def call(*words):
 class Machine:
     """Lives as long as a shell that waits for this process: whatever becomes of it, the namespaces go with it."""
 
-    def __init__(self, lan, number):
+    def __init__(self, lan, number, shm):
         self.address = f"{lan.subnet}.{number}"
         self.port = f"{lan.bridge}-{number}"  # the bridge's end of its cable
-        self.shell = subprocess.Popen(["unshare", "--net", "--ipc", "sh", "-c", "echo; read end"], stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE)
+        mounts, small = (["--mount"], f"mount -t tmpfs -o size={shm} tmpfs /dev/shm;") if shm else ([], "")
+        self.shell = subprocess.Popen(["unshare", "--net", "--ipc", *mounts, "sh", "-c", f"{small} echo; read end"],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.shell.stdout.readline()
-        self.prefix = ["nsenter", "-t", str(self.shell.pid), "-n", "-i"]
+        self.prefix = ["nsenter", "-t", str(self.shell.pid), "-n", "-i", *(["-m"] if shm else [])]
         call("ip", "link", "add", self.port, "type", "veth", "peer", "name", "eth0", "netns", self.shell.pid)
         call("ip", "link", "set", self.port, "master", lan.bridge, "up")
         call(*self.prefix, "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
@@ -42,10 +52,37 @@ class Machine:
             call(*self.prefix, "ip", "link", "set", device, "up")
 
     def unplug(self):
+        """The cable: it has no carrier."""
         call("ip", "link", "set", self.port, "down")
 
     def plug(self):
         call("ip", "link", "set", self.port, "up")
+
+    def interface(self, state):
+        """"down" (it has no route to anywhere) or "up"."""
+        call(*self.prefix, "ip", "link", "set", "eth0", state)
+
+    def drop(self, percent=100, others=()):
+        """Of every 100 packets that come in or go out so many vanish; with `others`, of those from and to them alone. Again: these
+        instead."""
+        chance = f"numgen random mod 100 < {percent} " if percent < 100 else ""
+        self.filter(incoming=[f"ip saddr {o.address} {chance}drop" for o in others] or [f"iif != lo {chance}drop"],
+                    outgoing=[f"ip daddr {o.address} {chance}drop" for o in others] or [f"oif != lo {chance}drop"])
+
+    def close_port(self, port, others):
+        """As a firewall would: who of `others` wants to connect to it gets no answer."""
+        self.filter(incoming=[f"ip saddr {o.address} tcp dport {port} drop" for o in others])
+
+    def filter(self, incoming=(), outgoing=()):
+        """Rules of nftables, instead of those before."""
+        chains = "".join(f"chain {hook} {{ type filter hook {hook} priority 0; {'; '.join(rules)}; }}\n"
+                         for hook, rules in (("input", incoming), ("output", outgoing)) if rules)
+        table = f"table inet perigee\ndelete table inet perigee\ntable inet perigee {{\n{chains}}}\n"
+        subprocess.run([*self.prefix, "nft", "-f", "-"], input=table, text=True, check=True)
+
+    def drop_none(self):
+        """Everything is let through again."""
+        self.filter()
 
     def limit(self, rate):
         """What it sends, as "200mbit"; None: no limit."""
@@ -57,7 +94,14 @@ class Machine:
 
     def sent(self):
         """Bytes that have left it so far."""
-        with open(f"/sys/class/net/{self.port}/statistics/rx_bytes") as f:
+        return self.carried("rx")
+
+    def received(self):
+        """Bytes that have reached it so far."""
+        return self.carried("tx")
+
+    def carried(self, way):
+        with open(f"/sys/class/net/{self.port}/statistics/{way}_bytes") as f:
             return int(f.read())
 
     def close(self):
@@ -66,9 +110,11 @@ class Machine:
 
 
 class Lan:
-    """A bridge that this process is on as well, so that it reaches every machine's ports."""
+    """A bridge that this process is on as well, so that it reaches every machine's ports. With `shm` ("64m") machines have a /dev/shm
+    of that size, and mounts of their own: this process does not see those."""
 
-    def __init__(self):
+    def __init__(self, shm=None):
+        self.shm = shm
         pid = os.getpid()
         self.bridge = f"pg{pid}"
         self.subnet = f"10.{64 + (pid >> 8) % 128}.{pid % 256}"
@@ -78,7 +124,7 @@ class Lan:
         call("ip", "link", "set", self.bridge, "up")
 
     def add(self):
-        self.machines.append(Machine(self, len(self.machines) + 1))
+        self.machines.append(Machine(self, len(self.machines) + 1, self.shm))
         return self.machines[-1]
 
     def close(self):

@@ -20,6 +20,7 @@ struct Nodes final : public rdma::Transport {
     for (uint64_t id : {1, 2, 3}) {
       wire::DriveInfo d;
       d.drive_id = id;
+      d.node = 0x10 + id / 2;
       d.address = id == 1 ? "" : id == 2 ? "local:/objectd" : "sim:other";
       map.drives.push_back(d);
     }
@@ -183,6 +184,63 @@ TEST_CASE("what a drive's node does not answer here goes by way of objectd, whos
   CHECK(shards_at_objectd() == 2);
   n.failing = "nobody is there";
   CHECK(n.cluster->WriteShard(3, {}, AsBytes("bytes")).Is(Code::kUnavailable));
+}
+
+TEST_CASE("a node that broke the connection is left alone, until a ping reaches it again") {
+  Nodes n;
+  CHECK(n.cluster->WriteShard(3, {}, {}).ok());
+  CHECK(n.cluster->WriteShard(2, {}, {}).ok());
+  auto links = n.cluster->Links();
+  REQUIRE(links.size() == 1);  // objectd's own is told elsewhere
+  CHECK(links[0].address == "sim:other");
+  CHECK(links[0].to == "storage node 0000000000000011");
+  CHECK(links[0].connected);
+
+  FakeChannel& other = *n.channels["sim:other"];
+  n.away = "sim:other";
+  other.healthy = false;
+  n.clock.Advance(kSecond);
+  CHECK(n.cluster->WriteShard(3, {}, {}).ok());  // by way of objectd
+  const size_t asked = other.seen.size();
+  CHECK(n.cluster->WriteShard(3, {}, {}).ok());
+  CHECK(other.seen.size() == asked);
+  links = n.cluster->Links();
+  CHECK(!links[0].connected);
+  CHECK(links[0].since == n.clock.Wall());
+  CHECK(links[0].problem == "nobody is there");
+
+  n.clock.Advance(StorageDoor::kPingEvery);
+  CHECK(n.cluster->WriteShard(3, {}, {}).ok());
+  CHECK(other.seen.size() == asked + 1);
+  CHECK(other.seen.back().method == wire::Method::kPing);
+  CHECK(!n.cluster->Links()[0].connected);
+
+  n.away.clear();
+  other.healthy = true;
+  n.clock.Advance(StorageDoor::kPingEvery);
+  CHECK(n.cluster->WriteShard(3, {}, {}).ok());  // still the other way: it only pings
+  CHECK(other.seen.back().method == wire::Method::kPing);
+  CHECK(n.cluster->Links()[0].connected);
+  CHECK(n.cluster->WriteShard(3, {}, {}).ok());
+  CHECK(other.seen.back().method == wire::Method::kShardWrite);
+}
+
+TEST_CASE("a node whose connection broke while nobody used it is asked by whoever wants to know") {
+  Nodes n;
+  CHECK(n.cluster->WriteShard(3, {}, {}).ok());
+  FakeChannel& other = *n.channels["sim:other"];
+  other.healthy = false;
+  CHECK(!n.cluster->Links()[0].connected);
+  other.healthy = true;
+  n.clock.Advance(StorageDoor::kPingEvery);
+  (void)n.cluster->Links();
+  CHECK(n.cluster->Links()[0].connected);
+  SUBCASE("and is forgotten once it has no drives") {
+    n.map.epoch = 6;
+    n.map.drives.pop_back();
+    CHECK(n.cluster->Map(6).ok());
+    CHECK(n.cluster->Links().empty());
+  }
 }
 
 TEST_CASE("leases, lists and reports reach objectd") {

@@ -1,105 +1,26 @@
 """Storage nodes: drives on other machines (cluster.py), which die, come back, are lost for good, drained and removed while a GPU node
 saves and everybody reads. PERIGEE_NODES=all adds what takes minutes."""
 
-import contextlib
 import os
 import re
 import shutil
-import threading
 import urllib.request
 
 import pytest
 
-from cluster import Cluster, Files, md5, needs_machines
+from cluster import Cluster, Files, MiB, check, counters, load, needs_machines, node_of, saved, slow, storage, wait_whole
 from conftest import WITHIN, needs_fuse, until
-
-MiB = 1 << 20
-slow = pytest.mark.skipif(os.environ.get("PERIGEE_NODES") != "all", reason="takes minutes; PERIGEE_NODES=all")
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     made = Cluster("tls", str(tmp_path_factory.mktemp("nodes")))
     try:
-        # A drain ends when the leases from before it are over.
-        made.start("--node-name", "first", "--profile", "2+1", "--no-mount", "--admin-listen", "0.0.0.0:9001",
-                   "--daemon-option", "objectd:--lease=90s")
-        made.storage = [made.storage_node(name, drives) for name, drives in (("n1", 2), ("n2", 1), ("n3", 1))]
-        made.gpu = made.gpu_node()
+        made.start_nodes(gpu_nodes=1)
+        made.gpu = made.gpus[0]
         yield made
     finally:
         made.close()
-
-
-def storage(stack):
-    """What `perigee node ls` says: the nodes by name, what may be lost, and how many volumes move."""
-    listed = stack.json("node", "ls")
-    return {node["name"]: node for node in listed["nodes"]}, listed["survives"], listed["moves"]
-
-
-def node_of(cluster, name):
-    return storage(cluster.first)[0][name]
-
-
-def counters(stack):
-    return stack.status()["objectd"]["counters"]
-
-
-def wait_whole(cluster, *names):
-    """Until these nodes are heard with all their drives, nothing is left to repair or to move, and one node may be lost."""
-    def whole():
-        nodes, survives, moves = storage(cluster.first)
-        objectd = cluster.first.status()["objectd"]
-        return (all(nodes[name]["heard"] and nodes[name]["drives_online"] == nodes[name]["drives"] for name in names)
-                and objectd["volumes_to_repair"] == objectd["blobs_to_repair"] == moves == 0 and survives.startswith("any 1 node"))
-    until("whole again", whole, 2 * WITHIN)
-
-
-def saved(cluster, sizes, prefix):
-    """Saved on the GPU node, in the object tier, and no longer in its burst buffer."""
-    files = Files(cluster.gpu, sizes, prefix)
-    cluster.gpu.run("flush", "--wait")
-    cluster.gpu.run("evict")
-    return files
-
-
-def check(cluster, *saves):
-    """Through S3 and through the mount, from the drives."""
-    for files in saves:
-        files.check_s3(cluster.first)
-        cluster.gpu.run("evict")
-        files.check(cluster.gpu)
-
-
-@contextlib.contextmanager
-def load(cluster, prefix):
-    """Writes objects and reads them back all the while; all of them are right at the end."""
-    stop, faults, sums = threading.Event(), [], {}
-    s3 = cluster.first.s3()
-
-    def run():
-        while not stop.is_set():
-            body, key = os.urandom(MiB + len(sums)), f"{prefix}{len(sums)}"
-            try:
-                s3.put_object(Bucket="data", Key=key, Body=body)
-                sums[key] = md5(body)
-                for name in {key, f"{prefix}0"}:
-                    assert md5(s3.get_object(Bucket="data", Key=name)["Body"].read()) == sums[name], name
-            except Exception as e:
-                faults.append(e)
-                return
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        until("the load is under way", lambda: len(sums) > 1 or faults)
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    assert not faults, faults
-    for key, want in sums.items():
-        assert md5(s3.get_object(Bucket="data", Key=key)["Body"].read()) == want, key
 
 
 def metrics(stack):
@@ -111,7 +32,7 @@ def metrics(stack):
 @needs_fuse
 class TestNodes:
     def test_nodes_join_and_volumes_are_spread_over_them(self, cluster):
-        cluster.files = saved(cluster, [9 * MiB, 3 * MiB + 1, 5000], "early")
+        cluster.files = saved(cluster.gpu, [9 * MiB, 3 * MiB + 1, 5000], "early")
         wait_whole(cluster, "n1", "n2", "n3")
         for asked in (cluster.first, cluster.gpu):
             nodes, survives, _ = storage(asked)
@@ -152,14 +73,14 @@ class TestNodes:
         node = cluster.storage[0]
         node.kill_all()
         check(cluster, cluster.files)
-        meanwhile = saved(cluster, [5 * MiB, MiB, 7000], "meanwhile")
+        meanwhile = saved(cluster.gpu, [5 * MiB, MiB, 7000], "meanwhile")
         check(cluster, meanwhile)
         until("silent", lambda: not node_of(cluster, "n1")["heard"])
         told, survives, _ = storage(cluster.gpu)
         assert told["n1"]["drives_online"] == 0 and told["n1"]["problem"] and not survives.startswith("any 1 node")
         assert "SILENT since" in cluster.first.run("status").stdout
         assert metrics(cluster.first)['perigee_storage_node_heard{node="n1"}'] == "0"
-        later = saved(cluster, [2 * MiB], "later")
+        later = saved(cluster.gpu, [2 * MiB], "later")
         node.up()
         wait_whole(cluster, "n1")
         for files in (meanwhile, later):
@@ -184,7 +105,7 @@ class TestNodes:
         wait_whole(cluster, "n2", "n3")
         second.kill_all()
         check(cluster, cluster.files)
-        after = saved(cluster, [3 * MiB], "after")
+        after = saved(cluster.gpu, [3 * MiB], "after")
         check(cluster, after)
         cluster.files.sums |= after.sums
         second.up()

@@ -104,6 +104,17 @@ TEST_CASE("tls: a peer that falls silent is found, and its calls fail") {
   CHECK_MESSAGE(back.ok(), back.status().ToString());
 }
 
+TEST_CASE("tls: an address that no route leads to is unreachable at once, again and again") {
+  Distant distant;
+  auto nowhere = *distant.client->Connect("tls:224.0.0.1:9002");  // TCP has no multicast
+  for (int i = 0; i < 3; ++i) {
+    auto call = nowhere->CallAndWait(kMethod, "x", {}, CallOptions{kLong});
+    CHECK(call.code() == Code::kUnavailable);
+    CHECK(call.status().message().find("nreachable") != std::string::npos);
+  }
+  nowhere->Close();
+}
+
 TEST_CASE("tls: a host that swallows packets costs a call its patience and no more") {
   Distant distant;
   distant.proxy->Silence(true);
