@@ -8,17 +8,25 @@ Result<std::unique_ptr<RemoteCluster>> RemoteCluster::Create(Deps deps, Options 
   if (!deps.objectd) {
     PERIGEE_ASSIGN(deps.objectd, deps.transport->Connect(options.objectd_address));
   }
-  return std::unique_ptr<RemoteCluster>(new RemoteCluster(std::move(deps), std::move(options)));
+  return std::unique_ptr<RemoteCluster>(
+      new RemoteCluster(std::move(deps), std::move(options), nullptr));
 }
 
-RemoteCluster::RemoteCluster(Deps deps, Options options)
-    : deps_(std::move(deps)), options_(std::move(options)) {}
+RemoteCluster::RemoteCluster(Deps deps, Options options, RemoteCluster* shared)
+    : deps_(std::move(deps)), options_(std::move(options)), shared_(shared) {}
+
+std::unique_ptr<RemoteCluster> RemoteCluster::In(rdma::TrafficClass traffic) {
+  Options options = options_;
+  options.traffic = traffic;
+  return std::unique_ptr<RemoteCluster>(
+      new RemoteCluster(deps_, std::move(options), shared_ ? shared_ : this));
+}
 
 Result<std::shared_ptr<const VolumeMap>> RemoteCluster::FetchMap() {
-  PERIGEE_ASSIGN(
-      wire::VolumeMapReply reply,
-      rdma::Call<wire::VolumeMapReply>(*deps_.objectd, wire::Method::kVolumeMap, wire::Empty{}, {},
-                                       {.timeout = options_.control_timeout}));
+  PERIGEE_ASSIGN(wire::VolumeMapReply reply,
+                 rdma::Call<wire::VolumeMapReply>(
+                     *deps_.objectd, wire::Method::kVolumeMap, wire::Empty{}, {},
+                     {.timeout = options_.control_timeout, .traffic = options_.traffic}));
   auto map = std::make_shared<VolumeMap>();
   map->epoch = reply.epoch;
   map->volumes = std::move(reply.volumes);
@@ -27,6 +35,7 @@ Result<std::shared_ptr<const VolumeMap>> RemoteCluster::FetchMap() {
 }
 
 Result<std::shared_ptr<const VolumeMap>> RemoteCluster::Map(uint64_t not_older_than) {
+  if (shared_) return shared_->Map(not_older_than);
   std::unique_lock lock(mu_);
   // Only a fetch that begins after this call can show what the caller has just learnt.
   uint64_t mine = fetches_begun_ + 1;
@@ -54,24 +63,27 @@ Result<std::shared_ptr<const VolumeMap>> RemoteCluster::Map(uint64_t not_older_t
 }
 
 Result<wire::LeaseReply> RemoteCluster::Lease(const wire::LeaseRequest& request) {
-  return rdma::Call<wire::LeaseReply>(*deps_.objectd, wire::Method::kVolumeLease, request, {},
-                                      {.timeout = options_.control_timeout});
+  return rdma::Call<wire::LeaseReply>(
+      *deps_.objectd, wire::Method::kVolumeLease, request, {},
+      {.timeout = options_.control_timeout, .traffic = options_.traffic});
 }
 
 Result<uint64_t> RemoteCluster::AddExtents(const wire::AddExtentsRequest& request) {
-  PERIGEE_ASSIGN(
-      wire::AddExtentsReply reply,
-      rdma::Call<wire::AddExtentsReply>(*deps_.objectd, wire::Method::kVolumeAddExtents, request,
-                                        {}, {.timeout = options_.control_timeout}));
+  PERIGEE_ASSIGN(wire::AddExtentsReply reply,
+                 rdma::Call<wire::AddExtentsReply>(
+                     *deps_.objectd, wire::Method::kVolumeAddExtents, request, {},
+                     {.timeout = options_.control_timeout, .traffic = options_.traffic}));
   return reply.list_id;
 }
 
 Result<wire::GetExtentsReply> RemoteCluster::GetExtents(const wire::GetExtentsRequest& request) {
-  return rdma::Call<wire::GetExtentsReply>(*deps_.objectd, wire::Method::kMetaGetExtents, request,
-                                           {}, {.timeout = options_.control_timeout});
+  return rdma::Call<wire::GetExtentsReply>(
+      *deps_.objectd, wire::Method::kMetaGetExtents, request, {},
+      {.timeout = options_.control_timeout, .traffic = options_.traffic});
 }
 
 Result<std::shared_ptr<rdma::Channel>> RemoteCluster::ChannelOf(uint64_t drive_id) {
+  if (shared_) return shared_->ChannelOf(drive_id);
   PERIGEE_ASSIGN(std::shared_ptr<const VolumeMap> map, Map());
   const wire::DriveInfo* drive = map->FindDrive(drive_id);
   if (!drive) {
@@ -115,25 +127,27 @@ Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& hea
   request.drive_id = drive_id;
   request.shard = header;
   auto reply = OnDrive(drive_id, [&](rdma::Channel& channel) {
-    return rdma::Call<wire::Empty>(channel, wire::Method::kShardWrite, request, bytes,
-                                   {.timeout = options_.shard_timeout});
+    return rdma::Call<wire::Empty>(
+        channel, wire::Method::kShardWrite, request, bytes,
+        {.timeout = options_.shard_timeout, .traffic = options_.traffic});
   });
   return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
 }
 
 Result<ShardData> RemoteCluster::ReadShard(const wire::ShardReadRequest& request) {
-  PERIGEE_ASSIGN(auto reply, OnDrive(request.drive_id, [&](rdma::Channel& channel) {
-                   return rdma::CallFull<wire::ShardReadReply>(
-                       channel, wire::Method::kShardRead, request, {},
-                       {.timeout = options_.shard_timeout, .lent_reply = true});
-                 }));
+  PERIGEE_ASSIGN(
+      auto reply, OnDrive(request.drive_id, [&](rdma::Channel& channel) {
+        return rdma::CallFull<wire::ShardReadReply>(
+            channel, wire::Method::kShardRead, request, {},
+            {.timeout = options_.shard_timeout, .lent_reply = true, .traffic = options_.traffic});
+      }));
   return ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
 }
 
 void RemoteCluster::Report(const wire::VolumeReportRequest& request) {
   // Nobody waits for it, and the scrubber finds what a lost report would have told.
   deps_.objectd->Call(wire::Method::kVolumeReport, wire::Encode(request), {},
-                      {.timeout = options_.control_timeout},
+                      {.timeout = options_.control_timeout, .traffic = options_.traffic},
                       [](Result<rdma::Payload> reply) { reply.status().Ignore(); });
 }
 

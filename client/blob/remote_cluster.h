@@ -29,6 +29,7 @@ class RemoteCluster final : public Cluster {
     Nanos map_age_max = 2 * kSecond;
     Nanos control_timeout = 15 * kSecond;
     Nanos shard_timeout = 30 * kSecond;
+    rdma::TrafficClass traffic = rdma::TrafficClass::kForeground;  // of all calls
   };
   struct Deps {
     rdma::Transport* transport = nullptr;    // connects to other nodes' drives
@@ -36,6 +37,10 @@ class RemoteCluster final : public Cluster {
     Clock* clock = nullptr;
   };
   static Result<std::unique_ptr<RemoteCluster>> Create(Deps deps, Options options);
+
+  // The same with calls of another class. It shares the map and the channels of this one, which
+  // must outlive it.
+  std::unique_ptr<RemoteCluster> In(rdma::TrafficClass traffic);
 
   Result<std::shared_ptr<const VolumeMap>> Map(uint64_t not_older_than = 0) override;
   Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override;
@@ -46,7 +51,7 @@ class RemoteCluster final : public Cluster {
   void Report(const wire::VolumeReportRequest& request) override;
 
  private:
-  RemoteCluster(Deps deps, Options options);
+  RemoteCluster(Deps deps, Options options, RemoteCluster* shared);
   Result<std::shared_ptr<const VolumeMap>> FetchMap();
   Result<std::shared_ptr<rdma::Channel>> ChannelOf(uint64_t drive_id);
   template <class Call>
@@ -55,7 +60,8 @@ class RemoteCluster final : public Cluster {
 
   const Deps deps_;
   const Options options_;
-  std::mutex mu_;  // guards what follows
+  RemoteCluster* const shared_;  // whose map and channels these are; null: its own
+  std::mutex mu_;                // guards what follows
   CondVar fetched_;
   std::shared_ptr<const VolumeMap> map_;
   Nanos checked_at_ = 0;  // when a fetch last ended, well or not

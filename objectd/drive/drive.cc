@@ -79,9 +79,10 @@ class DriveImpl final : public Drive {
     return superblock_;
   }
   Status WriteSuperblock(const Superblock& superblock) override;
-  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                    const rdma::Piece* lent) override;
-  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
+  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes, const rdma::Piece* lent,
+                    rdma::TrafficClass) override;
+  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request,
+                                      rdma::TrafficClass) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
                                                                     size_t limit) override;
@@ -271,7 +272,7 @@ Status DriveImpl::WriteSuperblock(const Superblock& superblock) {
 }
 
 Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent) {
+                             const rdma::Piece* lent, rdma::TrafficClass) {
   Call call(this);
   PERIGEE_TRY(call.status());
   if (bytes.size() > client::kShardBytesMax)
@@ -335,7 +336,8 @@ Status DriveImpl::Index(const SegmentSet::Slot& slot, const RecordHeader& record
   return Status::Ok();
 }
 
-Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& request) {
+Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& request,
+                                               rdma::TrafficClass) {
   Call call(this);
   PERIGEE_TRY(call.status());
   const ShardKey key = KeyOf(request.blob, request.index);
@@ -429,7 +431,7 @@ Result<bool> DriveImpl::Reindex(const wire::BlobId& blob, uint32_t index) {
   head.blob = blob;
   head.index = index;
   PERIGEE_ASSIGN(auto before, index_->Find(key));
-  if (auto read = ReadShard(head); read.ok()) return false;
+  if (auto read = ReadShard(head, rdma::TrafficClass::kRepair); read.ok()) return false;
   PERIGEE_ASSIGN(auto place, FindInSegments(*segments_, key));
   std::lock_guard lock(index_mu_);
   PERIGEE_ASSIGN(auto now, index_->Find(key));

@@ -8,10 +8,10 @@ Result<std::shared_ptr<const client::VolumeMap>> LocalCluster::Map(uint64_t) {
 }
 
 Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent) {
+                             const rdma::Piece* lent, rdma::TrafficClass traffic) {
   std::shared_ptr<Drive> drive = drives_->Find(drive_id);
   if (!drive) return Status(Code::kUnavailable, "drive " + HexEncode64(drive_id) + " is lost");
-  Status outcome = drive->WriteShard(header, bytes, lent);
+  Status outcome = drive->WriteShard(header, bytes, lent, traffic);
   if (outcome.ok() || drive->online()) return outcome;
   Status recorded =
       table_->SetDriveState(drive_id, wire::DriveState::kOffline, drive->offline_reason());
@@ -20,11 +20,12 @@ Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header,
   return outcome;
 }
 
-Result<client::ShardData> LocalCluster::ReadShard(const wire::ShardReadRequest& request) {
+Result<client::ShardData> LocalCluster::ReadFor(const wire::ShardReadRequest& request,
+                                                rdma::TrafficClass traffic) {
   std::shared_ptr<Drive> drive = drives_->Find(request.drive_id);
   if (!drive)
     return Status(Code::kUnavailable, "drive " + HexEncode64(request.drive_id) + " is lost");
-  return drive->ReadShard(request);
+  return drive->ReadShard(request, traffic);
 }
 
 void LocalCluster::Report(const wire::VolumeReportRequest& request) {

@@ -54,10 +54,11 @@ Status RemoteDrive::WriteSuperblock(const Superblock&) {
 
 template <class Reply, class Request>
 Result<rdma::TypedReply<Reply>> RemoteDrive::Ask(Method method, const Request& request,
-                                                 ConstBytes bulk) {
+                                                 rdma::TrafficClass traffic, ConstBytes bulk) {
   if (!online()) return Status(Code::kUnavailable, dir_ + " is offline: " + offline_reason());
   PERIGEE_ASSIGN(auto channel, channels_->To(node_));
-  auto reply = rdma::CallFull<Reply>(*channel, method, request, bulk, {.timeout = kTimeout});
+  auto reply = rdma::CallFull<Reply>(*channel, method, request, bulk,
+                                     {.timeout = kTimeout, .traffic = traffic});
   if (!reply.ok()) {
     channels_->Note(node_, channel, reply.status());
     return std::move(reply).TakeStatus().With(dir_);
@@ -71,10 +72,10 @@ Result<uint64_t> RemoteDrive::AskCount(Method method) {
 }
 
 Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                               const rdma::Piece* lent) {
+                               const rdma::Piece* lent, rdma::TrafficClass traffic) {
   wire::ShardWriteRequest request{.drive_id = id_, .shard = header};
   PERIGEE_FAILPOINT_STATUS(remote_drive_before_write);
-  auto reply = Ask<wire::Empty>(Method::kShardWrite, request, bytes);
+  auto reply = Ask<wire::Empty>(Method::kShardWrite, request, traffic, bytes);
   if (reply.ok()) {
     // What was sent may not be what the peer meant: nothing of it counts then.
     if (lent != nullptr && !lent->Stands())
@@ -85,8 +86,9 @@ Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes
   return std::move(reply).TakeStatus();
 }
 
-Result<client::ShardData> RemoteDrive::ReadShard(const wire::ShardReadRequest& request) {
-  PERIGEE_ASSIGN(auto reply, Ask<wire::ShardReadReply>(Method::kShardRead, request));
+Result<client::ShardData> RemoteDrive::ReadShard(const wire::ShardReadRequest& request,
+                                                 rdma::TrafficClass traffic) {
+  PERIGEE_ASSIGN(auto reply, Ask<wire::ShardReadReply>(Method::kShardRead, request, traffic));
   return client::ShardData{std::move(reply.message.shard), std::move(reply.bulk)};
 }
 

@@ -2,7 +2,8 @@
 // RemoteDrive: a drive of another node, as Drive. Shards and questions go there by RPC; its state
 // and space are what the node last reported. A write that the node does not answer takes it
 // offline, until the next report, so that the writer may count without it; what else fails is only
-// the request. Its superblock is its node's own. Thread-safe; blocks.
+// the request. Lists, deletions and audits are calls of kRepair. Its superblock is its node's own.
+// Thread-safe; blocks.
 
 #include <memory>
 #include <mutex>
@@ -30,9 +31,10 @@ class RemoteDrive final : public Drive {
   Superblock superblock() const override { return {}; }
   Status WriteSuperblock(const Superblock&) override;
 
-  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                    const rdma::Piece* lent) override;
-  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
+  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes, const rdma::Piece* lent,
+                    rdma::TrafficClass traffic) override;
+  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request,
+                                      rdma::TrafficClass traffic) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
                                                                     size_t limit) override;
@@ -47,6 +49,7 @@ class RemoteDrive final : public Drive {
  private:
   template <class Reply, class Request>
   Result<rdma::TypedReply<Reply>> Ask(wire::Method method, const Request& request,
+                                      rdma::TrafficClass traffic = rdma::TrafficClass::kRepair,
                                       ConstBytes bulk = {});
   Result<uint64_t> AskCount(wire::Method method);
 

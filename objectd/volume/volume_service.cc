@@ -44,14 +44,14 @@ void RegisterVolumeService(rdma::Router& router, VolumeManager& volumes, Schedul
   router.Add<wire::ShardWriteRequest>(
       Method::kShardWrite, Access::kNodesOnly, shard_pool,
       [&cluster](Context& ctx, wire::ShardWriteRequest q) -> Result<wire::Empty> {
-        PERIGEE_TRY(cluster.WriteLent(q.drive_id, q.shard, ctx.bulk));
+        PERIGEE_TRY(cluster.WriteLent(q.drive_id, q.shard, ctx.bulk, ctx.traffic));
         PERIGEE_FAILPOINT(shard_service_before_reply);
         return wire::Empty{};
       });
   router.Add<wire::ShardReadRequest>(
       Method::kShardRead, Access::kNodesOnly, shard_pool,
       [&cluster](Context& ctx, wire::ShardReadRequest q) -> Result<wire::ShardReadReply> {
-        PERIGEE_ASSIGN(client::ShardData data, cluster.ReadShard(q));
+        PERIGEE_ASSIGN(client::ShardData data, cluster.ReadFor(q, ctx.traffic));
         ctx.reply_bulk = std::move(data.bytes);
         wire::ShardReadReply reply;
         reply.shard = std::move(data.header);
