@@ -46,8 +46,8 @@ struct Stats {
 class PeerPort {
  public:
   virtual ~PeerPort() = default;
-  virtual Status Read(wire::NodeId node, const wire::BurstReadRequest& request,
-                      MutableBytes out) = 0;
+  virtual Status Read(wire::NodeId node, const wire::BurstReadRequest& request, MutableBytes out,
+                      rdma::TrafficClass traffic) = 0;
 };
 
 using WriterFactory =
@@ -62,6 +62,9 @@ struct Core {
   BurstIndex* index = nullptr;
   BurstTable* table = nullptr;
   client::MetaClient* meta = nullptr;
+  // The same as kCheckpoint, for what a save, an fsync or a sync waits for; and as kFlush.
+  client::MetaClient* saves = nullptr;
+  client::MetaClient* flushes = nullptr;
   // The same for long polls, on a connection of its own: whoever waits on a connection reads for
   // all who call over it, and every answer would have to be passed on to another thread.
   client::MetaClient* feed = nullptr;
@@ -69,6 +72,7 @@ struct Core {
   client::MetaClient* named = nullptr;  // calls that concern names: through `names`, or as meta
   Delegations* delegations = nullptr;   // null: none are asked for
   client::BlobReader* blobs = nullptr;
+  client::BlobReader* blobs_ahead = nullptr;  // the same as kPrefetch
   WriterFactory make_writer;
   PeerPort* peers = nullptr;
   Stats* stats = nullptr;

@@ -28,12 +28,17 @@ Status Engine::Build() {
   core_.index = deps_.index;
   core_.table = table_.get();
   core_.meta = deps_.meta;
+  saves_ = std::make_unique<client::MetaClient>(deps_.meta->In(rdma::TrafficClass::kCheckpoint));
+  flushes_ = std::make_unique<client::MetaClient>(deps_.meta->In(rdma::TrafficClass::kFlush));
+  core_.saves = saves_.get();
+  core_.flushes = flushes_.get();
   core_.feed = deps_.feed ? deps_.feed : deps_.meta;
   core_.names = deps_.names;
   core_.delegations = deps_.delegations;
   if (deps_.names) named_ = std::make_unique<client::MetaClient>(deps_.names->calls());
   core_.named = named_ ? named_.get() : deps_.meta;
   core_.blobs = deps_.blobs;
+  core_.blobs_ahead = deps_.blobs_ahead ? deps_.blobs_ahead : deps_.blobs;
   core_.make_writer = deps_.make_writer;
   core_.peers = deps_.peers;
   core_.stats = stats_.get();

@@ -49,6 +49,7 @@ struct EngineDeps {
   Delegations* delegations = nullptr;  // null: none are asked for
   Names* names = nullptr;  // null: nothing goes on while objectd is away; else `meta` is guarded
   client::BlobReader* blobs = nullptr;
+  client::BlobReader* blobs_ahead = nullptr;  // for readahead; null: blobs
   WriterFactory make_writer;
   PeerPort* peers = nullptr;  // null: no other nodes
   metrics::Registry* metrics = nullptr;
@@ -105,7 +106,7 @@ class Engine {
   const EngineDeps deps_;
   const EngineOptions options_;
   Core core_;
-  std::unique_ptr<client::MetaClient> named_;
+  std::unique_ptr<client::MetaClient> named_, saves_, flushes_;
   std::unique_ptr<StoreDir> store_;
   std::unique_ptr<BurstTable> table_;
   std::unique_ptr<Stats> stats_;

@@ -7,9 +7,10 @@
 
 namespace perigee::bufferd {
 
+using rdma::TrafficClass;
 using wire::LayoutKind;
 
-void Filler::Start(const FilePtr& file, ByteRange want, uint64_t piece) {
+void Filler::Start(const FilePtr& file, ByteRange want, uint64_t piece, TrafficClass traffic) {
   for (const ByteRange& absent : file->residency.Find(want, RangeState::kAbsent)) {
     // Pieces end on multiples of their size, so that neighbouring demands do not leave slivers.
     for (uint64_t begin = absent.begin; begin < absent.end;) {
@@ -18,7 +19,9 @@ void Filler::Start(const FilePtr& file, ByteRange want, uint64_t piece) {
       ByteRange range{begin, end};
       file->residency.Set(range, RangeState::kFilling);
       ++file->fills_in_flight;
-      if (Status s = core_.fill->Post([this, file, range] { FillOne(file, range); }); !s.ok()) {
+      if (Status s =
+              core_.fill->Post([this, file, range, traffic] { FillOne(file, range, traffic); });
+          !s.ok()) {
         file->residency.Set(range, RangeState::kAbsent);
         --file->fills_in_flight;
         ++file->fill_failures;
@@ -58,8 +61,8 @@ Status Filler::Ensure(const FilePtr& file, ByteRange range, Nanos deadline, bool
       outcome = Status(Code::kInternal, "a copy without a source");
       break;
     }
-    Start(file, range, piece);
-    if (ahead) Start(file, file->fill_goal, kRangeBytes);
+    Start(file, range, piece, TrafficClass::kForeground);
+    if (ahead) Start(file, file->fill_goal, kRangeBytes, TrafficClass::kPrefetch);
     Nanos left = deadline - core_.clock->Monotonic();
     if (left <= 0) {
       outcome = Status(Code::kDeadlineExceeded, "content did not arrive in time");
@@ -69,7 +72,7 @@ Status Filler::Ensure(const FilePtr& file, ByteRange range, Nanos deadline, bool
     file->changed.WaitFor(lock, left);
   }
   if (outcome.ok() && ahead && !file->gone && file->source)
-    Start(file, file->fill_goal, kRangeBytes);
+    Start(file, file->fill_goal, kRangeBytes, TrafficClass::kPrefetch);
   --file->waiting;
   return outcome;
 }
@@ -78,16 +81,17 @@ void Filler::Prefetch(const FilePtr& file) {
   std::lock_guard lock(file->mu);
   if (file->Whole() || !file->source) return;
   file->fill_goal = {0, file->rec.size};
-  Start(file, file->fill_goal, kRangeBytes);
+  Start(file, file->fill_goal, kRangeBytes, TrafficClass::kPrefetch);
 }
 
 // Into the burst file, as it comes.
 Status Filler::Fetch(const wire::Version& source, wire::FileId id, ByteRange range,
-                     const client::BlobSink& sink) {
+                     TrafficClass traffic, const client::BlobSink& sink) {
+  const bool ahead = traffic == TrafficClass::kPrefetch;
   switch (source.layout.kind) {
     case LayoutKind::kBlobs:
-      PERIGEE_TRY(
-          core_.blobs->ReadTo(source.layout, source.size, range.begin, range.bytes(), sink));
+      PERIGEE_TRY((ahead ? core_.blobs_ahead : core_.blobs)
+                      ->ReadTo(source.layout, source.size, range.begin, range.bytes(), sink));
       core_.stats->bytes_filled_blobs->Add(static_cast<double>(range.bytes()));
       return Status::Ok();
     case LayoutKind::kInline: {
@@ -110,7 +114,7 @@ Status Filler::Fetch(const wire::Version& source, wire::FileId id, ByteRange ran
                                  .generation = source.generation,
                                  .offset = at,
                                  .length = static_cast<uint32_t>(piece.size())};
-        PERIGEE_TRY(core_.peers->Read(source.layout.node, q, piece));
+        PERIGEE_TRY(core_.peers->Read(source.layout.node, q, piece, traffic));
         PERIGEE_TRY(sink(at, piece));
         at += piece.size();
       }
@@ -135,7 +139,7 @@ void Filler::Measure(uint64_t bytes, Nanos took) {
   rate_ = static_cast<uint64_t>(before + (now > before ? 0.5 : 0.02) * (now - before));
 }
 
-void Filler::FillOne(const FilePtr& file, ByteRange range) {
+void Filler::FillOne(const FilePtr& file, ByteRange range, TrafficClass traffic) {
   ++running_;
   wire::Version source;
   wire::FileId id = 0;
@@ -153,7 +157,7 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
   if (s.ok()) {
     PieceCrcs crcs;
     auto open = core_.store->Open(file->dir, file->burst, OpenMode::kReadWrite);
-    s = open.ok() ? Fetch(source, id, range,
+    s = open.ok() ? Fetch(source, id, range, traffic,
                           [&](uint64_t offset, ConstBytes bytes) {
                             crcs.Add(offset, bytes);
                             std::lock_guard lock(file->fill_write);
@@ -175,7 +179,7 @@ void Filler::FillOne(const FilePtr& file, ByteRange range) {
             file->residency.Readable({0, file->rec.size});
     if (!whole) --file->fills_in_flight;
     if (s.ok() && !whole) {
-      Start(file, file->fill_goal, kRangeBytes);
+      Start(file, file->fill_goal, kRangeBytes, TrafficClass::kPrefetch);
     } else if (!s.ok()) {
       ++file->fill_failures;
       file->fill_error = s;

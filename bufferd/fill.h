@@ -33,10 +33,11 @@ class Filler {
 
  private:
   // With the file's lock held: starts absent pieces of `want` while slots are free.
-  void Start(const FilePtr& file, ByteRange want, uint64_t piece);
-  void FillOne(const FilePtr& file, ByteRange range);
+  // kPrefetch: nobody waits for it yet.
+  void Start(const FilePtr& file, ByteRange want, uint64_t piece, rdma::TrafficClass traffic);
+  void FillOne(const FilePtr& file, ByteRange range, rdma::TrafficClass traffic);
   Status Fetch(const wire::Version& source, wire::FileId id, ByteRange range,
-               const client::BlobSink& sink);
+               rdma::TrafficClass traffic, const client::BlobSink& sink);
   Status Finish(const FilePtr& file);
   Status FinishCrcs(const FilePtr& file, File& open);
   void Measure(uint64_t bytes, Nanos took);

@@ -247,7 +247,7 @@ Status Flusher::Commit(const FilePtr& file, uint64_t generation, client::Written
   q.list_id = object.list_id;
   q.intents = std::move(object.intents);
   PERIGEE_FAILPOINT_STATUS(burst_flush_before_commit);
-  PERIGEE_TRY(core_.meta->CommitFlush(q).status());
+  PERIGEE_TRY(core_.flushes->CommitFlush(q).status());
   PERIGEE_FAILPOINT(burst_flush_after_commit);
   {
     std::lock_guard lock(file->mu);

@@ -62,9 +62,9 @@ Result<std::string> Forward::Send(rdma::Context& ctx, Method method, std::string
   Nanos left = std::max<Nanos>(kMillisecond, ctx.deadline - engine_.core().clock->Monotonic());
   Names* names = engine_.core().names;
   bool here = false;
-  auto payload =
-      names ? names->Ask(method, header, ctx.bulk.span(), {.timeout = left}, &here)
-            : meta_.channel().CallAndWait(method, header, ctx.bulk.span(), {.timeout = left});
+  const rdma::CallOptions options{.timeout = left, .traffic = ctx.traffic};
+  auto payload = names ? names->Ask(method, header, ctx.bulk.span(), options, &here)
+                       : meta_.channel().CallAndWait(method, header, ctx.bulk.span(), options);
   if (!payload.ok()) return std::move(payload).TakeStatus();
   // What was changed here alone is freed once objectd has let go of it, too.
   if (!here || method == Method::kMetaSetAttr) Note(method, header, payload->header);

@@ -39,7 +39,7 @@ Result<bool> IsLeaked(Core& core, const FilePtr& file) {
       return false;  // in use, or on its way to the namespace
     rec = file->rec;
   }
-  auto reply = core.meta->GetAttr({.id = rec.id});
+  auto reply = core.meta->In(rdma::TrafficClass::kRepair).GetAttr({.id = rec.id});
   if (!reply.ok()) {
     if (!IsGone(reply.status())) return std::move(reply).TakeStatus();
     reply.status().Ignore();
@@ -72,7 +72,7 @@ Result<std::map<wire::BurstId, uint32_t>> Unrecorded(Core& core) {
 // The namespace still names it, and it is not here.
 Result<bool> IsMissing(Core& core, const wire::NamedBurst& named) {
   if (named.node != core.node || core.table->Find(named.burst)) return false;
-  auto reply = core.meta->GetAttr({.id = named.id});
+  auto reply = core.meta->In(rdma::TrafficClass::kRepair).GetAttr({.id = named.id});
   if (!reply.ok()) {
     if (!IsGone(reply.status())) return std::move(reply).TakeStatus();
     reply.status().Ignore();

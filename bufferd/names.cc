@@ -316,7 +316,8 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
       if (!AwaitReturn()) return away;
       continue;
     }
-    auto reply = objectd_->CallAndWait(method, header, bulk, {.timeout = options_.patience});
+    auto reply = objectd_->CallAndWait(method, header, bulk,
+                                       {.timeout = options_.patience, .traffic = options.traffic});
     if (!reply.ok() && Away(reply.status())) GoAway(reply.status());
     return reply;
   }

@@ -536,7 +536,7 @@ Result<Opened> Opener::Rewrite(const FilePtr& file, const wire::Record& record,
   }
   Result<wire::RecordReply> reply = wire::RecordReply{.record = record};
   if (s.ok() && open_write) {
-    reply = core_.meta->OpenWrite(q);
+    reply = core_.saves->OpenWrite(q);
     s = reply.status();
     if (s.ok() && !reply->record.writer) s = Status(Code::kInternal, "OpenWrite gave no writer");
   }
@@ -604,7 +604,7 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
                            .node = core_.node,
                            .burst = file->burst,
                            .truncate = true};
-  Result<wire::RecordReply> reply = core_.meta->OpenWrite(q);
+  Result<wire::RecordReply> reply = core_.saves->OpenWrite(q);
   Status s = reply.status();
   if (s.ok() && !reply->record.writer) s = Status(Code::kInternal, "OpenWrite gave no writer");
   if (!s.ok()) {

@@ -10,9 +10,11 @@ RpcPeers::RpcPeers(rdma::Transport& transport, std::shared_ptr<rdma::Channel> ob
                                               wire::GetNodeRequest{.node = node});
       }) {}
 
-Status RpcPeers::Read(wire::NodeId node, const wire::BurstReadRequest& request, MutableBytes out) {
+Status RpcPeers::Read(wire::NodeId node, const wire::BurstReadRequest& request, MutableBytes out,
+                      rdma::TrafficClass traffic) {
   PERIGEE_ASSIGN(auto channel, channels_.To(node));
-  auto reply = rdma::CallFull<wire::Empty>(*channel, wire::Method::kBurstRead, request);
+  auto reply = rdma::CallFull<wire::Empty>(*channel, wire::Method::kBurstRead, request, {},
+                                           {.traffic = traffic});
   if (!reply.ok()) {
     channels_.Note(node, channel, reply.status());
     return std::move(reply).TakeStatus();

@@ -13,7 +13,8 @@ namespace perigee::bufferd {
 class RpcPeers final : public PeerPort {
  public:
   RpcPeers(rdma::Transport& transport, std::shared_ptr<rdma::Channel> objectd);
-  Status Read(wire::NodeId node, const wire::BurstReadRequest& request, MutableBytes out) override;
+  Status Read(wire::NodeId node, const wire::BurstReadRequest& request, MutableBytes out,
+              rdma::TrafficClass traffic) override;
   std::vector<wire::LinkInfo> Links() const { return channels_.Links(); }
   void Close() { channels_.Close(); }
 

@@ -138,7 +138,7 @@ Result<bool> Publisher::AlreadyCommitted(const FilePtr& file) {
     std::lock_guard lock(file->mu);
     id = file->rec.id;
   }
-  PERIGEE_ASSIGN(wire::RecordReply reply, core_.meta->GetAttr({.id = id}));
+  PERIGEE_ASSIGN(wire::RecordReply reply, core_.saves->GetAttr({.id = id}));
   std::lock_guard lock(file->mu);
   BurstRecord& rec = file->rec;
   const auto& committed = reply.record.committed;
@@ -210,7 +210,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
   }
   if (!committed) {
     auto publish = [&] {
-      Status s = core_.meta->Publish(q, AsBytes(bytes)).status();
+      Status s = core_.saves->Publish(q, AsBytes(bytes)).status();
       if (!q.has_inline || (!s.Is(Code::kTooLarge) && !s.Is(Code::kNoSpace))) return s;
       if (s.Is(Code::kTooLarge))
         core_.inline_bytes_max =
@@ -220,11 +220,11 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
         std::lock_guard lock(file->mu);
         file->rec.home = Home::kBurst;
       }
-      return core_.meta->Publish(q).status();
+      return core_.saves->Publish(q).status();
     };
     Status s = publish();
     if (IsGone(s)) {
-      Result<wire::RecordReply> now = core_.meta->GetAttr({.id = q.id});
+      Result<wire::RecordReply> now = core_.saves->GetAttr({.id = q.id});
       if (!now.ok()) return IsGone(now.status()) ? Orphan(file) : std::move(now).TakeStatus();
       PERIGEE_ASSIGN(bool told, TellWriter(file, now->record));
       if (!told) PERIGEE_TRY(MoveBeside(file, *now));
@@ -286,11 +286,11 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
   if (home == Home::kBlobs || home == Home::kPeer || durability >= Durability::kLocal) {
     if (home != Home::kBurst || !registered) return Status::Ok();
     // Local already; the commit that says so has to be durable as well.
-    Status s = core_.meta->Sync();
+    Status s = core_.saves->Sync();
     return IsAway(s) ? Status::Ok() : s;
   }
   if (home == Home::kInline && registered) {
-    Status s = core_.meta->Sync();
+    Status s = core_.saves->Sync();
     if (s.ok()) {
       {
         std::lock_guard lock(file->mu);
@@ -310,7 +310,7 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
   PERIGEE_TRY(core_.Save(file, Durable::kYes));
   PERIGEE_FAILPOINT(burst_fsync_after_index);
   if (!registered || home != Home::kBurst) return Status::Ok();
-  Status s = core_.meta->SetDurability(q).status();
+  Status s = core_.saves->SetDurability(q).status();
   PERIGEE_FAILPOINT(burst_fsync_after_commit);
   // Away or replaced: the bytes are safe here, and the journal says so.
   return s.ok() || IsAway(s) || IsGone(s) ? Status::Ok() : s;

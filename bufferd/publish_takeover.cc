@@ -21,7 +21,7 @@ Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now)
       return false;
   }
   if (now.writer && now.writer->node != core_.node) return false;
-  Result<wire::RecordReply> reply = core_.meta->OpenWrite(q);
+  Result<wire::RecordReply> reply = core_.saves->OpenWrite(q);
   if (!reply.ok()) {
     if (IsGone(reply.status()) || reply.status().Is(Code::kBusy)) return false;
     return std::move(reply).TakeStatus();
@@ -46,7 +46,7 @@ void Publisher::TellWriters() {
     }
     BusyHold hold(file);
     if (!hold.held()) continue;
-    Result<wire::RecordReply> now = core_.meta->GetAttr({.id = file->rec.id});
+    Result<wire::RecordReply> now = core_.saves->GetAttr({.id = file->rec.id});
     Result<bool> told = now.ok() ? TellWriter(file, now->record) : now.status();
     // Its close finds out as well.
     if (!told.ok() || !*told)
@@ -72,14 +72,14 @@ Status Publisher::MoveBeside(const FilePtr& file, const wire::RecordReply& their
       .uid = theirs.record.uid,
       .gid = theirs.record.gid,
       .writer = wire::WriterInfo{.node = core_.node, .burst = file->burst, .generation = 1}};
-  Result<wire::RecordReply> made = core_.meta->Create(q);
+  Result<wire::RecordReply> made = core_.saves->Create(q);
   PERIGEE_FAILPOINT(burst_beside_after_create);
   if (made.code() == Code::kAlreadyExists)
-    made = core_.meta->Lookup({.parent = theirs.parent, .name = name});
+    made = core_.saves->Lookup({.parent = theirs.parent, .name = name});
   if (!made.ok()) return std::move(made).TakeStatus().With("a name beside the other content");
   if (!IsWriter(core_, made->record, file->burst))
     return Status(Code::kIo, "another writer took over, and " + name + " is taken, too");
-  PERIGEE_TRY(core_.meta->Sync());  // or its loss there would look like a removal by somebody
+  PERIGEE_TRY(core_.saves->Sync());  // or its loss there would look like a removal by somebody
   wire::FileId was;
   {
     std::lock_guard lock(file->mu);

@@ -144,7 +144,7 @@ Status Sealer::EnsureWriter(const FilePtr& file) {
     q.id = file->rec.id;
     q.expect_generation = file->rec.generation;
   }
-  Result<wire::RecordReply> reply = core_.meta->OpenWrite(q);
+  Result<wire::RecordReply> reply = core_.flushes->OpenWrite(q);
   if (!reply.ok()) return reply.status();
   if (!reply->record.writer) return Status(Code::kInternal, "OpenWrite gave no writer");
   std::lock_guard lock(file->mu);
@@ -162,7 +162,7 @@ Status Sealer::Discard(const FilePtr& file) {
     q.id = file->rec.id;
   }
   if (q.id != 0) {
-    Status s = core_.meta->EndWrite(q).status();
+    Status s = core_.flushes->EndWrite(q).status();
     if (!s.ok() && !IsGone(s)) return s;
   }
   {
@@ -258,7 +258,7 @@ void Sealer::EndWrites(std::vector<Candidate>* candidates) {
   }
   if (ending.empty()) return;
   PERIGEE_FAILPOINT(burst_seal_before_end);
-  Result<wire::EndWritesReply> reply = core_.meta->EndWrites(q);
+  Result<wire::EndWritesReply> reply = core_.flushes->EndWrites(q);
   PERIGEE_FAILPOINT(burst_seal_after_end);
   for (size_t i = 0; i < ending.size(); ++i) {
     Status s = !reply.ok() ? reply.status()

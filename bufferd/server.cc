@@ -159,6 +159,12 @@ Status Server::BuildEngine() {
                         .incarnation = incarnation_,
                         .given_up = given_up_};
   blobs_ = client::BlobReader::Create(io);
+  cluster_ahead_ = cluster_->In(rdma::TrafficClass::kPrefetch);
+  cluster_flush_ = cluster_->In(rdma::TrafficClass::kFlush);
+  client::BlobIoDeps ahead = io, flush = io;
+  ahead.cluster = cluster_ahead_.get();
+  flush.cluster = cluster_flush_.get();
+  blobs_ahead_ = client::BlobReader::Create(ahead);
   peers_ = std::make_unique<RpcPeers>(network_->transport(), objectd_);
   EngineDeps deps{.disk = disk_.get(),
                   .clock = &RealClock::Get(),
@@ -172,9 +178,10 @@ Status Server::BuildEngine() {
                   .delegations = delegations_.get(),
                   .names = names_.get(),
                   .blobs = blobs_.get(),
+                  .blobs_ahead = blobs_ahead_.get(),
                   .make_writer =
-                      [io](client::BlobWriter::Options o) {
-                        return client::BlobWriter::Create(io, std::move(o));
+                      [flush](client::BlobWriter::Options o) {
+                        return client::BlobWriter::Create(flush, std::move(o));
                       },
                   .peers = peers_.get(),
                   .metrics = registry_.get()};

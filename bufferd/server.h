@@ -60,10 +60,10 @@ class Server {
   std::unique_ptr<Names> names_;
   std::unique_ptr<Delegations> delegations_;
   std::unique_ptr<client::MetaClient> meta_, feed_;
-  std::unique_ptr<client::RemoteCluster> cluster_;
+  std::unique_ptr<client::RemoteCluster> cluster_, cluster_ahead_, cluster_flush_;
   const std::shared_ptr<client::GivenUpLeases> given_up_ =
       std::make_shared<client::GivenUpLeases>();
-  std::unique_ptr<client::BlobReader> blobs_;
+  std::unique_ptr<client::BlobReader> blobs_, blobs_ahead_;
   std::unique_ptr<RpcPeers> peers_;
   std::unique_ptr<BurstIndex> index_;
   std::unique_ptr<Engine> engine_;

@@ -92,7 +92,7 @@ void Syncer::RunBatch() {
   }
   bool namespace_synced = true;
   // What fails is queued again, below.
-  if (inline_any && !core_.stopping) namespace_synced = core_.meta->Sync().ok();
+  if (inline_any && !core_.stopping) namespace_synced = core_.saves->Sync().ok();
   for (Item& item : batch) {
     if (item.home == Home::kNone || core_.stopping) continue;
     if (item.home == Home::kInline)
@@ -130,7 +130,7 @@ void Syncer::RunBatch() {
         if (!item.file->rec.registered || item.file->orphan) q.id = 0;
       }
       // Not told now is told by the publish, by the flush, or at the next start.
-      if (q.id != 0) core_.meta->SetDurability(q).status().Ignore();
+      if (q.id != 0) core_.saves->SetDurability(q).status().Ignore();
       PERIGEE_FAILPOINT(burst_sync_after_commit);
     }
     if (item.synced) on_settled_(item.file);

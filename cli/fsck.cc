@@ -23,7 +23,7 @@ using wire::FsckFinding;
 
 namespace {
 
-constexpr rdma::CallOptions kPage{.timeout = 120 * kSecond};
+constexpr rdma::CallOptions kPage{.timeout = 120 * kSecond, .traffic = rdma::TrafficClass::kRepair};
 constexpr size_t kNamedPerCall = 10'000;
 constexpr int kRoundsMax = 20;  // of mending: what lies deeper is found once what is above is whole
 constexpr int kBetweenRoundsMs = 1000;

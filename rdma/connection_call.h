@@ -10,17 +10,23 @@
 
 namespace perigee::rdma {
 
+// What a reply needs of its request.
+struct CallTicket {
+  uint64_t id = 0;
+  TrafficClass traffic = TrafficClass::kForeground;
+  Nanos deadline = 0;
+};
+
 // Keeps the connection's memory alive, not its socket. kSend is the provider's way to send a reply:
-// (Connection*, id, deadline, status, payload), called once.
+// (Connection*, ticket, status, payload), called once.
 template <class Connection, auto kSend>
 class ConnectionCall : public ServerCall {
  public:
-  ConnectionCall(std::shared_ptr<Connection> connection, wire::Method method, uint64_t id,
-                 Nanos deadline, std::string header)
+  ConnectionCall(std::shared_ptr<Connection> connection, wire::Method method, CallTicket ticket,
+                 std::string header)
       : connection_(std::move(connection)),
         method_(method),
-        id_(id),
-        deadline_(deadline),
+        ticket_(ticket),
         header_(std::move(header)) {}
   ~ConnectionCall() override {
     if (!answered_) Finish(Status(Code::kInternal, "the handler dropped the call"), {});
@@ -30,7 +36,8 @@ class ConnectionCall : public ServerCall {
   const Peer& peer() const override { return connection_->peer(); }
   std::string_view header() const override { return header_; }
   Piece& bulk() override { return bulk_; }
-  Nanos deadline() const override { return deadline_; }
+  Nanos deadline() const override { return ticket_.deadline; }
+  TrafficClass traffic() const override { return ticket_.traffic; }
   void Reply(Payload payload) override { Finish(Status::Ok(), std::move(payload)); }
   void Fail(const Status& status) override { Finish(status, {}); }
 
@@ -38,13 +45,12 @@ class ConnectionCall : public ServerCall {
   void Finish(const Status& status, Payload payload) {
     PERIGEE_CHECK(!answered_);
     answered_ = true;
-    kSend(connection_.get(), id_, deadline_, status, std::move(payload));
+    kSend(connection_.get(), ticket_, status, std::move(payload));
   }
 
   const std::shared_ptr<Connection> connection_;
   const wire::Method method_;
-  const uint64_t id_;
-  const Nanos deadline_;
+  const CallTicket ticket_;
   const std::string header_;
   Piece bulk_;
   bool answered_ = false;

@@ -24,6 +24,7 @@ Status ProviderBase::Init(TransportOptions options, const char* provider) {
     calls_out_ = counter("perigee_rdma_calls_total", calls_help, "out");
     calls_in_ = counter("perigee_rdma_calls_total", calls_help, "in");
   }
+  class_bytes_ = std::make_unique<ClassBytes>(options.metrics, provider);
   options_ = std::move(options);
   owner_ = getpid();
   return Status::Ok();

@@ -3,9 +3,11 @@
 // options and pool, places for accepted connections, and what is counted. Thread-safe.
 
 #include <atomic>
+#include <memory>
 #include <string>
 
 #include "base/metrics.h"
+#include "rdma/class_bytes.h"
 #include "rdma/transport.h"
 
 namespace perigee::rdma {
@@ -29,6 +31,10 @@ class ProviderBase {
   ByteCounters byte_counters() const { return bytes_; }
   void CountSent(size_t bytes) const { Count(bytes_.sent, bytes); }
   void CountReceived(size_t bytes) const { Count(bytes_.received, bytes); }
+  // Of calls with this peer, as hello has shown it. Lives as long as this.
+  PeerBytes* BytesWith(Role role, uint64_t node_id) const {
+    return role == Role::kNode ? class_bytes_->OfNode(node_id) : class_bytes_->OfUsers();
+  }
   void CountCallOut() const { Count(calls_out_, 1); }
   void CountCallIn() const { Count(calls_in_, 1); }
 
@@ -50,6 +56,7 @@ class ProviderBase {
 
   TransportOptions options_;
   ByteCounters bytes_;
+  std::unique_ptr<ClassBytes> class_bytes_;
   metrics::Counter* calls_out_ = nullptr;
   metrics::Counter* calls_in_ = nullptr;
   std::atomic<uint32_t> connections_{0};

@@ -17,7 +17,7 @@ bool Allowed(Access access, const Peer& peer) {
 }
 
 void Serve(ServerCall& call, const Router::Raw& raw) {
-  Context ctx{call.peer(), call.bulk(), call.deadline(), {}, {}};
+  Context ctx{call.peer(), call.bulk(), call.deadline(), {}, {}, call.traffic()};
   Result<std::string> reply = raw(ctx, call.header());
   if (!reply.ok()) {
     call.Fail(reply.status());

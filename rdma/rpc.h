@@ -50,6 +50,7 @@ struct Context {
   // Filled by the handler to go with its reply.
   Piece reply_bulk;
   std::vector<OwnedFd> reply_fds;
+  TrafficClass traffic = TrafficClass::kForeground;  // as the caller said: for calls made for it
 };
 
 // kNodesOnly: Role::kNode, or on `local` this process's own user or root (by the kernel; control

@@ -14,7 +14,9 @@
 // is dropped. A lost connection fails its calls with kUnavailable (a call may have been executed:
 // methods that change something carry an idempotency id or are idempotent by nature). A channel
 // reconnects by itself on the next call. Concurrency: each connection grants credits; over them
-// calls wait in the channel (bounded: then kBusy).
+// calls wait in the channel (bounded: then kBusy), those of a higher traffic class before others,
+// as do bulk that waits to be moved and replies that wait for the socket. An eighth of the credits
+// and of the waiting room is kept from background classes.
 //
 // HELLO: the first message each way proves knowledge of the cluster secret (HMAC-SHA256 over both
 // nonces) and gives the node's role. `local` also accepts a peer without the secret, as Role::kUser
@@ -31,6 +33,7 @@
 #include "base/metrics.h"
 #include "base/scheduler.h"
 #include "base/status.h"
+#include "rdma/class_queue.h"
 #include "rdma/slab_pool.h"
 #include "rdma/wire/methods.h"
 
@@ -89,6 +92,7 @@ class ServerCall {
   virtual std::string_view header() const = 0;
   virtual Piece& bulk() = 0;           // already pulled into the server's pool
   virtual Nanos deadline() const = 0;  // monotonic, by the server's clock
+  virtual TrafficClass traffic() const { return TrafficClass::kForeground; }  // as the caller said
   virtual void Reply(Payload payload) = 0;
   virtual void Fail(const Status& status) = 0;
 };
@@ -111,6 +115,7 @@ struct CallOptions {
   // CallAndWait: the reply's bulk may be the server's own memory, which it keeps until the Piece is
   // gone (or, at the latest, a few seconds after the deadline). See Piece::Stands.
   bool lent_reply = false;
+  TrafficClass traffic = TrafficClass::kForeground;
 };
 
 class Channel {
@@ -142,6 +147,7 @@ struct TransportOptions {
   uint32_t credits = 128;       // calls in flight per connection
   uint32_t waiting_max = 4096;  // calls waiting for credits per channel
   uint32_t connections_max = 4096;
+  Nanos class_age = kClassAge;     // see ClassQueue
   std::shared_ptr<SlabPool> pool;  // null: one of its own, with SlabPool's defaults
   metrics::Registry* metrics = nullptr;
 };

@@ -8,19 +8,28 @@ Result<std::unique_ptr<RemoteCluster>> RemoteCluster::Create(Deps deps, Options 
   if (!deps.objectd) {
     PERIGEE_ASSIGN(deps.objectd, deps.transport->Connect(options.objectd_address));
   }
-  return std::unique_ptr<RemoteCluster>(new RemoteCluster(std::move(deps), std::move(options)));
+  return std::unique_ptr<RemoteCluster>(
+      new RemoteCluster(std::move(deps), std::move(options), nullptr));
 }
 
-RemoteCluster::RemoteCluster(Deps deps, Options options)
+RemoteCluster::RemoteCluster(Deps deps, Options options, RemoteCluster* shared)
     : deps_(std::move(deps)),
       options_(std::move(options)),
-      batcher_(ShardBatcher::Create(*deps_.clock, deps_.metrics)) {}
+      shared_(shared),
+      batcher_(shared ? shared->batcher_ : ShardBatcher::Create(*deps_.clock, deps_.metrics)) {}
+
+std::unique_ptr<RemoteCluster> RemoteCluster::In(rdma::TrafficClass traffic) {
+  Options options = options_;
+  options.traffic = traffic;
+  return std::unique_ptr<RemoteCluster>(
+      new RemoteCluster(deps_, std::move(options), shared_ ? shared_ : this));
+}
 
 Result<std::shared_ptr<const VolumeMap>> RemoteCluster::FetchMap() {
-  PERIGEE_ASSIGN(
-      wire::VolumeMapReply reply,
-      rdma::Call<wire::VolumeMapReply>(*deps_.objectd, wire::Method::kVolumeMap, wire::Empty{}, {},
-                                       {.timeout = options_.control_timeout}));
+  PERIGEE_ASSIGN(wire::VolumeMapReply reply,
+                 rdma::Call<wire::VolumeMapReply>(
+                     *deps_.objectd, wire::Method::kVolumeMap, wire::Empty{}, {},
+                     {.timeout = options_.control_timeout, .traffic = options_.traffic}));
   auto map = std::make_shared<VolumeMap>();
   map->epoch = reply.epoch;
   map->volumes = std::move(reply.volumes);
@@ -29,6 +38,7 @@ Result<std::shared_ptr<const VolumeMap>> RemoteCluster::FetchMap() {
 }
 
 Result<std::shared_ptr<const VolumeMap>> RemoteCluster::Map(uint64_t not_older_than) {
+  if (shared_) return shared_->Map(not_older_than);
   std::unique_lock lock(mu_);
   // Only a fetch that begins after this call can show what the caller has just learnt.
   uint64_t mine = fetches_begun_ + 1;
@@ -56,25 +66,28 @@ Result<std::shared_ptr<const VolumeMap>> RemoteCluster::Map(uint64_t not_older_t
 }
 
 Result<wire::LeaseReply> RemoteCluster::Lease(const wire::LeaseRequest& request) {
-  return rdma::Call<wire::LeaseReply>(*deps_.objectd, wire::Method::kVolumeLease, request, {},
-                                      {.timeout = options_.control_timeout});
+  return rdma::Call<wire::LeaseReply>(
+      *deps_.objectd, wire::Method::kVolumeLease, request, {},
+      {.timeout = options_.control_timeout, .traffic = options_.traffic});
 }
 
 Result<uint64_t> RemoteCluster::AddExtents(const wire::AddExtentsRequest& request) {
-  PERIGEE_ASSIGN(
-      wire::AddExtentsReply reply,
-      rdma::Call<wire::AddExtentsReply>(*deps_.objectd, wire::Method::kVolumeAddExtents, request,
-                                        {}, {.timeout = options_.control_timeout}));
+  PERIGEE_ASSIGN(wire::AddExtentsReply reply,
+                 rdma::Call<wire::AddExtentsReply>(
+                     *deps_.objectd, wire::Method::kVolumeAddExtents, request, {},
+                     {.timeout = options_.control_timeout, .traffic = options_.traffic}));
   return reply.list_id;
 }
 
 Result<wire::GetExtentsReply> RemoteCluster::GetExtents(const wire::GetExtentsRequest& request) {
-  return rdma::Call<wire::GetExtentsReply>(*deps_.objectd, wire::Method::kMetaGetExtents, request,
-                                           {}, {.timeout = options_.control_timeout});
+  return rdma::Call<wire::GetExtentsReply>(
+      *deps_.objectd, wire::Method::kMetaGetExtents, request, {},
+      {.timeout = options_.control_timeout, .traffic = options_.traffic});
 }
 
 // Null: its shards are reached over objectd's own channel.
 Result<std::shared_ptr<StorageDoor>> RemoteCluster::DoorOf(uint64_t drive_id) {
+  if (shared_) return shared_->DoorOf(drive_id);
   PERIGEE_ASSIGN(std::shared_ptr<const VolumeMap> map, Map());
   const wire::DriveInfo* drive = map->FindDrive(drive_id);
   if (!drive) {
@@ -103,7 +116,8 @@ Result<std::shared_ptr<StorageDoor>> RemoteCluster::DoorOf(uint64_t drive_id) {
 // A node that does not answer here may answer objectd, which passes the call on; and when it does
 // not, objectd has recorded the drive as offline before a writer hears of it.
 Result<ShardData> RemoteCluster::OnDrive(uint64_t drive_id, const ShardOperation& operation) {
-  const rdma::CallOptions options{.timeout = options_.shard_timeout, .lent_reply = true};
+  const rdma::CallOptions options{
+      .timeout = options_.shard_timeout, .lent_reply = true, .traffic = options_.traffic};
   PERIGEE_ASSIGN(std::shared_ptr<StorageDoor> door, DoorOf(drive_id));
   std::shared_ptr<rdma::Channel> channel = door ? door->Channel() : nullptr;
   if (!channel) return batcher_->Run(deps_.objectd, operation, options);
@@ -145,7 +159,7 @@ Result<ShardData> RemoteCluster::ReadShard(const wire::ShardReadRequest& request
 void RemoteCluster::Report(const wire::VolumeReportRequest& request) {
   // Nobody waits for it, and the scrubber finds what a lost report would have told.
   deps_.objectd->Call(wire::Method::kVolumeReport, wire::Encode(request), {},
-                      {.timeout = options_.control_timeout},
+                      {.timeout = options_.control_timeout, .traffic = options_.traffic},
                       [](Result<rdma::Payload> reply) { reply.status().Ignore(); });
 }
 

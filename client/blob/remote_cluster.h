@@ -32,6 +32,7 @@ class RemoteCluster final : public Cluster {
     Nanos map_age_max = 2 * kSecond;
     Nanos control_timeout = 15 * kSecond;
     Nanos shard_timeout = 30 * kSecond;
+    rdma::TrafficClass traffic = rdma::TrafficClass::kForeground;  // of all calls
   };
   struct Deps {
     rdma::Transport* transport = nullptr;    // connects to other nodes' drives
@@ -40,6 +41,10 @@ class RemoteCluster final : public Cluster {
     metrics::Registry* metrics = nullptr;  // may be null
   };
   static Result<std::unique_ptr<RemoteCluster>> Create(Deps deps, Options options);
+
+  // The same with calls of another class. It shares the map and the channels of this one, which
+  // must outlive it.
+  std::unique_ptr<RemoteCluster> In(rdma::TrafficClass traffic);
 
   Result<std::shared_ptr<const VolumeMap>> Map(uint64_t not_older_than = 0) override;
   Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override;
@@ -51,13 +56,14 @@ class RemoteCluster final : public Cluster {
   std::vector<wire::LinkInfo> Links() const;  // to the storage nodes that had shards, for status
 
  private:
-  RemoteCluster(Deps deps, Options options);
+  RemoteCluster(Deps deps, Options options, RemoteCluster* shared);
   Result<std::shared_ptr<const VolumeMap>> FetchMap();
   Result<std::shared_ptr<StorageDoor>> DoorOf(uint64_t drive_id);
   Result<ShardData> OnDrive(uint64_t drive_id, const ShardOperation& operation);
 
   const Deps deps_;
   const Options options_;
+  RemoteCluster* const shared_;  // whose map and doors these are; null: its own
   const std::shared_ptr<ShardBatcher> batcher_;
   mutable std::mutex mu_;  // guards what follows
   CondVar fetched_;

@@ -51,7 +51,7 @@ Result<ShardData> ShardBatcher::Run(const std::shared_ptr<rdma::Channel>& channe
                                     const ShardOperation& operation, rdma::CallOptions options) {
   auto entry = std::make_shared<Entry>(operation);
   entry->deadline = clock_.Monotonic() + options.timeout;
-  const Key key(channel.get(), operation.Reads());
+  const Key key(channel.get(), options.traffic, operation.Reads());
   PERIGEE_TRY(Enter(key, channel, entry));
   Stay stay(this, key, entry);
   std::unique_lock lock(mu_);

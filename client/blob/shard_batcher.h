@@ -1,12 +1,12 @@
 #pragma once
 // ShardBatcher: shard operations at other nodes, in as few calls as there is time for.
 //
-// To one node at most `calls_max` calls are in flight each way (what reads, what changes), and of
-// these at most `small_calls_max` of small operations (shard_operation.h). A small operation that
-// finds a call free goes out at once, alone. Those that come while none is free wait, and all that
-// wait when one ends go in the next as a batch (rdma/wire/shard_batch.h), up to kBatchBytes. So
-// nothing waits for others to come, and the busier a node is, the more one call carries. Large
-// operations are always calls of their own.
+// To one node at most `calls_max` calls of a class are in flight each way (what reads, what
+// changes), and of these at most `small_calls_max` of small operations (shard_operation.h). A small
+// operation that finds a call free goes out at once, alone. Those that come while none is free
+// wait, and all that wait when one ends go in the next as a batch (rdma/wire/shard_batch.h), up to
+// kBatchBytes. So nothing waits for others to come, and the busier a node is, the more one call
+// carries. Large operations are always calls of their own.
 //
 // Each operation has its own deadline, waiting included, and its own outcome. A lost connection
 // fails with kUnavailable what is in flight; what waits goes on by the next call. More than
@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -33,7 +34,7 @@ inline constexpr uint64_t kBatchBytes = 1 << 20;
 
 class ShardBatcher : public std::enable_shared_from_this<ShardBatcher> {
  public:
-  // Of one node and direction.
+  // Of one node, class and direction.
   struct Options {
     uint32_t calls_max = 32;
     uint32_t small_calls_max = 4;
@@ -73,8 +74,8 @@ class ShardBatcher : public std::enable_shared_from_this<ShardBatcher> {
     CondVar changed;
   };
   using EntryPtr = std::shared_ptr<Entry>;
-  // The operations that share calls: those of one channel that read, or that do not.
-  using Key = std::pair<rdma::Channel*, bool>;
+  // The operations that share calls: those of one channel and class that read, or that do not.
+  using Key = std::tuple<rdma::Channel*, rdma::TrafficClass, bool>;
   struct Flow {
     std::shared_ptr<rdma::Channel> channel;
     uint32_t calls = 0, small_calls = 0;

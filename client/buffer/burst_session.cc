@@ -74,11 +74,22 @@ Status BurstSession::AwaitConnection() {
   }
 }
 
+rdma::TrafficClass BurstSession::TrafficOf(Method method) {
+  switch (method) {
+    case Method::kBurstPublish:
+    case Method::kBurstFsync:
+      return rdma::TrafficClass::kCheckpoint;
+    default:
+      return rdma::TrafficClass::kForeground;
+  }
+}
+
 // For calls that do no harm when they happen twice.
 template <class Reply, class Request>
 Result<Reply> BurstSession::Repeat(Method method, const Request& request, Nanos timeout) {
   for (int attempt = 0;; ++attempt) {
-    auto reply = rdma::Call<Reply>(*channel_, method, request, {}, {.timeout = timeout});
+    auto reply = rdma::Call<Reply>(*channel_, method, request, {},
+                                   {.timeout = timeout, .traffic = TrafficOf(method)});
     if (reply.ok() || !ConnectionFailed(reply.code()) || attempt > 0) return reply;
     if (!channel_->Healthy()) NoteLost();
     PERIGEE_TRY(AwaitConnection());
@@ -242,7 +253,8 @@ Result<Reply> BurstSession::WithHandle(Method method, Request request, Nanos tim
       if (!ConnectionFailed(remote.code()) || reconnected) return std::move(remote).TakeStatus();
     } else {
       request.handle = *remote;
-      auto reply = rdma::Call<Reply>(*channel_, method, request, bulk, {.timeout = timeout});
+      auto reply = rdma::Call<Reply>(*channel_, method, request, bulk,
+                                     {.timeout = timeout, .traffic = TrafficOf(method)});
       if (reply.ok()) return reply;
       bool unknown = reply.code() == Code::kStale || reply.code() == Code::kNotFound;
       if (unknown && refused == 0) {

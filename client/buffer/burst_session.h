@@ -95,6 +95,7 @@ class BurstSession {
 
   BurstSession(std::unique_ptr<rdma::Transport> transport, std::shared_ptr<rdma::Channel> channel,
                Options options);
+  static rdma::TrafficClass TrafficOf(wire::Method method);
   template <class Reply, class Request>
   Result<Reply> Repeat(wire::Method method, const Request& request, Nanos timeout);
   template <class Reply, class Request>

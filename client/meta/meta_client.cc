@@ -99,8 +99,9 @@ Result<wire::RecordReply> MetaClient::SetDurability(const wire::SetDurabilityReq
 }
 
 Result<std::string> MetaClient::ReadInline(const wire::ReadInlineRequest& q) {
-  PERIGEE_ASSIGN(auto reply, rdma::CallFull<wire::Empty>(*channel_, Method::kMetaReadInline, q, {},
-                                                         {.timeout = options_.timeout}));
+  PERIGEE_ASSIGN(auto reply, rdma::CallFull<wire::Empty>(
+                                 *channel_, Method::kMetaReadInline, q, {},
+                                 {.timeout = options_.timeout, .traffic = options_.traffic}));
   return std::string(AsView(std::as_const(reply.bulk).span()));
 }
 

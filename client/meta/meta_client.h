@@ -29,11 +29,19 @@ class MetaClient {
     Nanos durable_timeout = 60 * kSecond;  // of calls that wait for stable storage
     // How long calls that change nothing are repeated while the other side is away (a restart).
     Nanos reconnect_timeout = 0;
+    rdma::TrafficClass traffic = rdma::TrafficClass::kForeground;  // of all calls
   };
   explicit MetaClient(std::shared_ptr<rdma::Channel> channel)
       : MetaClient(std::move(channel), Options()) {}
   MetaClient(std::shared_ptr<rdma::Channel> channel, Options options)
       : channel_(std::move(channel)), options_(options) {}
+
+  // The same with calls of another class.
+  MetaClient In(rdma::TrafficClass traffic) const {
+    Options options = options_;
+    options.traffic = traffic;
+    return MetaClient(channel_, options);
+  }
 
   Result<wire::RecordReply> Lookup(const wire::LookupRequest& q);
   Result<wire::RecordReply> GetAttr(const wire::GetAttrRequest& q);
@@ -71,7 +79,8 @@ class MetaClient {
   template <class Reply, class Request>
   Result<Reply> Forward(wire::Method method, Request request, const rdma::Peer& peer) {
     if constexpr (requires { request.caller; }) request.caller = StampCaller(peer, request.caller);
-    return rdma::Call<Reply>(*channel_, method, request, {}, {.timeout = options_.timeout});
+    return rdma::Call<Reply>(*channel_, method, request, {},
+                             {.timeout = options_.timeout, .traffic = options_.traffic});
   }
 
   rdma::Channel& channel() { return *channel_; }
@@ -82,7 +91,8 @@ class MetaClient {
   template <class Reply, class Request>
   Result<Reply> Ask(wire::Method method, const Request& request, Nanos timeout,
                     ConstBytes bulk = {}) {
-    return rdma::Call<Reply>(*channel_, method, request, bulk, {.timeout = timeout});
+    return rdma::Call<Reply>(*channel_, method, request, bulk,
+                             {.timeout = timeout, .traffic = options_.traffic});
   }
   // For calls that change nothing.
   template <class Reply, class Request>

@@ -81,11 +81,12 @@ class DriveImpl final : public Drive {
     return superblock_;
   }
   Status WriteSuperblock(const Superblock& superblock) override;
-  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                    const rdma::Piece* lent) override;
-  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
-  Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request,
-                                          MutableBytes to) override;
+  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes, const rdma::Piece* lent,
+                    rdma::TrafficClass) override;
+  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request,
+                                      rdma::TrafficClass) override;
+  Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request, MutableBytes to,
+                                          rdma::TrafficClass) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
                                                                     size_t limit) override;
@@ -276,7 +277,7 @@ Status DriveImpl::WriteSuperblock(const Superblock& superblock) {
 }
 
 Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent) {
+                             const rdma::Piece* lent, rdma::TrafficClass) {
   Call call(this);
   PERIGEE_TRY(call.status());
   if (bytes.size() > client::kShardBytesMax)
@@ -340,7 +341,8 @@ Status DriveImpl::Index(const SegmentSet::Slot& slot, const RecordHeader& record
   return Status::Ok();
 }
 
-Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& request) {
+Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& request,
+                                               rdma::TrafficClass) {
   client::ShardData data;
   PERIGEE_ASSIGN(data.header, Read(request, [&](size_t bytes) -> Result<MutableBytes> {
                    data.bytes.Release();  // of a record that was looked up again
@@ -352,7 +354,7 @@ Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& req
 }
 
 Result<wire::ShardHeader> DriveImpl::ReadShardInto(const wire::ShardReadRequest& request,
-                                                   MutableBytes to) {
+                                                   MutableBytes to, rdma::TrafficClass) {
   PERIGEE_CHECK(to.size() == request.length);
   return Read(request, [to](size_t) -> Result<MutableBytes> { return to; });
 }
@@ -452,7 +454,7 @@ Result<bool> DriveImpl::Reindex(const wire::BlobId& blob, uint32_t index) {
   head.blob = blob;
   head.index = index;
   PERIGEE_ASSIGN(auto before, index_->Find(key));
-  if (auto read = ReadShard(head); read.ok()) return false;
+  if (auto read = ReadShard(head, rdma::TrafficClass::kRepair); read.ok()) return false;
   PERIGEE_ASSIGN(auto place, FindInSegments(*segments_, key));
   std::lock_guard lock(index_mu_);
   PERIGEE_ASSIGN(auto now, index_->Find(key));

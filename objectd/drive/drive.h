@@ -26,6 +26,7 @@
 #include "client/blob/shard_io.h"
 #include "objectd/drive/index_audit.h"
 #include "objectd/drive/superblock.h"
+#include "rdma/traffic_class.h"
 #include "rdma/wire/shard.h"
 
 namespace perigee::objectd {
@@ -64,16 +65,21 @@ class Drive {
   virtual Status WriteSuperblock(const Superblock& superblock) = 0;
 
   // Replaces an older copy of the same shard. Durable on return. `lent`: the piece that `bytes` lie
-  // in, when it may be a peer's memory; kUnavailable when that was taken back meanwhile.
+  // in, when it may be a peer's memory; kUnavailable when that was taken back meanwhile. `traffic`:
+  // of the call, where the drive is another node's.
   virtual Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                            const rdma::Piece* lent = nullptr) = 0;
+                            const rdma::Piece* lent = nullptr,
+                            rdma::TrafficClass traffic = rdma::TrafficClass::kForeground) = 0;
   // kNotFound; kCorrupt when the record's header fails its check. Bytes are not checked here (the
   // reader does).
-  virtual Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) = 0;
+  virtual Result<client::ShardData> ReadShard(
+      const wire::ShardReadRequest& request,
+      rdma::TrafficClass traffic = rdma::TrafficClass::kForeground) = 0;
   // The same into memory of the caller's, which is request.length bytes long. A drive of this node
   // waits for no transfer memory then.
-  virtual Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request,
-                                                  MutableBytes to) = 0;
+  virtual Result<wire::ShardHeader> ReadShardInto(
+      const wire::ShardReadRequest& request, MutableBytes to,
+      rdma::TrafficClass traffic = rdma::TrafficClass::kForeground) = 0;
   virtual Status DeleteShard(const wire::BlobId& blob, uint32_t index) = 0;  // absent is ok
   // Blobs with shards here in [first, …), ascending, at most `limit`: for reconcile, collector,
   // fsck.

@@ -36,18 +36,19 @@ void Add(rdma::Router& router, Method method, Scheduler* pool, const DriveServic
 
 ShardCalls ShardCallsOf(const DriveServiceDeps& deps) {
   return {.write = [deps](const wire::ShardWriteRequest& q, ConstBytes bytes,
-                          const rdma::Piece& lent) -> Status {
+                          const rdma::Piece& lent, rdma::TrafficClass) -> Status {
             PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
             Status outcome = drive->WriteShard(q.shard, bytes, &lent);
             if (!outcome.ok() && !drive->online()) deps.failed(*drive);
             return outcome;
           },
-          .read = [deps](const wire::ShardReadRequest& q) -> Result<client::ShardData> {
+          .read = [deps](const wire::ShardReadRequest& q,
+                         rdma::TrafficClass) -> Result<client::ShardData> {
             PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
             return drive->ReadShard(q);
           },
-          .read_into = [deps](const wire::ShardReadRequest& q,
-                              MutableBytes to) -> Result<wire::ShardHeader> {
+          .read_into = [deps](const wire::ShardReadRequest& q, MutableBytes to,
+                              rdma::TrafficClass) -> Result<wire::ShardHeader> {
             PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
             return drive->ReadShardInto(q, to);
           },

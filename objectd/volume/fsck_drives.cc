@@ -165,7 +165,7 @@ Status DriveFsck::CheckBlob(const VolumeRecord& volume, uint64_t seq, bool repai
     head.drive_id = drive->id();
     head.blob = blob;
     head.index = index;
-    auto there = drive->ReadShard(head);
+    auto there = drive->ReadShard(head, rdma::TrafficClass::kRepair);
     if (there.ok() || there.code() == Code::kUnavailable) {
       there.status().Ignore();
       continue;

@@ -14,9 +14,9 @@ Result<std::shared_ptr<Drive>> LocalCluster::Find(uint64_t drive_id) const {
 }
 
 Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent) {
+                             const rdma::Piece* lent, rdma::TrafficClass traffic) {
   PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(drive_id));
-  Status outcome = drive->WriteShard(header, bytes, lent);
+  Status outcome = drive->WriteShard(header, bytes, lent, traffic);
   if (outcome.ok() || drive->online()) return outcome;
   Status recorded =
       table_->SetDriveState(drive_id, wire::DriveState::kOffline, drive->offline_reason());
@@ -25,15 +25,16 @@ Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header,
   return outcome;
 }
 
-Result<client::ShardData> LocalCluster::ReadShard(const wire::ShardReadRequest& request) {
+Result<client::ShardData> LocalCluster::ReadFor(const wire::ShardReadRequest& request,
+                                                rdma::TrafficClass traffic) {
   PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(request.drive_id));
-  return drive->ReadShard(request);
+  return drive->ReadShard(request, traffic);
 }
 
 Result<wire::ShardHeader> LocalCluster::ReadInto(const wire::ShardReadRequest& request,
-                                                 MutableBytes to) {
+                                                 MutableBytes to, rdma::TrafficClass traffic) {
   PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(request.drive_id));
-  return drive->ReadShardInto(request, to);
+  return drive->ReadShardInto(request, to, traffic);
 }
 
 void LocalCluster::Report(const wire::VolumeReportRequest& request) {

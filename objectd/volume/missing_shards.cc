@@ -19,7 +19,7 @@ bool IsCopied(const std::vector<std::shared_ptr<Drive>>& holders, const VolumeRe
     head.drive_id = holders[i]->id();
     head.blob = blob;
     head.index = i;
-    auto shard = holders[i]->ReadShard(head);
+    auto shard = holders[i]->ReadShard(head, rdma::TrafficClass::kRepair);
     if (shard.ok()) return shard->header.k == 1;
     shard.status().Ignore();  // a bad one: another tells
   }

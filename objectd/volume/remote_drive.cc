@@ -73,13 +73,15 @@ auto RemoteDrive::Reach(const Call& call)
 template <class Reply, class Request>
 Result<Reply> RemoteDrive::Ask(Method method, const Request& request) {
   return Reach([&](const std::shared_ptr<rdma::Channel>& channel) {
-    return rdma::Call<Reply>(*channel, method, request, {}, {.timeout = kTimeout});
+    return rdma::Call<Reply>(*channel, method, request, {},
+                             {.timeout = kTimeout, .traffic = rdma::TrafficClass::kRepair});
   });
 }
 
-Result<client::ShardData> RemoteDrive::Run(const client::ShardOperation& operation) {
+Result<client::ShardData> RemoteDrive::Run(const client::ShardOperation& operation,
+                                           rdma::TrafficClass traffic) {
   return Reach([&](const std::shared_ptr<rdma::Channel>& channel) {
-    return batcher_->Run(channel, operation, {.timeout = kTimeout});
+    return batcher_->Run(channel, operation, {.timeout = kTimeout, .traffic = traffic});
   });
 }
 
@@ -90,10 +92,10 @@ Result<uint64_t> RemoteDrive::AskCount(Method method) {
 }
 
 Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                               const rdma::Piece* lent) {
+                               const rdma::Piece* lent, rdma::TrafficClass traffic) {
   wire::ShardWriteRequest request{.drive_id = id_, .shard = header};
   PERIGEE_FAILPOINT_STATUS(remote_drive_before_write);
-  auto reply = Run({&request, bytes});
+  auto reply = Run({&request, bytes}, traffic);
   if (reply.ok()) {
     // What was sent may not be what the peer meant: nothing of it counts then.
     if (lent != nullptr && !lent->Stands())
@@ -104,13 +106,14 @@ Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes
   return std::move(reply).TakeStatus();
 }
 
-Result<client::ShardData> RemoteDrive::ReadShard(const wire::ShardReadRequest& request) {
-  return Run({&request});
+Result<client::ShardData> RemoteDrive::ReadShard(const wire::ShardReadRequest& request,
+                                                 rdma::TrafficClass traffic) {
+  return Run({&request}, traffic);
 }
 
 Result<wire::ShardHeader> RemoteDrive::ReadShardInto(const wire::ShardReadRequest& request,
-                                                     MutableBytes to) {
-  PERIGEE_ASSIGN(client::ShardData data, ReadShard(request));
+                                                     MutableBytes to, rdma::TrafficClass traffic) {
+  PERIGEE_ASSIGN(client::ShardData data, ReadShard(request, traffic));
   if (data.bytes.size() != to.size())
     return Status(Code::kCorrupt, dir_ + ": a reply of " + std::to_string(data.bytes.size()) +
                                       " bytes, not " + std::to_string(to.size()));

@@ -2,8 +2,8 @@
 // RemoteDrive: a drive of another node, as Drive. Shards and questions go there by RPC, small
 // shards of a busy node's drives together (client/blob/shard_batcher.h); its state and space are
 // what the node last reported. A write that the node does not answer takes it offline, until the
-// next report, so that the writer may count without it; what else fails is only the request. Its
-// superblock is its node's own. Thread-safe; blocks.
+// next report, so that the writer may count without it; what else fails is only the request. Lists,
+// deletions and audits are calls of kRepair. Its superblock is its node's own. Thread-safe; blocks.
 
 #include <memory>
 #include <mutex>
@@ -34,11 +34,12 @@ class RemoteDrive final : public Drive {
   Superblock superblock() const override { return {}; }
   Status WriteSuperblock(const Superblock&) override;
 
-  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                    const rdma::Piece* lent) override;
-  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override;
-  Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request,
-                                          MutableBytes to) override;
+  Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes, const rdma::Piece* lent,
+                    rdma::TrafficClass traffic) override;
+  Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request,
+                                      rdma::TrafficClass traffic) override;
+  Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request, MutableBytes to,
+                                          rdma::TrafficClass traffic) override;
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override;
   Result<std::vector<std::pair<wire::BlobId, uint32_t>>> ListShards(const wire::BlobId& first,
                                                                     size_t limit) override;
@@ -56,7 +57,8 @@ class RemoteDrive final : public Drive {
       -> decltype(call(std::declval<const std::shared_ptr<rdma::Channel>&>()));
   template <class Reply, class Request>
   Result<Reply> Ask(wire::Method method, const Request& request);
-  Result<client::ShardData> Run(const client::ShardOperation& operation);
+  Result<client::ShardData> Run(const client::ShardOperation& operation,
+                                rdma::TrafficClass traffic);
   Result<uint64_t> AskCount(wire::Method method);
 
   const wire::NodeId node_;

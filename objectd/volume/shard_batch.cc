@@ -108,7 +108,8 @@ Status ShardBatch::Do(size_t index) {
   if (index < request_.writes.size()) {
     const rdma::Piece& bulk = call_->bulk();
     return calls_->write(request_.writes[index],
-                         bulk.span().subspan(offsets_[index], request_.write_bytes[index]), bulk);
+                         bulk.span().subspan(offsets_[index], request_.write_bytes[index]), bulk,
+                         call_->traffic());
   }
   if (!calls_->remove) return Status(Code::kUnimplemented, "shards are not deleted by call here");
   return calls_->remove(request_.deletes[index - request_.writes.size()]);
@@ -118,7 +119,8 @@ Status ShardBatch::Read(size_t index) {
   const wire::ShardReadRequest& request = request_.reads[index];
   PERIGEE_ASSIGN(
       reads_[index].shard,
-      calls_->read_into(request, reply_bulk_.span().subspan(offsets_[index], request.length)));
+      calls_->read_into(request, reply_bulk_.span().subspan(offsets_[index], request.length),
+                        call_->traffic()));
   if (wire::Encode(reads_[index]).size() > wire::kBatchShardHeaderBytesMax)
     return Status(Code::kTooLarge, "the shard's header is too long for a batch");
   return Status::Ok();

@@ -14,8 +14,9 @@ using wire::Method;
 void RegisterShardCalls(rdma::Router& router, ShardCalls calls, Scheduler* pool,
                         std::shared_ptr<rdma::SlabPool> slabs) {
   calls.write = [write = std::move(calls.write)](const wire::ShardWriteRequest& q, ConstBytes bytes,
-                                                 const rdma::Piece& lent) -> Status {
-    PERIGEE_TRY(write(q, bytes, lent));
+                                                 const rdma::Piece& lent,
+                                                 rdma::TrafficClass traffic) -> Status {
+    PERIGEE_TRY(write(q, bytes, lent, traffic));
     PERIGEE_FAILPOINT(shard_service_before_reply);
     return Status::Ok();
   };
@@ -23,13 +24,13 @@ void RegisterShardCalls(rdma::Router& router, ShardCalls calls, Scheduler* pool,
   router.Add<wire::ShardWriteRequest>(
       Method::kShardWrite, Access::kNodesOnly, pool,
       [write = calls.write](Context& ctx, wire::ShardWriteRequest q) -> Result<wire::Empty> {
-        PERIGEE_TRY(write(q, ctx.bulk.span(), ctx.bulk));
+        PERIGEE_TRY(write(q, ctx.bulk.span(), ctx.bulk, ctx.traffic));
         return wire::Empty{};
       });
   router.Add<wire::ShardReadRequest>(
       Method::kShardRead, Access::kNodesOnly, pool,
       [read = calls.read](Context& ctx, wire::ShardReadRequest q) -> Result<wire::ShardReadReply> {
-        PERIGEE_ASSIGN(client::ShardData data, read(q));
+        PERIGEE_ASSIGN(client::ShardData data, read(q, ctx.traffic));
         ctx.reply_bulk = std::move(data.bytes);
         return wire::ShardReadReply{.shard = std::move(data.header)};
       });

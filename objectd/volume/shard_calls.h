@@ -12,14 +12,18 @@
 
 namespace perigee::objectd {
 
-// Thread-safe; they block.
+// Thread-safe; they block. `traffic` is that of the call: for calls made for it.
 struct ShardCalls {
   // Durable on return. `lent`: the piece that the bytes lie in (Drive::WriteShard).
-  std::function<Status(const wire::ShardWriteRequest&, ConstBytes bytes, const rdma::Piece& lent)>
+  std::function<Status(const wire::ShardWriteRequest&, ConstBytes bytes, const rdma::Piece& lent,
+                       rdma::TrafficClass traffic)>
       write;
-  std::function<Result<client::ShardData>(const wire::ShardReadRequest&)> read;
+  std::function<Result<client::ShardData>(const wire::ShardReadRequest&,
+                                          rdma::TrafficClass traffic)>
+      read;
   // As Drive::ReadShardInto.
-  std::function<Result<wire::ShardHeader>(const wire::ShardReadRequest&, MutableBytes to)>
+  std::function<Result<wire::ShardHeader>(const wire::ShardReadRequest&, MutableBytes to,
+                                          rdma::TrafficClass traffic)>
       read_into;
   std::function<Status(const wire::ShardName&)> remove;  // may be null
 };

@@ -14,12 +14,12 @@ Result<client::ShardData> ReadCheckedShard(Drive& drive, const VolumeRecord& vol
   request.drive_id = drive.id();
   request.blob = blob;
   request.index = index;
-  PERIGEE_ASSIGN(client::ShardData head, drive.ReadShard(request));
+  PERIGEE_ASSIGN(client::ShardData head, drive.ReadShard(request, rdma::TrafficClass::kRepair));
   const auto geometry = client::Geometry::Of(head.header.blob_bytes, volume.k, volume.m);
   request.length = geometry.shard_bytes();
   if (request.length == 0 || request.length > client::kShardBytesMax)
     return Status(Code::kCorrupt, "its header makes no sense");
-  auto data = drive.ReadShard(request);
+  auto data = drive.ReadShard(request, rdma::TrafficClass::kRepair);
   // A length that its own header does not bear out.
   if (data.code() == Code::kInvalidArgument) return Status(Code::kCorrupt, data.status().message());
   if (!data.ok()) return std::move(data).TakeStatus();

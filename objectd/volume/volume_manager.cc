@@ -44,16 +44,20 @@ VolumeManager::VolumeManager(VolumeManagerOptions options, VolumeManagerDeps dep
       deps_(std::move(deps)),
       table_(std::move(table)),
       cluster_(deps_.all(), table_.get()),
-      reader_(client::BlobReader::Create(ReaderDeps(&cluster_, deps_, options_.table.node))),
-      repair_(options_.repair, Repair::Deps{deps_.store, deps_.all(), table_.get(), &cluster_,
-                                            reader_.get(), deps_.background, gate_, deps_.metrics}),
+      repair_cluster_(deps_.all(), table_.get(), rdma::TrafficClass::kRepair),
+      reader_(client::BlobReader::Create(ReaderDeps(&repair_cluster_, deps_, options_.table.node))),
+      repair_(options_.repair,
+              Repair::Deps{deps_.store, deps_.all(), table_.get(), &repair_cluster_, reader_.get(),
+                           deps_.background, gate_, deps_.metrics}),
       scrub_(options_.scrub, Scrub::Deps{deps_.store, deps_.all(), table_.get(), &repair_,
                                          deps_.background, gate_, deps_.metrics}),
       fsck_(DriveFsck::Deps{deps_.store, deps_.all(), table_.get(), &repair_, deps_.clock}),
       collector_(options_.collector, deps_.store, deps_.all(), table_.get(), deps_.clock,
                  [this](uint64_t drive) { repair_.Clear(drive); }),
       mirrors_(deps_.mirrors, deps_.drives, table_.get()) {
-  cluster_.SetReporter([this](const wire::VolumeReportRequest& report) { repair_.Report(report); });
+  auto report = [this](const wire::VolumeReportRequest& found) { repair_.Report(found); };
+  cluster_.SetReporter(report);
+  repair_cluster_.SetReporter(report);
 }
 
 void VolumeManager::Start() {

@@ -98,7 +98,7 @@ class VolumeManager {
   const VolumeManagerDeps deps_;
   std::shared_ptr<TaskGate> gate_ = std::make_shared<TaskGate>();
   std::unique_ptr<VolumeTable> table_;
-  LocalCluster cluster_;
+  LocalCluster cluster_, repair_cluster_;
   std::unique_ptr<client::BlobReader> reader_;
   Repair repair_;
   Scrub scrub_;

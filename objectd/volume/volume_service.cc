@@ -43,12 +43,15 @@ void RegisterVolumeService(rdma::Router& router, VolumeManager& volumes, Schedul
   RegisterShardCalls(
       router,
       {.write =
-           [&cluster](const wire::ShardWriteRequest& q, ConstBytes bytes, const rdma::Piece& lent) {
-             return cluster.WriteLent(q.drive_id, q.shard, bytes, lent);
+           [&cluster](const wire::ShardWriteRequest& q, ConstBytes bytes, const rdma::Piece& lent,
+                      rdma::TrafficClass traffic) {
+             return cluster.WriteLent(q.drive_id, q.shard, bytes, lent, traffic);
            },
-       .read = [&cluster](const wire::ShardReadRequest& q) { return cluster.ReadShard(q); },
-       .read_into = [&cluster](const wire::ShardReadRequest& q,
-                               MutableBytes to) { return cluster.ReadInto(q, to); },
+       .read = [&cluster](const wire::ShardReadRequest& q,
+                          rdma::TrafficClass traffic) { return cluster.ReadFor(q, traffic); },
+       .read_into = [&cluster](
+                        const wire::ShardReadRequest& q, MutableBytes to,
+                        rdma::TrafficClass traffic) { return cluster.ReadInto(q, to, traffic); },
        .remove = nullptr},
       shard_pool, volumes.slabs());
 }

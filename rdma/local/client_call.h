@@ -17,6 +17,9 @@ class ClientConnection;
 
 // What came back, before its bulk has a buffer.
 struct Answer {
+  size_t Bytes() const {
+    return header.size() + inline_bulk.size() + (source ? source->bytes() : 0);
+  }
   std::string header;
   std::string inline_bulk;
   std::optional<BulkSource> source;
@@ -28,6 +31,7 @@ struct Answer {
 struct ClientCall {
   // Set before the call is submitted, then constant.
   wire::Method method{};
+  TrafficClass traffic = TrafficClass::kForeground;
   std::string header;
   ConstBytes bulk;
   BulkKind bulk_kind = BulkKind::kNone;

@@ -75,6 +75,7 @@ Status ClientConnection::SendRequest(const ClientCall& call) {
   head.kind = FrameKind::kRequest;
   head.id = call.id;
   head.method = static_cast<uint16_t>(call.method);
+  head.traffic = call.traffic;
   head.header_len = static_cast<uint32_t>(call.header.size());
   Nanos left_us = (call.deadline - RealClock::Get().Monotonic()) / kMicrosecond;
   head.timeout_us = static_cast<uint32_t>(std::clamp<Nanos>(left_us, 1, UINT32_MAX));
@@ -87,6 +88,7 @@ Status ClientConnection::SendRequest(const ClientCall& call) {
     head.ref = {call.at.slab, call.at.offset, call.lease.slot(), call.lease.value()};
     owner_->core().NoteBulkOut(call.bulk.size());
   }
+  bytes->CountSent(call.traffic, call.header.size() + call.bulk.size());
   PERIGEE_FAILPOINT(rdma_local_before_call);
   Status st = stream_.Send(head, call.header, inline_bulk, {});
   PERIGEE_FAILPOINT(rdma_local_after_call);
@@ -176,7 +178,7 @@ Status ClientConnection::HandleHello(const Frame& frame) {
   PERIGEE_ASSIGN(HelloPeer server, hello_->Finish(frame.message));
   hello_.reset();
   serving_ = true;
-  owner_->Ready(shared_from_this(), server.credits);
+  owner_->Ready(shared_from_this(), server);
   return Status::Ok();
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "rdma/credits.h"
 #include "rdma/hello.h"
 #include "rdma/local/client_call.h"
 #include "rdma/local/core.h"
@@ -47,12 +48,17 @@ class ClientConnection : public Watcher, public std::enable_shared_from_this<Cli
   bool ready = false;
   bool ended = false;  // the loop saw the end while a caller was reading
   bool broken = false;
-  uint32_t credits = 0;
+  Credits credits;             // none before hello is done
+  PeerBytes* bytes = nullptr;  // likewise, then constant
   uint64_t next_id = 0;
   size_t async_in_flight = 0;
-  // By id; null for a call that its caller has given up: it holds its credit until the server
+  // By id. `call` is null when its caller has given up: it holds its credit until the server
   // answers.
-  std::unordered_map<uint64_t, std::shared_ptr<ClientCall>> in_flight;
+  struct InFlight {
+    std::shared_ptr<ClientCall> call;
+    TrafficClass traffic = TrafficClass::kForeground;
+  };
+  std::unordered_map<uint64_t, InFlight> in_flight;
   EventLoop::TimerId hello_timer = 0;
 
  private:

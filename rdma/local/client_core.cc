@@ -57,12 +57,13 @@ void ClientCore::ConnectLocked() {
       });
 }
 
-void ClientCore::Ready(const ConnectionPtr& connection, uint32_t credits) {
+void ClientCore::Ready(const ConnectionPtr& connection, const HelloPeer& server) {
   {
     std::lock_guard lock(mu_);
     if (connection->broken) return;
     connection->ready = true;
-    connection->credits = std::min(credits, core_->options().credits);
+    connection->credits = Credits(std::min(server.credits, core_->options().credits));
+    connection->bytes = core_->BytesWith(server.role, server.node_id);
     loop_->Cancel(connection->hello_timer);
     healthy_ = true;
   }
@@ -79,7 +80,8 @@ void ClientCore::Break(const ConnectionPtr& connection, const Status& why) {
     loop_->Cancel(connection->hello_timer);
     healthy_ = false;
     in_flight.swap(connection->in_flight);
-    for (auto& [id, call] : in_flight) {
+    for (auto& [id, entry] : in_flight) {
+      const CallPtr& call = entry.call;
       if (!call) continue;
       call->connection.reset();
       call->lease.Release();
@@ -103,7 +105,7 @@ void ClientCore::Break(const ConnectionPtr& connection, const Status& why) {
 
 void ClientCore::FailWaitingLocked(const Status& why) {
   why.Ignore();  // nobody may be waiting
-  for (auto& call : std::exchange(waiting_, {})) {
+  for (auto& call : waiting_.TakeAll()) {
     call->lease.Release();
     FinishLocked(call, why, {});
   }
@@ -128,14 +130,15 @@ void ClientCore::Close() {
       loop_->Cancel(connection->hello_timer);
       in_flight.swap(connection->in_flight);
     }
-    for (auto& [id, call] : in_flight) {
+    for (auto& [id, entry] : in_flight) {
+      const CallPtr& call = entry.call;
       if (!call) continue;
       call->connection.reset();
       call->lease.Release();
       FinishLocked(call, why, {});
     }
     FailWaitingLocked(why);
-    for (auto& call : std::exchange(parked_, {})) FinishLocked(call, why, {});
+    for (auto& call : parked_.TakeAll()) FinishLocked(call, why, {});
     for (auto& call : collecting_) {
       (void)loop_->Post([self = shared_from_this(), call] { self->Deliver(call); });
     }
@@ -167,13 +170,13 @@ void ClientCore::Submit(const CallPtr& call) {
     std::lock_guard lock(mu_);
     if (call->finished) return;
     if (!call->done) ++arriving_;
-    size_t waiting_max = std::max<size_t>(core_->options().waiting_max, 1);
     if (closed_) {
       refused = Status(Code::kCancelled, "the channel to " + path_ + " was closed");
-    } else if (waiting_.size() + parked_.size() >= waiting_max) {
+    } else if (!MayWait(call->traffic, waiting_.size() + parked_.size(),
+                        core_->options().waiting_max)) {
       refused = Status(Code::kBusy, "too many calls wait for " + path_);
     } else {
-      waiting_.push_back(call);
+      waiting_.Push(call->traffic, call, Now());
       if (!connection_ && !retry_armed_) ConnectLocked();
       if (connection_ && connection_->ready) connection = connection_;
     }
@@ -187,7 +190,7 @@ void ClientCore::Submit(const CallPtr& call) {
   if (connection) Pump(connection);
 }
 
-// Sends what waits, in order, as far as the credits go.
+// Sends what waits, as far as the credits go.
 void ClientCore::Pump(const ConnectionPtr& connection) {
   bool sent_async = false;
   Status broken;
@@ -197,15 +200,16 @@ void ClientCore::Pump(const ConnectionPtr& connection) {
       CallPtr call;
       {
         std::lock_guard lock(mu_);
-        if (connection_ != connection || waiting_.empty() ||
-            connection->in_flight.size() >= connection->credits) {
-          break;
-        }
-        call = std::move(waiting_.front());
-        waiting_.pop_front();
+        if (connection_ != connection) break;
+        Nanos now = Now();
+        auto traffic =
+            waiting_.Next(now, [&](TrafficClass c) { return connection->credits.Free(c); });
+        if (!traffic) break;
+        call = waiting_.Pop(*traffic, now);
+        connection->credits.Take(*traffic);
         call->id = ++connection->next_id;
         call->connection = connection;
-        connection->in_flight.emplace(call->id, call);
+        connection->in_flight.emplace(call->id, ClientConnection::InFlight{call, *traffic});
         if (call->done) {
           ++connection->async_in_flight;
           sent_async = true;
@@ -230,8 +234,11 @@ Status ClientCore::Answered(ClientConnection& connection, Status status, Answer 
       if (connection.broken) return Status::Ok();
       return Status(Code::kCorrupt, "an answer to a call that was not made");
     }
-    call = std::move(it->second);
+    call = std::move(it->second.call);
+    TrafficClass traffic = it->second.traffic;
+    connection.credits.Give(traffic);
     connection.in_flight.erase(it);
+    connection.bytes->CountReceived(traffic, answer.Bytes());
     if (call) {
       if (call->done) --connection.async_in_flight;
       call->connection.reset();
@@ -252,8 +259,7 @@ void ClientCore::Expire(const CallPtr& call) {
     if (call->finished) return;
     connection = call->connection;
     if (!connection) {
-      std::erase(waiting_, call);
-      std::erase(parked_, call);
+      if (!waiting_.Erase(call->traffic, call)) parked_.Erase(call->traffic, call);
       call->lease.Release();
       FinishLocked(
           call, Status(Code::kDeadlineExceeded, "no answer from " + path_ + " in time (not sent)"),
@@ -266,7 +272,7 @@ void ClientCore::Expire(const CallPtr& call) {
   std::lock_guard lock(mu_);
   if (call->finished) return;
   auto it = connection->in_flight.find(call->id);
-  if (it != connection->in_flight.end()) it->second.reset();
+  if (it != connection->in_flight.end()) it->second.call.reset();
   if (call->done) --connection->async_in_flight;
   call->connection.reset();
   call->lease.Release();

@@ -1,17 +1,16 @@
 #pragma once
 // ClientCore: a `local` channel's queue of calls, its connection, and who reads it.
 //
-// Calls leave in the order they came, while the connection has credits. A thread that waits for its
-// answer reads the socket itself when nobody does (the leader), hands out what it reads to the
-// other waiting threads (followers), and passes the role on when it leaves: a call then costs no
-// thread switch on the client. The loop reads during hello, while asynchronous calls are in flight
-// and nobody waits, and to learn of the connection's end.
+// Calls leave by their traffic class, then in the order they came, while the connection has
+// credits. A thread that waits for its answer reads the socket itself when nobody does (the
+// leader), hands out what it reads to the other waiting threads (followers), and passes the role on
+// when it leaves: a call then costs no thread switch on the client. The loop reads during hello,
+// while asynchronous calls are in flight and nobody waits, and to learn of the connection's end.
 //
 // Invariant: while a connection has calls in flight, someone holds the reader's role or is about to
 // take it: a caller on its way into Wait, a follower that was woken, or the loop. Locks: the
 // connection's write mutex, then mu_; the loop's own last.
 
-#include <deque>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -27,7 +26,11 @@ namespace perigee::rdma::local {
 class ClientCore : public std::enable_shared_from_this<ClientCore> {
  public:
   ClientCore(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop, std::string path)
-      : core_(std::move(core)), loop_(std::move(loop)), path_(std::move(path)) {}
+      : core_(std::move(core)),
+        loop_(std::move(loop)),
+        path_(std::move(path)),
+        waiting_(core_->options().class_age),
+        parked_(core_->options().class_age) {}
 
   void CallAsync(std::shared_ptr<ClientCall> call);
   Result<Payload> CallAndWait(std::shared_ptr<ClientCall> call);
@@ -37,7 +40,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   Core& core() const { return *core_; }
 
   // ---- for ClientConnection ----
-  void Ready(const std::shared_ptr<ClientConnection>& connection, uint32_t credits);
+  void Ready(const std::shared_ptr<ClientConnection>& connection, const HelloPeer& server);
   Status Answered(ClientConnection& connection, Status status, Answer answer);
   void Pump(const std::shared_ptr<ClientConnection>& connection);
   void Break(const std::shared_ptr<ClientConnection>& connection, const Status& why);
@@ -86,8 +89,8 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   bool healthy_ = true;
   bool retry_armed_ = false;
   ConnectionPtr connection_;
-  std::deque<CallPtr> waiting_;  // for the connection or a credit
-  std::deque<CallPtr> parked_;   // asynchronous, for a buffer to copy their bulk into
+  ClassQueue<CallPtr> waiting_;  // for the connection or a credit
+  ClassQueue<CallPtr> parked_;   // asynchronous, for a buffer to copy their bulk into
   bool watching_pool_ = false;
   std::list<ClientCall*> followers_;
   size_t arriving_ = 0;            // callers that have submitted and are about to look who reads

@@ -79,11 +79,11 @@ void ClientCore::Park(const CallPtr& call) {
     if (call->finished) return;
     if (closed_) {
       refused = Status(Code::kCancelled, "the channel to " + path_ + " was closed");
-    } else if (waiting_.size() + parked_.size() >=
-               std::max<size_t>(core_->options().waiting_max, 1)) {
+    } else if (!MayWait(call->traffic, waiting_.size() + parked_.size(),
+                        core_->options().waiting_max)) {
       refused = Status(Code::kBusy, "too many calls wait for " + path_);
     } else {
-      parked_.push_back(call);
+      parked_.Push(call->traffic, call, Now());
       watch = !std::exchange(watching_pool_, true);
     }
   }
@@ -114,11 +114,12 @@ void ClientCore::RetryParked() {
     bool watch = false;
     {
       std::lock_guard lock(mu_);
-      if (parked_.empty()) return;
-      piece = core_->pool().TryAllocate(parked_.front()->bulk.size());
+      Nanos now = Now();
+      auto traffic = parked_.Next(now);
+      if (!traffic) return;
+      piece = core_->pool().TryAllocate(parked_.Front(*traffic)->bulk.size());
       if (piece) {
-        call = std::move(parked_.front());
-        parked_.pop_front();
+        call = parked_.Pop(*traffic, now);
       } else {
         watch = !std::exchange(watching_pool_, true);
       }
@@ -260,6 +261,7 @@ std::shared_ptr<ClientCall> MakeCall(wire::Method method, std::string header, Co
   constexpr Nanos kLongest = 24 * 3600 * kSecond;
   auto call = std::make_shared<ClientCall>();
   call->method = method;
+  call->traffic = options.traffic;
   call->header = std::move(header);
   call->bulk = bulk;
   call->deadline = Now() + std::clamp<Nanos>(options.timeout, 0, kLongest);

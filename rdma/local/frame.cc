@@ -15,8 +15,9 @@ namespace perigee::rdma::local {
 //    6  u8   bulk kind             40  u32  lease slot
 //    7  u8   descriptors           44  u32  timeout in us
 //    8  u16  method or code        48  u64  lease value
-//   10  u16  zero                  56  u32  zero
-//   12  u32  header_len            60  u32  crc32c of bytes 0-59
+//   10  u8   traffic class, request 56  u32  zero
+//   11  u8   zero                  60  u32  crc32c of bytes 0-59
+//   12  u32  header_len
 //   16  u64  id
 // then header_len bytes of message, then bulk_len bytes of bulk when its kind is inline.
 
@@ -34,7 +35,8 @@ void EncodeFrame(const FrameHeader& f, uint8_t out[kFrameBytes]) {
   out[6] = static_cast<uint8_t>(f.bulk);
   out[7] = f.fds;
   PutLe<uint16_t>(out + 8, f.method);
-  PutLe<uint16_t>(out + 10, 0);
+  out[10] = f.kind == FrameKind::kRequest ? static_cast<uint8_t>(f.traffic) : 0;
+  out[11] = 0;
   PutLe<uint32_t>(out + 12, f.header_len);
   PutLe<uint64_t>(out + 16, f.id);
   PutLe<uint32_t>(out + 24, f.bulk_len);
@@ -61,6 +63,9 @@ Result<FrameHeader> DecodeFrame(const uint8_t in[kFrameBytes], const FrameLimits
   f.bulk = static_cast<BulkKind>(in[6]);
   f.fds = in[7];
   f.method = GetLe<uint16_t>(in + 8);
+  auto traffic = TrafficClassOf(in[10]);
+  if (!traffic) return Bad("an unknown traffic class");
+  f.traffic = *traffic;
   f.header_len = GetLe<uint32_t>(in + 12);
   f.id = GetLe<uint64_t>(in + 16);
   f.bulk_len = GetLe<uint32_t>(in + 24);

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "rdma/traffic_class.h"
 
 namespace perigee::rdma::local {
 
@@ -45,8 +46,9 @@ struct FrameHeader {
   uint16_t method = 0;  // kRequest: wire::Method; kResponse: Code
   uint32_t header_len = 0;
   uint32_t bulk_len = 0;
-  uint64_t id = 0;          // of the call; grows on a connection
-  uint32_t timeout_us = 0;  // kRequest: time left
+  uint64_t id = 0;                                   // of the call; grows on a connection
+  uint32_t timeout_us = 0;                           // kRequest: time left
+  TrafficClass traffic = TrafficClass::kForeground;  // kRequest
   BulkRef ref;
 
   size_t InlineBytes() const { return bulk == BulkKind::kInline ? bulk_len : 0; }

@@ -7,10 +7,10 @@
 
 namespace perigee::rdma::local {
 
-inline void SendReply(ServerConnection* connection, uint64_t id, Nanos deadline,
-                      const Status& status, Payload payload) {
+inline void SendReply(ServerConnection* connection, CallTicket ticket, const Status& status,
+                      Payload payload) {
   PERIGEE_FAILPOINT(rdma_local_before_reply);
-  connection->SendReply(id, deadline, status, std::move(payload));
+  connection->SendReply(ticket, status, std::move(payload));
   PERIGEE_FAILPOINT(rdma_local_after_reply);
 }
 

@@ -193,6 +193,7 @@ Status ServerConnection::Accept(std::string_view answer) {
   peer_.role = verified->role;
   peer_.node_id = verified->node_id;
   trusted_ = MayReadSlabs();
+  bytes_ = core_->BytesWith(peer_.role, peer_.node_id);
   phase_ = Phase::kServing;
   loop_->Cancel(hello_timer_);
   Status st = SendControl(FrameKind::kHelloVerdict, hello_->Welcome());
@@ -225,10 +226,12 @@ Status ServerConnection::HandleRequest(Frame& frame) {
   }
   in_flight_.fetch_add(1);
   core_->CountCallIn();
+  bytes_->CountReceived(head.traffic, frame.message.size() + head.bulk_len);
   Nanos left = std::min<Nanos>(Nanos{head.timeout_us} * kMicrosecond, kDeadlineMax);
   auto call = std::make_unique<LocalServerCall>(
-      shared_from_this(), static_cast<wire::Method>(head.method), head.id,
-      RealClock::Get().Monotonic() + left, std::string(frame.message));
+      shared_from_this(), static_cast<wire::Method>(head.method),
+      CallTicket{head.id, head.traffic, RealClock::Get().Monotonic() + left},
+      std::string(frame.message));
   if (head.bulk == BulkKind::kNone) {
     Deliver(std::move(call));
     return Status::Ok();

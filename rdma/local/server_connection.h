@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "rdma/connection_call.h"
 #include "rdma/hello.h"
 #include "rdma/local/core.h"
 
@@ -35,7 +36,7 @@ class ServerConnection : public Watcher, public std::enable_shared_from_this<Ser
 
   const Peer& peer() const { return peer_; }
   // At most once for each request. Thread-safe; a reply to a closed connection goes nowhere.
-  void SendReply(uint64_t id, Nanos deadline, const Status& status, Payload payload);
+  void SendReply(CallTicket ticket, const Status& status, Payload payload);
 
  private:
   enum class Phase { kStart, kAnswer, kServing, kClosed };
@@ -88,6 +89,7 @@ class ServerConnection : public Watcher, public std::enable_shared_from_this<Ser
   EventLoop::TimerId hello_timer_ = 0;
   EventLoop::TimerId sweep_timer_ = 0;
 
+  PeerBytes* bytes_ = nullptr;  // set before the first call
   std::atomic<uint32_t> in_flight_{0};
   std::atomic<bool> trusted_{false};  // set before the first call
   Stream stream_;

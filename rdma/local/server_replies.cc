@@ -13,8 +13,7 @@ namespace {
 constexpr Nanos kPullGrace = 5 * kSecond;  // after a call's deadline, for its bulk to be pulled
 }
 
-void ServerConnection::SendReply(uint64_t id, Nanos deadline, const Status& status,
-                                 Payload payload) {
+void ServerConnection::SendReply(CallTicket ticket, const Status& status, Payload payload) {
   std::string failure;
   Code code = status.code();
   if (status.ok() && (payload.header.size() > kHeaderBytesMax || payload.fds.size() > kFdsMax)) {
@@ -27,7 +26,7 @@ void ServerConnection::SendReply(uint64_t id, Nanos deadline, const Status& stat
   const std::string& message = code == Code::kOk ? payload.header : failure;
   FrameHeader head;
   head.kind = FrameKind::kResponse;
-  head.id = id;
+  head.id = ticket.id;
   head.method = static_cast<uint16_t>(code);
   head.header_len = static_cast<uint32_t>(message.size());
   head.fds = static_cast<uint8_t>(payload.fds.size());
@@ -48,19 +47,20 @@ void ServerConnection::SendReply(uint64_t id, Nanos deadline, const Status& stat
   int fds[kFdsMax];
   for (size_t i = 0; i < payload.fds.size(); ++i) fds[i] = payload.fds[i].get();
 
-  Nanos until = deadline + kPullGrace;
+  Nanos until = ticket.deadline + kPullGrace;
   bool held_first = false;
   Status st;
   {
     std::lock_guard lock(stream_.write_mutex());
     in_flight_.fetch_sub(1);  // before the client can know
     if (closed_) return;
+    bytes_->CountSent(ticket.traffic, message.size() + head.bulk_len);
     ConstBytes inline_bulk = lease ? ConstBytes() : payload.bulk.span();
     if (lease) {
       st = stream_.Announce(core_->pool(), at.slab, *core_->leases());
       held_first = held_.empty();
       core_->NoteBulkOut(payload.bulk.size());
-      held_.emplace(id, Held{std::move(payload.bulk), std::move(lease), until});
+      held_.emplace(ticket.id, Held{std::move(payload.bulk), std::move(lease), until});
     }
     if (st.ok()) {
       st = stream_.Send(head, message, inline_bulk, std::span(fds, payload.fds.size()));

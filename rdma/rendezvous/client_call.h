@@ -13,6 +13,7 @@ namespace perigee::rdma::rendezvous {
 struct ClientCall {
   // Set before the call is posted, then constant.
   wire::Method method{};
+  TrafficClass traffic = TrafficClass::kForeground;
   std::string header;
   ConstBytes bulk;
   uint32_t bulk_crc = 0;  // when it will be announced

@@ -51,11 +51,13 @@ void ClientConnection::OnEnd(const Status& why) {
 
 void ClientConnection::SendRequest(const std::shared_ptr<ClientCall>& call) {
   call->id = ++next_id_;
-  in_flight.emplace(call->id, call);
+  in_flight.emplace(call->id, InFlight{call, call->traffic});
+  credits.Take(call->traffic);
   Outgoing out;
   out.head.kind = FrameKind::kRequest;
   out.head.id = call->id;
   out.head.method = static_cast<uint16_t>(call->method);
+  out.head.traffic = call->traffic;
   Nanos left_us = (call->deadline - Now()) / kMicrosecond;
   out.head.timeout_us = static_cast<uint32_t>(std::clamp<Nanos>(left_us, 1, UINT32_MAX));
   out.head.data_crc = call->bulk_crc;
@@ -92,8 +94,8 @@ Status ClientConnection::HandleHello(const Incoming& incoming) {
     if (server.ok()) {
       loop_->Cancel(hello_timer_);
       ready = true;
-      credits = std::min(server->credits, core_->options().credits);
-      link_->BeginService(kHeaderBytesMax);
+      credits = Credits(std::min(server->credits, core_->options().credits));
+      link_->BeginService(kHeaderBytesMax, core_->BytesWith(server->role, server->node_id));
       owner_->Ready(shared_from_this());
       return Status::Ok();
     }
@@ -108,7 +110,9 @@ Status ClientConnection::HandleHello(const Incoming& incoming) {
 Status ClientConnection::HandleResponse(Incoming incoming) {
   auto it = in_flight.find(incoming.head.id);
   if (it == in_flight.end()) return Status::Ok();  // nobody asked; its bulk is not fetched
-  std::shared_ptr<ClientCall> call = std::move(it->second);
+  std::shared_ptr<ClientCall> call = std::move(it->second.call);
+  TrafficClass traffic = it->second.traffic;
+  credits.Give(traffic);
   in_flight.erase(it);
   auto owner = owner_;
   if (call && !call->finished) {
@@ -123,7 +127,7 @@ Status ClientConnection::HandleResponse(Incoming incoming) {
       owner->Finish(call, std::move(payload));
     } else {
       auto header = std::make_shared<std::string>(std::move(incoming.body));
-      link_->Pull(std::move(incoming.bulk), call->deadline,
+      link_->Pull(std::move(incoming.bulk), traffic, call->deadline,
                   [self = shared_from_this(), owner, call, header](Result<Piece> piece) {
                     // A fault of the way here, not of what is stored over there.
                     if (piece.code() == Code::kCorrupt) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "rdma/credits.h"
 #include "rdma/hello.h"
 #include "rdma/rendezvous/client_call.h"
 #include "rdma/rendezvous/link.h"
@@ -29,9 +30,13 @@ class ClientConnection final : public LinkUser,
   void OnEnd(const Status& why) override;
 
   bool ready = false;
-  uint32_t credits = 0;
-  // Null for a call that its caller has given up: it holds its credit until the server answers.
-  std::unordered_map<uint64_t, std::shared_ptr<ClientCall>> in_flight;
+  Credits credits;  // none before hello is done
+  // `call` is null when its caller has given up: it holds its credit until the server answers.
+  struct InFlight {
+    std::shared_ptr<ClientCall> call;
+    TrafficClass traffic = TrafficClass::kForeground;
+  };
+  std::unordered_map<uint64_t, InFlight> in_flight;
 
  private:
   Status HandleHello(const Incoming& incoming);

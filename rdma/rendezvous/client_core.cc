@@ -65,8 +65,8 @@ void ClientCore::Broken(const ConnectionPtr& connection, const Status& why) {
   healthy_ = false;
   Status lost(Code::kUnavailable, "lost the connection to " + name_ + ": " + why.message());
   lost.Ignore();  // it may have no calls to fail
-  for (auto& [id, call] : std::exchange(connection->in_flight, {})) {
-    if (call) Finish(call, lost);
+  for (auto& [id, entry] : std::exchange(connection->in_flight, {})) {
+    if (entry.call) Finish(entry.call, lost);
   }
   // Calls that have not been sent may try again, but not at a server that does not get as far as
   // hello.
@@ -81,7 +81,7 @@ void ClientCore::Broken(const ConnectionPtr& connection, const Status& why) {
 
 void ClientCore::FailWaiting(const Status& why) {
   why.Ignore();  // nobody may be waiting
-  for (auto& call : std::exchange(waiting_, {})) Finish(call, why);
+  for (auto& call : waiting_.TakeAll()) Finish(call, why);
 }
 
 std::string ClientCore::Describe() const {
@@ -102,8 +102,8 @@ void ClientCore::CloseOnLoop() {
   loop_->Cancel(std::exchange(retry_timer_, 0));
   Status why(Code::kCancelled, "the channel to " + name_ + " was closed");
   why.Ignore();  // it may have no calls to fail
-  waiting_.clear();
-  parked_.clear();
+  waiting_.Clear();
+  parked_.Clear();
   bool announced = false;
   for (auto& call : std::exchange(calls_, {})) {
     announced = announced || call->announced;
@@ -140,9 +140,9 @@ void ClientCore::Start(const CallPtr& call) {
   }
   calls_.insert(call);
   bool sends_now = connection_ && connection_->ready && waiting_.empty() &&
-                   connection_->in_flight.size() < connection_->credits;
+                   connection_->credits.Free(call->traffic);
   if (!sends_now &&
-      waiting_.size() + parked_.size() >= std::max<uint32_t>(core_->options().waiting_max, 1)) {
+      !MayWait(call->traffic, waiting_.size() + parked_.size(), core_->options().waiting_max)) {
     return Finish(call, Status(Code::kBusy, "too many calls wait for " + name_));
   }
   call->timer =
@@ -152,20 +152,22 @@ void ClientCore::Start(const CallPtr& call) {
         if (self && late) self->Expire(late);
       });
   if (call->copy && !call->staging && (!parked_.empty() || !Stage(call))) {
-    parked_.push_back(call);
+    parked_.Push(call->traffic, call, Now());
     return Unpark();
   }
-  waiting_.push_back(call);
+  waiting_.Push(call->traffic, call, Now());
   Pump();
 }
 
-// Sends what waits, in order, as far as the credits go.
+// Sends what waits, as far as the credits go.
 void ClientCore::Pump() {
+  auto may = [this](TrafficClass traffic) { return connection_->credits.Free(traffic); };
   while (!waiting_.empty()) {
     if (!connection_) return EnsureConnected();
-    if (!connection_->ready || connection_->in_flight.size() >= connection_->credits) return;
-    CallPtr call = std::move(waiting_.front());
-    waiting_.pop_front();
+    Nanos now = Now();
+    auto traffic = waiting_.Next(now, may);
+    if (!traffic) return;
+    CallPtr call = waiting_.Pop(*traffic, now);
     PERIGEE_FAILPOINT(rdma_rendezvous_before_call);
     connection_->SendRequest(call);
     PERIGEE_FAILPOINT(rdma_rendezvous_after_call);
@@ -176,11 +178,12 @@ void ClientCore::Expire(const CallPtr& call) {
   if (call->finished) return;
   bool sent = call->id != 0;
   if (!sent) {
-    std::erase(waiting_, call);
-    std::erase(parked_, call);
+    if (!waiting_.Erase(call->traffic, call)) parked_.Erase(call->traffic, call);
   } else if (connection_) {
     auto it = connection_->in_flight.find(call->id);
-    if (it != connection_->in_flight.end() && it->second == call) it->second.reset();
+    if (it != connection_->in_flight.end() && it->second.call == call) {
+      it->second.call.reset();
+    }
   }
   Finish(call, Status(Code::kDeadlineExceeded,
                       "no answer from " + name_ + " in time" + (sent ? "" : " (not sent)")));
@@ -227,8 +230,8 @@ bool ClientCore::Stage(const CallPtr& call) {
 }
 
 void ClientCore::Unpark() {
-  while (!parked_.empty()) {
-    CallPtr call = parked_.front();
+  while (auto traffic = parked_.Next(Now())) {
+    CallPtr call = parked_.Front(*traffic);
     if (!Stage(call)) {
       if (std::exchange(watching_pool_, true)) return;
       core_->pool().OnNextFree([loop = loop_, weak = weak_from_this()] {
@@ -241,8 +244,8 @@ void ClientCore::Unpark() {
       });
       continue;  // closes the gap before the registration
     }
-    parked_.pop_front();
-    waiting_.push_back(std::move(call));
+    parked_.Pop(*traffic, Now());
+    waiting_.Push(*traffic, std::move(call), Now());
     Pump();
   }
 }
@@ -268,6 +271,7 @@ void RendezvousChannel::Call(wire::Method method, std::string header, ConstBytes
   constexpr Nanos kLongest = 24 * 3600 * kSecond;
   auto call = std::make_shared<ClientCall>();
   call->method = method;
+  call->traffic = options.traffic;
   call->header = std::move(header);
   call->bulk = bulk;
   call->deadline = Now() + std::clamp<Nanos>(options.timeout, 0, kLongest);

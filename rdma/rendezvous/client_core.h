@@ -1,13 +1,13 @@
 #pragma once
 // ClientCore: a channel's calls, and the connection they go by.
 //
-// Calls leave in the order they came, while the connection has credits. A connection that cannot be
-// made fails what waits, and the next attempt comes after a pause that doubles. Bulk outside the
-// pool is copied into it; when the pool is full the call waits for that (parked). Thread rule:
-// Call, Close, Healthy and Describe are thread-safe, everything else is the loop's.
+// Calls leave by their traffic class, then in the order they came, while the connection has
+// credits. A connection that cannot be made fails what waits, and the next attempt comes after a
+// pause that doubles. Bulk outside the pool is copied into it; when the pool is full the call waits
+// for that (parked). Thread rule: Call, Close, Healthy and Describe are thread-safe, everything
+// else is the loop's.
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -23,7 +23,9 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
       : core_(std::move(core)),
         loop_(std::move(loop)),
         address_(address),
-        name_(core_->provider() + ":" + address.ToString()) {}
+        name_(core_->provider() + ":" + address.ToString()),
+        waiting_(core_->options().class_age),
+        parked_(core_->options().class_age) {}
 
   void Call(std::shared_ptr<ClientCall> call);
   void Close();
@@ -67,8 +69,8 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   bool ended_ = false;
   ConnectionPtr connection_;
   std::unordered_set<CallPtr> calls_;  // not finished
-  std::deque<CallPtr> waiting_;        // for the connection or a credit
-  std::deque<CallPtr> parked_;         // for a buffer to copy their bulk into
+  ClassQueue<CallPtr> waiting_;        // for the connection or a credit
+  ClassQueue<CallPtr> parked_;         // for a buffer to copy their bulk into
   bool watching_pool_ = false;
   Nanos pause_ = 0;
   Nanos next_attempt_ = 0;

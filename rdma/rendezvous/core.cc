@@ -33,8 +33,12 @@ Result<std::shared_ptr<Loop>> Core::NextLoop() {
     if (!make_worker_) {
       PERIGEE_ASSIGN(make_worker_, StartLibrary());
     }
-    Loop::Options options{provider_ + "-" + std::to_string(index), provider_, fabric_.poll,
-                          this->options().pool, fabric_.pull_bytes_max};
+    Loop::Options options{provider_ + "-" + std::to_string(index),
+                          provider_,
+                          fabric_.poll,
+                          this->options().pool,
+                          fabric_.pull_bytes_max,
+                          this->options().class_age};
     PERIGEE_ASSIGN(loops_[index], Loop::Start(make_worker_, std::move(options)));
     if (index == 0) ArmTrimLocked();
   }

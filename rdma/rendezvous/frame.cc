@@ -11,7 +11,8 @@ namespace perigee::rdma::rendezvous {
 //    4  u8   version = 1           24  u32  bulk_len
 //    5  u8   kind                  28  u32  crc32c of the data
 //    6  u16  method or code        32  u8   data kind
-//    8  u64  id                    33  u8   zero, three times
+//    8  u64  id                    33  u8   traffic class of a request or response, else zero
+//                                  34  u16  zero
 //   16  u32  timeout in us         36  u32  crc32c of bytes 0-35 and of what is behind the header
 // then, when the data kind says so, body_len bytes of body.
 
@@ -36,6 +37,7 @@ std::string EncodeFrame(const FrameHeader& f, std::string_view body) {
   PutLe<uint32_t>(out + 24, f.bulk_len);
   PutLe<uint32_t>(out + 28, f.data_crc);
   out[32] = static_cast<uint8_t>(f.data);
+  if (f.Carries()) out[33] = static_cast<uint8_t>(f.traffic);
   uint32_t crc = Crc32c(ConstBytes(out, 36));
   if (f.data != DataKind::kBodyInHead) body = {};
   PutLe<uint32_t>(out + 36, Crc32cExtend(crc, AsBytes(body)));
@@ -70,6 +72,9 @@ Result<FrameHeader> DecodeFrame(ConstBytes head, size_t data_bytes, const FrameL
   f.bulk_len = GetLe<uint32_t>(in + 24);
   f.data_crc = GetLe<uint32_t>(in + 28);
   f.data = static_cast<DataKind>(in[32]);
+  auto traffic = TrafficClassOf(in[33]);
+  if (!traffic) return Bad("an unknown traffic class");
+  f.traffic = *traffic;
   if (f.body_len > limits.body_max) {
     return Bad("a message of " + std::to_string(f.body_len) + " bytes");
   }

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "rdma/traffic_class.h"
 
 namespace perigee::rdma::rendezvous {
 
@@ -45,7 +46,9 @@ struct FrameHeader {
   uint32_t body_len = 0;
   uint32_t bulk_len = 0;
   uint32_t data_crc = 0;
+  TrafficClass traffic = TrafficClass::kForeground;  // kRequest, kResponse
 
+  bool Carries() const { return kind == FrameKind::kRequest || kind == FrameKind::kResponse; }
   size_t DataBytes() const { return bulk_len + (data == DataKind::kPacked ? body_len : 0); }
 };
 

@@ -30,7 +30,8 @@ Status Link::Accept(std::shared_ptr<ConnectionRequest> request) {
   return Status::Ok();
 }
 
-void Link::BeginService(size_t body_max) {
+void Link::BeginService(size_t body_max, PeerBytes* bytes) {
+  bytes_ = bytes;
   limits_ = {body_max, kPieceBytesMax};
   last_tick_ = Now();
   ArmTick();
@@ -135,6 +136,9 @@ void Link::Send(Outgoing out) {
   FrameHeader& head = out.head;
   head.body_len = static_cast<uint32_t>(out.body.size());
   head.bulk_len = static_cast<uint32_t>(out.bulk.size());
+  if (bytes_ != nullptr && head.Carries()) {
+    bytes_->CountSent(head.traffic, out.body.size() + out.bulk.size());
+  }
   auto sending = std::make_unique<Sending>();
   if (!Announces(out.body.size(), out.bulk.size())) {
     head.data = DataKind::kPacked;
@@ -175,14 +179,17 @@ void Link::SendControl(FrameKind kind, std::string body) {
 // ---------------------------------------------------------------- receiving
 
 // On a slow way the peer's pings wait behind its bulk.
-void Link::Pull(Source bulk, Nanos deadline, Puller::Done done) {
+void Link::Pull(Source bulk, TrafficClass traffic, Nanos deadline, Puller::Done done) {
   bool over_the_way = bulk.announced != nullptr;
-  loop_->pulls().Pull(
-      number_, std::move(bulk), deadline,
-      [self = shared_from_this(), over_the_way, done = std::move(done)](Result<Piece> piece) {
-        if (piece.ok() && over_the_way) self->heard_ = true;
-        done(std::move(piece));
-      });
+  loop_->pulls().Pull(number_, std::move(bulk), traffic, deadline,
+                      [self = shared_from_this(), over_the_way, traffic,
+                       done = std::move(done)](Result<Piece> piece) {
+                        if (piece.ok() && self->bytes_ != nullptr) {
+                          self->bytes_->CountReceived(traffic, piece->size());
+                        }
+                        if (piece.ok() && over_the_way) self->heard_ = true;
+                        done(std::move(piece));
+                      });
 }
 
 // Of an honest peer: one for each call in flight, and hello.
@@ -221,7 +228,7 @@ Status Link::Handle(Arrival arrival) {
   } else {
     return Status(Code::kCorrupt, "a bulk payload does not have its checksum");
   }
-  if (head.data == DataKind::kBodyInHead) return user_->OnIncoming(std::move(incoming));
+  if (head.data == DataKind::kBodyInHead) return Deliver(std::move(incoming));
   Part& part = parts_[head.id];
   if (part.main || parts_.size() > PartsMax()) {
     return Status(Code::kCorrupt, "a message without its body");
@@ -254,6 +261,13 @@ Status Link::Whole(const FrameHeader& head, std::string data) {
   incoming.bulk.copied = data.substr(head.body_len);
   data.resize(head.body_len);
   incoming.body = std::move(data);
+  return Deliver(std::move(incoming));
+}
+
+Status Link::Deliver(Incoming incoming) {
+  if (bytes_ != nullptr && incoming.head.Carries()) {
+    bytes_->CountReceived(incoming.head.traffic, incoming.body.size());
+  }
   return user_->OnIncoming(std::move(incoming));
 }
 
@@ -266,7 +280,7 @@ Status Link::Assemble(uint64_t id) {
   if (incoming.body.size() != incoming.head.body_len) {
     return Status(Code::kCorrupt, "a body of another length than its message says");
   }
-  return user_->OnIncoming(std::move(incoming));
+  return Deliver(std::move(incoming));
 }
 
 Status Link::PullBody(const FrameHeader& head, Arrival arrival) {

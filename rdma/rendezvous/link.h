@@ -49,8 +49,8 @@ class Link final : public EndpointUser, public std::enable_shared_from_this<Link
 
   Status Connect(const SocketAddress& address);
   Status Accept(std::shared_ptr<ConnectionRequest> request);
-  // Hello is over: larger messages, and the heartbeat.
-  void BeginService(size_t body_max);
+  // Hello is over: larger messages, the heartbeat, and what calls carry is counted.
+  void BeginService(size_t body_max, PeerBytes* bytes);
   // Whether bulk is announced rather than sent along, beside a body of this size.
   static bool Announces(size_t body_bytes, size_t bulk_bytes) {
     return bulk_bytes > 0 && body_bytes + bulk_bytes > kEagerBytesMax;
@@ -58,7 +58,7 @@ class Link final : public EndpointUser, public std::enable_shared_from_this<Link
   void Send(Outgoing out);
   void SendControl(FrameKind kind, std::string body);
   // Gets the bulk of a message that came here (see Puller).
-  void Pull(Source bulk, Nanos deadline, Puller::Done done);
+  void Pull(Source bulk, TrafficClass traffic, Nanos deadline, Puller::Done done);
   // Both tell the user; a violation is also logged.
   void End(const Status& why);
   void OnViolation(const Status& why);
@@ -82,6 +82,7 @@ class Link final : public EndpointUser, public std::enable_shared_from_this<Link
   Status Whole(const FrameHeader& head, std::string data);
   Status PullBody(const FrameHeader& head, Arrival arrival);
   Status Assemble(uint64_t id);
+  Status Deliver(Incoming incoming);
   size_t PartsMax() const;
   void Transmit(FrameHeader head, std::string_view body_in_head, std::unique_ptr<Sending> sending,
                 Nanos fetch_by, std::function<void()> sent);
@@ -95,6 +96,7 @@ class Link final : public EndpointUser, public std::enable_shared_from_this<Link
   LinkUser* user_;  // null: ended
   std::shared_ptr<Endpoint> endpoint_;
   FrameLimits limits_;
+  PeerBytes* bytes_ = nullptr;  // until hello is done
   std::unordered_map<uint64_t, Part> parts_;
   size_t bodies_pulling_ = 0;
   // Announced bulk that the peer has not fetched, by a number of ours.

@@ -72,8 +72,8 @@ void Loop::Main(const MakeWorker& make_worker, std::function<void(Status)> start
   auto worker = make_worker();
   if (!worker.ok()) return started(worker.status());
   worker_ = std::move(*worker);
-  pulls_ =
-      std::make_unique<Puller>(this, options_.provider, options_.pool, options_.pull_bytes_max);
+  pulls_ = std::make_unique<Puller>(this, options_.provider, options_.pool, options_.pull_bytes_max,
+                                    options_.class_age);
   Signalled(worker_.get());
   started(Status::Ok());
   while (true) {

@@ -29,6 +29,7 @@ class Loop : public std::enable_shared_from_this<Loop> {
     bool poll = false;
     std::shared_ptr<SlabPool> pool;  // of the pulls
     uint64_t pull_bytes_max = 0;
+    Nanos class_age = kClassAge;
   };
 
   // On the loop's thread; called from there.

@@ -115,7 +115,8 @@ Status ServerConnection::HandleHello(const Incoming& incoming) {
   peer_.node_id = verified->node_id;
   phase_ = Phase::kServing;
   loop_->Cancel(hello_timer_);
-  link_->BeginService(peer_.role == Role::kNode ? kHeaderBytesMax : kUserHeaderMax);
+  link_->BeginService(peer_.role == Role::kNode ? kHeaderBytesMax : kUserHeaderMax,
+                      core_->BytesWith(peer_.role, peer_.node_id));
   link_->SendControl(FrameKind::kHelloVerdict, hello_->Welcome());
   hello_.reset();
   core_->NotePath("accepted", link_->Transports());
@@ -153,15 +154,16 @@ Status ServerConnection::HandleRequest(Incoming incoming) {
   core_->CountCallIn();
   Nanos left = std::min<Nanos>(Nanos{head.timeout_us} * kMicrosecond, kDeadlineMax);
   Nanos deadline = Now() + left;
-  auto call = std::make_unique<RendezvousServerCall>(shared_from_this(),
-                                                     static_cast<wire::Method>(head.method),
-                                                     head.id, deadline, std::move(incoming.body));
+  TrafficClass traffic = head.traffic;
+  auto call = std::make_unique<RendezvousServerCall>(
+      shared_from_this(), static_cast<wire::Method>(head.method),
+      CallTicket{head.id, traffic, deadline}, std::move(incoming.body));
   if (incoming.bulk.bytes == 0) {
     handler_->OnCall(std::move(call));
     return Status::Ok();
   }
   auto waiting = std::make_shared<std::unique_ptr<RendezvousServerCall>>(std::move(call));
-  link_->Pull(std::move(incoming.bulk), deadline,
+  link_->Pull(std::move(incoming.bulk), traffic, deadline,
               [self = shared_from_this(), waiting](Result<Piece> piece) {
                 auto call = std::move(*waiting);
                 if (piece.ok() && self->phase_ == Phase::kServing) {
@@ -176,11 +178,11 @@ Status ServerConnection::HandleRequest(Incoming incoming) {
 
 // ---------------------------------------------------------------- replies
 
-void ServerConnection::SendReply(uint64_t id, Nanos deadline, const Status& status,
-                                 Payload payload) {
+void ServerConnection::SendReply(CallTicket ticket, const Status& status, Payload payload) {
   auto out = std::make_shared<Outgoing>();
   out->head.kind = FrameKind::kResponse;
-  out->head.id = id;
+  out->head.id = ticket.id;
+  out->head.traffic = ticket.traffic;
   Code code = status.code();
   if (!status.ok()) {
     out->body = status.message().substr(0, 64 << 10);
@@ -193,7 +195,7 @@ void ServerConnection::SendReply(uint64_t id, Nanos deadline, const Status& stat
     out->bulk = out->piece.span();
   }
   out->head.method = static_cast<uint16_t>(code);
-  out->fetch_by = std::max(deadline, Now()) + kFetchGrace;
+  out->fetch_by = std::max(ticket.deadline, Now()) + kFetchGrace;
   // Here and not on the loop, which others use.
   if (Link::Announces(out->body.size(), out->bulk.size())) out->head.data_crc = Crc32c(out->bulk);
   // After the loop's end there is nobody to answer.

@@ -11,6 +11,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "rdma/connection_call.h"
 #include "rdma/hello.h"
 #include "rdma/rendezvous/link.h"
 
@@ -31,7 +32,7 @@ class ServerConnection final : public LinkUser,
   void PostClose(std::function<void()> done);
   const Peer& peer() const { return peer_; }
   // At most once for each request. Thread-safe; a reply to a closed connection goes nowhere.
-  void SendReply(uint64_t id, Nanos deadline, const Status& status, Payload payload);
+  void SendReply(CallTicket ticket, const Status& status, Payload payload);
 
   Status OnIncoming(Incoming incoming) override;
   void OnEnd(const Status& why) override;

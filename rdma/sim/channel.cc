@@ -32,6 +32,7 @@ void ClientCore::Call(wire::Method method, std::string header, ConstBytes bulk, 
   if (host_->bytes_out != nullptr) host_->bytes_out->Add(static_cast<double>(bulk.size()));
   auto request = std::make_shared<Request>();
   request->method = method;
+  request->traffic = options.traffic;
   request->header = std::move(header);
   if (!bulk.empty()) request->bulk = std::make_shared<const std::string>(AsView(bulk));
   Nanos timeout = std::clamp<Nanos>(options.timeout, 0, 24 * 3600 * kSecond);
@@ -39,10 +40,11 @@ void ClientCore::Call(wire::Method method, std::string header, ConstBytes bulk, 
   Status refused;
   {
     std::lock_guard lock(mu_);
-    bool sends_now = link_ && waiting_.empty() && in_flight_ < credits_;
+    bool sends_now = link_ && waiting_.empty() && credits_.Free(request->traffic);
     if (closed_) {
       refused = Status(Code::kCancelled, "the channel to sim:" + name_ + " was closed");
-    } else if (!sends_now && waiting_.size() >= std::max<uint32_t>(host_->options.waiting_max, 1)) {
+    } else if (!sends_now &&
+               !MayWait(request->traffic, waiting_.size(), host_->options.waiting_max)) {
       refused = Status(Code::kBusy, "too many calls wait for sim:" + name_);
     } else {
       uint64_t id = ++next_id_;
@@ -61,7 +63,7 @@ void ClientCore::Call(wire::Method method, std::string header, ConstBytes bulk, 
         done = std::move(pending.done);
         calls_.erase(id);
       } else {
-        waiting_.push_back(id);
+        waiting_.Push(request->traffic, id, host_->fabric->Now());
       }
     }
   }
@@ -118,18 +120,17 @@ void ClientCore::Connecting(uint64_t attempt) {
                                [link] { link->Break("connection lost during hello"); });
     return;
   }
-  bool posted = host_->fabric->After(
-      fate.delay, [weak = weak_from_this(), attempt, link, credits = seen.credits] {
-        if (auto self = weak.lock()) {
-          self->Connected(attempt, link, credits);
-        } else {
-          link->Break("the channel is gone");
-        }
-      });
+  bool posted = host_->fabric->After(fate.delay, [weak = weak_from_this(), attempt, link, seen] {
+    if (auto self = weak.lock()) {
+      self->Connected(attempt, link, seen);
+    } else {
+      link->Break("the channel is gone");
+    }
+  });
   if (!posted) link->Break("the scheduler has stopped");
 }
 
-void ClientCore::Connected(uint64_t attempt, std::shared_ptr<Link> link, uint32_t credits) {
+void ClientCore::Connected(uint64_t attempt, std::shared_ptr<Link> link, const HelloPeer& server) {
   bool late = false;
   {
     std::lock_guard lock(mu_);
@@ -139,7 +140,8 @@ void ClientCore::Connected(uint64_t attempt, std::shared_ptr<Link> link, uint32_
       (void)host_->fabric->scheduler().Cancel(std::exchange(connect_timer_, 0));
       healthy_ = true;
       link_ = link;
-      credits_ = std::max<uint32_t>(1, std::min(credits, host_->options.credits));
+      credits_ = Credits(std::max<uint32_t>(1, std::min(server.credits, host_->options.credits)));
+      bytes_ = host_->BytesWith(server.role, server.node_id);
     }
   }
   if (late) return link->Break("the client gave up");
@@ -155,7 +157,7 @@ void ClientCore::ConnectFailed(uint64_t attempt, const Status& why) {
     connecting_ = false;
     healthy_ = false;
     (void)host_->fabric->scheduler().Cancel(std::exchange(connect_timer_, 0));
-    for (uint64_t id : std::exchange(waiting_, {})) failed.push_back(TakeLocked(calls_.find(id)));
+    for (uint64_t id : waiting_.TakeAll()) failed.push_back(TakeLocked(calls_.find(id)));
   }
   for (auto& done : failed) Run(std::move(done), why);
 }
@@ -169,14 +171,16 @@ void ClientCore::Pump() {
     {
       std::lock_guard lock(mu_);
       if (waiting_.empty() || closed_) return;
-      if (link_ && in_flight_ >= credits_) return;
       link = link_;
       if (link) {
-        Pending& pending = calls_.at(waiting_.front());
-        waiting_.pop_front();
+        Nanos now = host_->fabric->Now();
+        auto traffic = waiting_.Next(now, [this](TrafficClass c) { return credits_.Free(c); });
+        if (!traffic) return;
+        Pending& pending = calls_.at(waiting_.Pop(*traffic, now));
         pending.sent = true;
-        ++in_flight_;
+        credits_.Take(*traffic);
         request = pending.request;
+        bytes_->CountSent(*traffic, request->Bytes());
       }
     }
     if (!link) return Connect();
@@ -205,6 +209,7 @@ void ClientCore::Answered(const std::shared_ptr<Link>& link,
       return;  // late, or the second of two
     it->second.answered = true;
     deadline = it->second.request->deadline;
+    bytes_->CountReceived(it->second.request->traffic, response->Bytes());
   }
   if (response->code != Code::kOk)
     return Finish(response->id, Status(response->code, response->text));
@@ -233,7 +238,7 @@ void ClientCore::Finish(uint64_t id, Result<Payload> result) {
     std::lock_guard lock(mu_);
     auto it = calls_.find(id);
     if (it == calls_.end()) return;
-    if (!it->second.sent) std::erase(waiting_, id);
+    if (!it->second.sent) waiting_.Erase(it->second.request->traffic, id);
     done = TakeLocked(it);
   }
   done(std::move(result));
@@ -241,7 +246,7 @@ void ClientCore::Finish(uint64_t id, Result<Payload> result) {
 }
 
 Channel::Done ClientCore::TakeLocked(std::map<uint64_t, Pending>::iterator it) {
-  if (it->second.sent) --in_flight_;
+  if (it->second.sent) credits_.Give(it->second.request->traffic);
   (void)host_->fabric->scheduler().Cancel(it->second.timer);
   Channel::Done done = std::move(it->second.done);
   calls_.erase(it);
@@ -285,7 +290,7 @@ void ClientCore::Close() {
     link = std::move(link_);
     link_.reset();
     connecting_ = false;
-    waiting_.clear();
+    waiting_.Clear();
     (void)host_->fabric->scheduler().Cancel(std::exchange(connect_timer_, 0));
     while (!calls_.empty()) failed.push_back(TakeLocked(calls_.begin()));
   }

@@ -1,12 +1,12 @@
 #pragma once
 // The calling side of `sim`. Thread-safe; completions run as tasks, with no lock held.
 
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include "rdma/credits.h"
 #include "rdma/sim/server.h"
 #include "rdma/transport.h"
 
@@ -15,7 +15,7 @@ namespace perigee::rdma::sim {
 class ClientCore : public std::enable_shared_from_this<ClientCore> {
  public:
   ClientCore(std::shared_ptr<Host> host, std::string name)
-      : host_(std::move(host)), name_(std::move(name)) {}
+      : host_(std::move(host)), name_(std::move(name)), waiting_(host_->options.class_age) {}
 
   void Call(wire::Method method, std::string header, ConstBytes bulk, CallOptions options,
             Channel::Done done);
@@ -38,7 +38,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
 
   void Connect();
   void Connecting(uint64_t attempt);
-  void Connected(uint64_t attempt, std::shared_ptr<Link> link, uint32_t credits);
+  void Connected(uint64_t attempt, std::shared_ptr<Link> link, const HelloPeer& server);
   void ConnectFailed(uint64_t attempt, const Status& why);
   void Pump();
   void Send(const std::shared_ptr<Link>& link, const std::shared_ptr<const Request>& request);
@@ -55,11 +55,11 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   uint64_t attempt_ = 0;
   Scheduler::TimerId connect_timer_ = 0;
   std::shared_ptr<Link> link_;
-  uint32_t credits_ = 0;
-  uint32_t in_flight_ = 0;
+  Credits credits_;
+  PeerBytes* bytes_ = nullptr;  // of link_
   uint64_t next_id_ = 0;
   std::map<uint64_t, Pending> calls_;
-  std::deque<uint64_t> waiting_;
+  ClassQueue<uint64_t> waiting_;
 };
 
 class SimChannel final : public Channel {

@@ -15,6 +15,7 @@ class SimServerCall final : public ServerCall {
       : link_(std::move(link)),
         method_(request.method),
         id_(request.id),
+        traffic_(request.traffic),
         header_(request.header),
         deadline_(request.deadline),
         bulk_(std::move(bulk)) {}
@@ -27,6 +28,7 @@ class SimServerCall final : public ServerCall {
   std::string_view header() const override { return header_; }
   Piece& bulk() override { return bulk_; }
   Nanos deadline() const override { return deadline_; }
+  TrafficClass traffic() const override { return traffic_; }
 
   void Reply(Payload payload) override {
     auto response = std::make_shared<Response>();
@@ -55,12 +57,13 @@ class SimServerCall final : public ServerCall {
     PERIGEE_CHECK(!answered_);
     answered_ = true;
     bulk_.Release();
-    link_->Answer(std::move(response));
+    link_->Answer(traffic_, std::move(response));
   }
 
   const std::shared_ptr<Link> link_;
   const wire::Method method_;
   const uint64_t id_;
+  const TrafficClass traffic_;
   const std::string header_;
   const Nanos deadline_;
   Piece bulk_;
@@ -74,7 +77,8 @@ Link::Link(std::shared_ptr<Server> server, std::weak_ptr<ClientCore> client,
     : server_(std::move(server)),
       client_(std::move(client)),
       client_host_(std::move(client_host)),
-      peer_(std::move(peer)) {}
+      peer_(std::move(peer)),
+      bytes_(server_->host().BytesWith(peer_.role, peer_.node_id)) {}
 
 const std::string& Link::server_host() const { return server_->host().name; }
 
@@ -112,6 +116,7 @@ void Link::Break(const std::string& why) {
 void Link::Arrive(std::shared_ptr<const Request> request) {
   const Host& host = server_->host();
   if (host.calls_in != nullptr) host.calls_in->Add();
+  bytes_->CountReceived(request->traffic, request->Bytes());
   if (!request->bulk) return Serve(*request, Piece());
   if (host.bytes_in != nullptr) host.bytes_in->Add(static_cast<double>(request->bulk->size()));
   host.fabric->FillPiece(host.options.pool, request->bulk, request->deadline,
@@ -128,8 +133,9 @@ void Link::Serve(const Request& request, Piece bulk) {
   Leave();
 }
 
-void Link::Answer(std::shared_ptr<const Response> response) {
+void Link::Answer(TrafficClass traffic, std::shared_ptr<const Response> response) {
   const Host& host = server_->host();
+  bytes_->CountSent(traffic, response->Bytes());
   Fate fate = host.fabric->Draw(host.name, client_host_);
   if (host.bytes_out != nullptr && response->bulk) {
     host.bytes_out->Add(static_cast<double>(response->bulk->size()));

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/event.h"
+#include "rdma/class_bytes.h"
 #include "rdma/hello.h"
 #include "rdma/sim/fabric.h"
 #include "rdma/transport.h"
@@ -20,9 +21,11 @@ class ClientCore;
 struct Request {
   uint64_t id = 0;
   wire::Method method{};
+  TrafficClass traffic = TrafficClass::kForeground;
   std::string header;
   std::shared_ptr<const std::string> bulk;  // null: none
   Nanos deadline = 0;
+  size_t Bytes() const { return header.size() + (bulk ? bulk->size() : 0); }
 };
 
 struct Response {
@@ -30,6 +33,7 @@ struct Response {
   Code code = Code::kOk;
   std::string text;  // header, or the error's message
   std::shared_ptr<const std::string> bulk;
+  size_t Bytes() const { return text.size() + (bulk ? bulk->size() : 0); }
 };
 
 // What one transport's servers and channels share.
@@ -42,6 +46,10 @@ struct Host {
   metrics::Counter* calls_out = nullptr;
   metrics::Counter* bytes_in = nullptr;
   metrics::Counter* bytes_out = nullptr;
+  std::unique_ptr<ClassBytes> class_bytes;
+  PeerBytes* BytesWith(Role role, uint64_t node_id) const {
+    return role == Role::kNode ? class_bytes->OfNode(node_id) : class_bytes->OfUsers();
+  }
   std::atomic<uint32_t> connections{0};
 };
 
@@ -55,7 +63,7 @@ class Link : public std::enable_shared_from_this<Link> {
   const std::string& server_host() const;
   // As tasks: a request has arrived; an answer leaves.
   void Arrive(std::shared_ptr<const Request> request);
-  void Answer(std::shared_ptr<const Response> response);
+  void Answer(TrafficClass traffic, std::shared_ptr<const Response> response);
   // Ends the connection on both sides. OnDisconnect follows when no OnCall of it runs any more.
   void Break(const std::string& why);
 
@@ -68,6 +76,7 @@ class Link : public std::enable_shared_from_this<Link> {
   const std::weak_ptr<ClientCore> client_;
   const std::string client_host_;
   const Peer peer_;
+  PeerBytes* const bytes_;
   std::mutex mu_;  // guards what follows
   bool alive_ = true;
   bool told_ = false;

@@ -116,6 +116,7 @@ class Network final : public SimNetwork {
       made->calls_in =
           counter("perigee_rdma_calls_total", "Calls made (out) and served (in).", "in");
     }
+    made->class_bytes = std::make_unique<ClassBytes>(options.metrics, "sim");
     made->options = std::move(options);
     return std::unique_ptr<Transport>(std::make_unique<SimTransport>(std::move(made)));
   }

@@ -10,6 +10,7 @@ namespace perigee::rdma::tls {
 
 namespace {
 constexpr size_t kGrantedBytesMax = 16 << 20;  // enough for 10 GB/s and 1.6 ms there and back
+constexpr size_t kBackgroundBytesMax = kGrantedBytesMax - kPieceBytesMax;
 constexpr size_t kPayloadsMax = 4096;
 
 Status Bad(uint64_t id, const char* what) {
@@ -17,34 +18,36 @@ Status Bad(uint64_t id, const char* what) {
 }
 }  // namespace
 
-Status BulkIn::Expect(uint64_t id, size_t bytes, uint32_t crc, std::string here) {
+Status BulkIn::Expect(const Announced& announced, std::string here, Nanos now) {
+  uint64_t id = announced.id;
   if (payloads_.size() >= kPayloadsMax || payloads_.contains(id)) {
     return Bad(id, "announced twice, or too many");
   }
   Payload payload;
-  payload.bytes = bytes;
-  payload.crc = crc;
+  payload.announced = announced;
   payload.here = std::move(here);
   payloads_.emplace(id, std::move(payload));
-  waiting_.push_back(id);
+  waiting_.Push(announced.traffic, id, now);
   return Status::Ok();
 }
 
-std::optional<size_t> BulkIn::Wanted() const {
-  if (waiting_.empty()) return std::nullopt;
-  const Payload& first = payloads_.at(waiting_.front());
-  if (granted_bytes_ > 0 && granted_bytes_ + first.bytes > kGrantedBytesMax) return std::nullopt;
-  return first.bytes;
+// The first one is waited for, not passed by: it would starve.
+std::optional<BulkIn::Wants> BulkIn::Wanted(Nanos now) const {
+  auto traffic = waiting_.Next(now);
+  if (!traffic) return std::nullopt;
+  size_t bytes = payloads_.at(waiting_.Front(*traffic)).announced.bytes;
+  size_t most = IsBackground(*traffic) ? kBackgroundBytesMax : kGrantedBytesMax;
+  if (granted_bytes_ > 0 && granted_bytes_ + bytes > most) return std::nullopt;
+  return Wants{*traffic, bytes};
 }
 
-BulkIn::Started BulkIn::Start(Piece piece) {
-  uint64_t id = waiting_.front();
-  waiting_.pop_front();
+BulkIn::Started BulkIn::Start(const Wants& wanted, Piece piece, Nanos now) {
+  uint64_t id = waiting_.Pop(wanted.traffic, now);
   Payload& payload = payloads_.at(id);
   payload.piece = std::move(piece);
   if (payload.here.empty()) {
     payload.granted = true;
-    granted_bytes_ += payload.bytes;
+    granted_bytes_ += payload.announced.bytes;
     return {id, false};
   }
   std::memcpy(payload.piece.data(), payload.here.data(), payload.here.size());
@@ -56,7 +59,8 @@ Status BulkIn::BeginPiece(const FrameHeader& head) {
   auto it = payloads_.find(head.id);
   if (it == payloads_.end() || !it->second.granted) return Bad(head.id, "sent without a grant");
   const Payload& payload = it->second;
-  if (head.offset != payload.received || head.bulk_len > payload.bytes - payload.received) {
+  if (head.offset != payload.received ||
+      head.bulk_len > payload.announced.bytes - payload.received) {
     return Bad(head.id, "a piece that is not the next one");
   }
   return Status::Ok();
@@ -75,7 +79,7 @@ bool BulkIn::Received(uint64_t id, size_t bytes) {
         Crc32cExtend(payload.crc_so_far, payload.piece.span().subspan(payload.received, bytes));
   }
   payload.received += bytes;
-  if (payload.received < payload.bytes) return false;
+  if (payload.received < payload.announced.bytes) return false;
   if (payload.drain_until != 0) {
     Erase(it);
     return false;
@@ -85,7 +89,7 @@ bool BulkIn::Received(uint64_t id, size_t bytes) {
 
 Result<Piece> BulkIn::Take(uint64_t id) {
   auto it = payloads_.find(id);
-  bool whole = it->second.crc_so_far == it->second.crc;
+  bool whole = it->second.crc_so_far == it->second.announced.crc;
   Piece piece = std::move(it->second.piece);
   Erase(it);
   if (!whole) return Bad(id, "its checksum is not the one announced");
@@ -119,14 +123,14 @@ bool BulkIn::Overdue(Nanos now) const {
 }
 
 void BulkIn::Erase(std::map<uint64_t, Payload>::iterator it) {
-  if (it->second.granted) granted_bytes_ -= it->second.bytes;
-  std::erase(waiting_, it->first);
+  if (it->second.granted) granted_bytes_ -= it->second.announced.bytes;
+  waiting_.Erase(it->second.announced.traffic, it->first);
   payloads_.erase(it);
 }
 
 void BulkIn::Clear() {
   payloads_.clear();
-  waiting_.clear();
+  waiting_.Clear();
   granted_bytes_ = 0;
 }
 

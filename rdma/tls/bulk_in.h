@@ -1,18 +1,19 @@
 #pragma once
 // BulkIn: the payloads that the peer of a connection has announced, until they are here and whole.
-// Each waits for a buffer, first come, first served; then it is granted and received. One that is
+// Each waits for a buffer, by its traffic class, first come, first served within one; then it
+// is granted and received. One that is
 // not wanted any more is drained: what was granted still comes, and goes nowhere.
 //
-// What is granted at a time is bounded, so that one peer cannot have the whole pool. Thread rule:
-// loop-bound.
+// What is granted at a time is bounded, so that one peer cannot have the whole pool; background
+// classes leave room for one payload of another. Thread rule: loop-bound.
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <optional>
 #include <string>
 
 #include "base/clock.h"
+#include "rdma/class_queue.h"
 #include "rdma/tls/frame.h"
 #include "rdma/transport.h"
 
@@ -20,19 +21,33 @@ namespace perigee::rdma::tls {
 
 class BulkIn {
  public:
+  explicit BulkIn(Nanos class_age) : waiting_(class_age) {}
+
+  struct Announced {
+    uint64_t id = 0;
+    TrafficClass traffic = TrafficClass::kForeground;
+    size_t bytes = 0;
+    uint32_t crc = 0;
+  };
   // Bytes that came with the message wait for a buffer like announced ones: `here` then has them.
-  Status Expect(uint64_t id, size_t bytes, uint32_t crc, std::string here);
-  // The size of the buffer that is wanted next; nothing when none is, or may be yet.
-  std::optional<size_t> Wanted() const;
-  // Gives it. The id, and whether its bytes are here already (then Take it) or are to be granted.
+  Status Expect(const Announced& payload, std::string here, Nanos now);
+  // The buffer that is wanted next; nothing when none is, or may be yet.
+  struct Wants {
+    TrafficClass traffic = TrafficClass::kForeground;
+    size_t bytes = 0;
+  };
+  std::optional<Wants> Wanted(Nanos now) const;
+  // Gives what Wanted has just said. The id, and whether its bytes are here already (then Take it)
+  // or are to be granted.
   struct Started {
     uint64_t id = 0;
     bool here = false;
   };
-  Started Start(Piece piece);
+  Started Start(const Wants& wanted, Piece piece, Nanos now);
 
   // A piece that the peer is about to send. kCorrupt: not what was granted.
   Status BeginPiece(const FrameHeader& head);
+  TrafficClass TrafficOf(uint64_t id) const { return payloads_.at(id).announced.traffic; }
   // Where the next bytes of payload `id` go; nullptr: nowhere.
   uint8_t* Place(uint64_t id);
   // They came. True when the payload is complete: Take it, unless it was drained.
@@ -50,8 +65,7 @@ class BulkIn {
 
  private:
   struct Payload {
-    size_t bytes = 0;
-    uint32_t crc = 0;
+    Announced announced;
     std::string here;
     Piece piece;
     size_t received = 0;
@@ -62,7 +76,7 @@ class BulkIn {
   void Erase(std::map<uint64_t, Payload>::iterator it);
 
   std::map<uint64_t, Payload> payloads_;
-  std::deque<uint64_t> waiting_;
+  ClassQueue<uint64_t> waiting_;
   size_t granted_bytes_ = 0;
 };
 

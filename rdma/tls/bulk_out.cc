@@ -8,15 +8,15 @@
 
 namespace perigee::rdma::tls {
 
-void BulkOut::Offer(uint64_t id, ConstBytes data, Piece keep, Nanos until) {
-  payloads_[id] = Payload{data, std::move(keep), 0, false, until};
+void BulkOut::Offer(uint64_t id, TrafficClass traffic, ConstBytes data, Piece keep, Nanos until) {
+  payloads_[id] = Payload{traffic, data, std::move(keep), 0, false, until};
 }
 
-Status BulkOut::Grant(uint64_t id) {
+Status BulkOut::Grant(uint64_t id, Nanos now) {
   auto it = payloads_.find(id);
   if (it != payloads_.end() && !it->second.granted) {
     it->second.granted = true;
-    turn_.push_back(id);
+    turn_.Push(it->second.traffic, id, now);
     return Status::Ok();
   }
   if (dropped_.erase(id) > 0) return Status::Ok();
@@ -28,21 +28,22 @@ bool BulkOut::Drop(uint64_t id) {
   auto it = payloads_.find(id);
   if (it == payloads_.end()) return false;
   bool granted = it->second.granted;
+  turn_.Erase(it->second.traffic, id);
   payloads_.erase(it);
-  std::erase(turn_, id);
   if (!granted) dropped_.insert(id);
   return granted;
 }
 
-std::optional<BulkOut::Next> BulkOut::TakePiece() {
-  if (turn_.empty()) return std::nullopt;
-  uint64_t id = turn_.front();
-  turn_.pop_front();
+std::optional<BulkOut::Next> BulkOut::TakePiece(Nanos now) {
+  auto traffic = turn_.Next(now);
+  if (!traffic) return std::nullopt;
+  uint64_t id = turn_.Pop(*traffic, now);
   Payload& payload = payloads_.at(id);
-  Next next{id, payload.offset, payload.left.first(std::min(payload.left.size(), kPieceMax))};
+  Next next{id, payload.offset, payload.left.first(std::min(payload.left.size(), kPieceMax)),
+            *traffic};
   payload.left = payload.left.subspan(next.bytes.size());
   payload.offset += static_cast<uint32_t>(next.bytes.size());
-  if (!payload.left.empty()) turn_.push_back(id);
+  if (!payload.left.empty()) turn_.Push(*traffic, id, now);
   return next;
 }
 
@@ -58,7 +59,7 @@ bool BulkOut::Overdue(Nanos now) const {
 
 void BulkOut::Clear() {
   payloads_.clear();
-  turn_.clear();
+  turn_.Clear();
   dropped_.clear();
 }
 

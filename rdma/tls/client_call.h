@@ -10,6 +10,7 @@ namespace perigee::rdma::tls {
 
 struct ClientCall {
   wire::Method method{};
+  TrafficClass traffic = TrafficClass::kForeground;
   std::string header;
   ConstBytes bulk;
   uint32_t bulk_crc = 0;

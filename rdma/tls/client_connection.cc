@@ -58,7 +58,8 @@ Status ClientConnection::HandleHello(const Frame& frame) {
   PERIGEE_ASSIGN(HelloPeer server, hello_->Finish(frame.message));
   hello_.reset();
   ready_ = true;
-  credits_ = std::min(server.credits, core().options().credits);
+  credits_ = Credits(std::min(server.credits, core().options().credits));
+  KnowPeer(server.role, server.node_id);
   owner_->Ready();
   return Status::Ok();
 }
@@ -71,17 +72,24 @@ void ClientConnection::SendRequest(const std::shared_ptr<ClientCall>& call) {
   head.kind = FrameKind::kRequest;
   head.id = call->id;
   head.method = static_cast<uint16_t>(call->method);
+  head.traffic = call->traffic;
   head.bulk_len = static_cast<uint32_t>(call->bulk.size());
   head.bulk_crc = call->bulk_crc;
   Nanos left_us = (call->deadline - RealClock::Get().Monotonic()) / kMicrosecond;
   head.timeout_us = static_cast<uint32_t>(std::clamp<Nanos>(left_us, 1, UINT32_MAX));
   InFlight entry;
   entry.call = call;
+  entry.traffic = call->traffic;
   entry.offered = head.Announces();
+  credits_.Take(call->traffic);
   in_flight_.emplace(call->id, std::move(entry));
   Send(head, call->header, head.Announces() ? ConstBytes() : call->bulk);
-  if (head.Announces())
-    Offer(call->id, call->bulk, Piece(), call->deadline + core().tls().bulk_grace);
+  if (head.Announces()) Offer(head, call->bulk, Piece(), call->deadline + core().tls().bulk_grace);
+}
+
+void ClientConnection::Erase(std::unordered_map<uint64_t, InFlight>::iterator it) {
+  credits_.Give(it->second.traffic);
+  in_flight_.erase(it);
 }
 
 void ClientConnection::GiveUp(uint64_t id) {
@@ -89,7 +97,7 @@ void ClientConnection::GiveUp(uint64_t id) {
   if (it == in_flight_.end()) return;
   if (it->second.collecting) {
     Drop(id, true);
-    in_flight_.erase(it);
+    Erase(it);
     return;
   }
   it->second.call.reset();
@@ -124,10 +132,10 @@ Status ClientConnection::HandleResponse(const Frame& frame) {
   if (wanted && head.bulk_len > 0) {
     it->second.collecting = true;
     it->second.answer.assign(frame.message);
-    return Expect(frame);
+    return Expect(frame, it->second.traffic);
   }
   std::shared_ptr<ClientCall> call = std::move(it->second.call);
-  in_flight_.erase(it);
+  Erase(it);
   if (head.Announces()) Decline(head.id);
   if (call && code != Code::kOk) {
     owner_->Finish(call, Status(code, std::string(frame.message)));
@@ -142,7 +150,7 @@ void ClientConnection::OnBulk(uint64_t id, Result<Piece> piece) {
   auto it = in_flight_.find(id);
   std::shared_ptr<ClientCall> call = std::move(it->second.call);
   std::string answer = std::move(it->second.answer);
-  in_flight_.erase(it);
+  Erase(it);
   if (piece.ok()) {
     owner_->Finish(call, Payload{std::move(answer), std::move(*piece), {}});
   } else {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "rdma/credits.h"
 #include "rdma/hello.h"
 #include "rdma/tls/client_call.h"
 #include "rdma/tls/core.h"
@@ -27,7 +28,7 @@ class ClientConnection final : public Link {
 
   bool ready() const { return ready_; }
   bool reached() const { return connected(); }  // there is somebody at that address
-  bool HasCredit() const { return ready_ && in_flight_.size() < credits_; }
+  bool HasCredit(TrafficClass traffic) const { return credits_.Free(traffic); }
   void SendRequest(const std::shared_ptr<ClientCall>& call);
   // The call has ended, and its memory is not touched any more.
   void GiveUp(uint64_t id);
@@ -37,8 +38,9 @@ class ClientConnection final : public Link {
  private:
   struct InFlight {
     std::shared_ptr<ClientCall> call;  // null: given up, its answer is awaited for its credit
-    bool offered = false;              // its bulk was announced
-    bool collecting = false;           // the answer is there, its bulk is not
+    TrafficClass traffic = TrafficClass::kForeground;
+    bool offered = false;     // its bulk was announced
+    bool collecting = false;  // the answer is there, its bulk is not
     std::string answer;
   };
   ClientConnection(std::shared_ptr<ClientCore> owner, std::shared_ptr<Core> core,
@@ -50,11 +52,13 @@ class ClientConnection final : public Link {
   void OnEnd(const Status& why) override;
   Status HandleHello(const Frame& frame);
   Status HandleResponse(const Frame& frame);
+  // The call is over and its credit is free.
+  void Erase(std::unordered_map<uint64_t, InFlight>::iterator it);
 
   const std::shared_ptr<ClientCore> owner_;
   std::optional<HelloClient> hello_;
   bool ready_ = false;
-  uint32_t credits_ = 0;
+  Credits credits_;  // none before hello is done
   uint64_t next_id_ = 0;
   std::unordered_map<uint64_t, InFlight> in_flight_;
 };

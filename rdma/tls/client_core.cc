@@ -22,6 +22,7 @@ ClientCore::ClientCore(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> lo
     : core_(std::move(core)),
       loop_(std::move(loop)),
       endpoint_(std::move(endpoint)),
+      waiting_(core_->options().class_age),
       random_(SecretU64()) {}
 
 // ---------------------------------------------------------------- connection
@@ -130,7 +131,7 @@ void ClientCore::Ended(const std::shared_ptr<ClientConnection>& connection, cons
 
 void ClientCore::FailWaiting(const Status& why) {
   why.Ignore();  // nobody may be waiting
-  for (auto& call : std::exchange(waiting_, {})) Finish(call, why);
+  for (auto& call : waiting_.TakeAll()) Finish(call, why);
 }
 
 void ClientCore::Close() {
@@ -172,7 +173,7 @@ void ClientCore::Enqueue(const CallPtr& call) {
     return Finish(call,
                   Status(Code::kCancelled, "the channel to " + endpoint_.text + " was closed"));
   }
-  if (waiting_.size() >= std::max<size_t>(core_->options().waiting_max, 1)) {
+  if (!MayWait(call->traffic, waiting_.size(), core_->options().waiting_max)) {
     return Finish(call, Status(Code::kBusy, "too many calls wait for " + endpoint_.text));
   }
   core_->CountCallOut();
@@ -182,17 +183,18 @@ void ClientCore::Enqueue(const CallPtr& call) {
         auto late = weak_call.lock();
         if (self && late) self->Expire(late);
       });
-  waiting_.push_back(call);
+  waiting_.Push(call->traffic, call, Now());
   Connect();
   Pump();
 }
 
-// Sends what waits, in order, as far as the credits go.
+// Sends what waits, as far as the credits go.
 void ClientCore::Pump() {
   if (!connection_ || !connection_->ready()) return;
-  while (!waiting_.empty() && connection_->HasCredit()) {
-    CallPtr call = std::move(waiting_.front());
-    waiting_.pop_front();
+  Nanos now = Now();
+  auto may = [this](TrafficClass traffic) { return connection_->HasCredit(traffic); };
+  while (auto traffic = waiting_.Next(now, may)) {
+    CallPtr call = waiting_.Pop(*traffic, now);
     PERIGEE_FAILPOINT(rdma_tls_before_call);
     connection_->SendRequest(call);
     PERIGEE_FAILPOINT(rdma_tls_after_call);
@@ -203,7 +205,7 @@ void ClientCore::Pump() {
 void ClientCore::Expire(const CallPtr& call) {
   if (!call->done) return;
   if (call->id == 0) {
-    std::erase(waiting_, call);
+    waiting_.Erase(call->traffic, call);
     return Finish(call, Status(Code::kDeadlineExceeded,
                                "no answer from " + endpoint_.text + " in time (not sent)"));
   }
@@ -234,6 +236,7 @@ void TlsChannel::Call(wire::Method method, std::string header, ConstBytes bulk, 
   PERIGEE_CHECK(done != nullptr);
   auto call = std::make_shared<ClientCall>();
   call->method = method;
+  call->traffic = options.traffic;
   call->header = std::move(header);
   call->bulk = bulk;
   // Here, not on the loop: callers have processors of their own.

@@ -1,6 +1,6 @@
 #pragma once
-// ClientCore: a `tls` channel's waiting calls and its connection. Calls leave in the order they
-// came, while the connection has credits.
+// ClientCore: a `tls` channel's waiting calls and its connection. Calls leave by their traffic
+// class, then in the order they came, while the connection has credits.
 //
 // A connection that was lost after hello is made anew at once; one that could not be made is tried
 // again by the next call, after a pause that doubles from 10 ms to 1 s. Calls wait for a short
@@ -54,7 +54,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   std::atomic<bool> healthy_{true};
 
   // Loop only.
-  std::deque<CallPtr> waiting_;  // for the connection or a credit
+  ClassQueue<CallPtr> waiting_;  // for the connection or a credit
   std::shared_ptr<ClientConnection> connection_;
   bool connecting_ = false;  // until hello is done, or failed
   std::deque<SocketAddress> candidates_;

@@ -10,7 +10,7 @@ namespace perigee::rdma::tls {
 // Frame header, little-endian, 40 bytes:
 //    0  u32  magic "PGTF"          16  u64  id
 //    4  u8   version = 1           24  u32  timeout in us
-//    5  u8   kind                  28  u32  offset
+//    5  u8   kind                  28  u32  offset in kData, traffic class in a request or response
 //    6  u16  method or code        32  u32  crc32c of the payload
 //    8  u32  header_len            36  u32  crc32c of bytes 0-35
 //   12  u32  bulk_len
@@ -33,7 +33,7 @@ void EncodeFrame(const FrameHeader& f, uint8_t out[kFrameBytes]) {
   PutLe<uint32_t>(out + 12, f.bulk_len);
   PutLe<uint64_t>(out + 16, f.id);
   PutLe<uint32_t>(out + 24, f.timeout_us);
-  PutLe<uint32_t>(out + 28, f.offset);
+  PutLe<uint32_t>(out + 28, f.Carries() ? static_cast<uint32_t>(f.traffic) : f.offset);
   PutLe<uint32_t>(out + 32, f.bulk_crc);
   PutLe<uint32_t>(out + 36, Crc32c(ConstBytes(out, 36)));
 }
@@ -65,7 +65,13 @@ Result<FrameHeader> DecodeFrame(const uint8_t in[kFrameBytes], const FrameLimits
   f.bulk_len = GetLe<uint32_t>(in + 12);
   f.id = GetLe<uint64_t>(in + 16);
   f.timeout_us = GetLe<uint32_t>(in + 24);
-  f.offset = GetLe<uint32_t>(in + 28);
+  if (f.Carries()) {
+    auto traffic = TrafficClassOf(GetLe<uint32_t>(in + 28));
+    if (!traffic) return Bad("an unknown traffic class");
+    f.traffic = *traffic;
+  } else {
+    f.offset = GetLe<uint32_t>(in + 28);
+  }
   f.bulk_crc = GetLe<uint32_t>(in + 32);
   if (f.header_len > limits.header_max) {
     return Bad("a message of " + std::to_string(f.header_len) + " bytes");

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "rdma/traffic_class.h"
 
 namespace perigee::rdma::tls {
 
@@ -40,7 +41,8 @@ struct FrameHeader {
   uint64_t id = 0;          // of the call; grows on a connection
   uint32_t timeout_us = 0;  // kRequest: time left
   uint32_t offset = 0;      // kData: of this piece in its payload
-  uint32_t bulk_crc = 0;    // kRequest, kResponse: crc32c of the payload
+  TrafficClass traffic = TrafficClass::kForeground;  // kRequest, kResponse
+  uint32_t bulk_crc = 0;                             // kRequest, kResponse: crc32c of the payload
 
   bool Carries() const { return kind == FrameKind::kRequest || kind == FrameKind::kResponse; }
   size_t InlineBytes() const { return Carries() && bulk_len <= kInlineBulkMax ? bulk_len : 0; }

@@ -20,7 +20,12 @@ Nanos Now() { return RealClock::Get().Monotonic(); }
 }  // namespace
 
 Link::Link(std::shared_ptr<Core> core, std::shared_ptr<EventLoop> loop, Side side)
-    : core_(std::move(core)), loop_(std::move(loop)), side_(side) {}
+    : core_(std::move(core)),
+      loop_(std::move(loop)),
+      side_(side),
+      in_(core_->options().class_age),
+      responses_(core_->options().class_age),
+      out_(core_->options().class_age) {}
 
 Link::~Link() = default;
 
@@ -51,6 +56,7 @@ void Link::End() {
   out_.Clear();
   piece_.reset();
   small_.clear();
+  responses_.Clear();
 }
 
 void Link::EndWith(const Status& why) {
@@ -193,7 +199,7 @@ Status Link::Handle(const Frame& frame) {
   const FrameHeader& head = frame.head;
   switch (head.kind) {
     case FrameKind::kGrant:
-      return out_.Grant(head.id);
+      return out_.Grant(head.id, Now());
     case FrameKind::kDecline:
       // It may cross with the last piece, and then means nothing.
       if (out_.Drop(head.id)) Send({.kind = FrameKind::kWithdraw, .id = head.id});
@@ -213,12 +219,15 @@ Status Link::Handle(const Frame& frame) {
     case FrameKind::kBeat:
       return Status::Ok();
     default:
+      if (bytes_ != nullptr && head.Carries())
+        bytes_->CountReceived(head.traffic, head.BodyBytes());
       return OnFrame(frame);
   }
 }
 
 Status Link::PieceArrived(size_t bytes) {
   piece_left_ -= bytes;
+  if (bytes_ != nullptr) bytes_->CountReceived(in_.TrafficOf(piece_id_), bytes);
   if (in_.Received(piece_id_, bytes)) OnBulk(piece_id_, in_.Take(piece_id_));
   if (piece_left_ == 0) GrantSome();
   return Status::Ok();
@@ -226,17 +235,17 @@ Status Link::PieceArrived(size_t bytes) {
 
 // ---------------------------------------------------------------- payloads
 
-Status Link::Expect(const Frame& frame) {
-  PERIGEE_TRY(in_.Expect(frame.head.id, frame.head.bulk_len, frame.head.bulk_crc,
-                         std::string(AsView(frame.inline_bulk))));
+Status Link::Expect(const Frame& frame, TrafficClass traffic) {
+  PERIGEE_TRY(in_.Expect({frame.head.id, traffic, frame.head.bulk_len, frame.head.bulk_crc},
+                         std::string(AsView(frame.inline_bulk)), Now()));
   GrantSome();
   return Status::Ok();
 }
 
 // At most one registration with the pool at a time; the second try closes the gap before it.
 void Link::GrantSome() {
-  while (auto bytes = in_.Wanted()) {
-    Piece piece = core_->pool().TryAllocate(*bytes);
+  while (auto wanted = in_.Wanted(Now())) {
+    Piece piece = core_->pool().TryAllocate(wanted->bytes);
     if (!piece && !watching_pool_) {
       watching_pool_ = true;
       std::weak_ptr<Link> weak = weak_from_this();
@@ -251,11 +260,11 @@ void Link::GrantSome() {
           self->Flush();
         });
       });
-      piece = core_->pool().TryAllocate(*bytes);
+      piece = core_->pool().TryAllocate(wanted->bytes);
     }
     if (!piece) return;
     core_->NotePoolUse();
-    BulkIn::Started started = in_.Start(std::move(piece));
+    BulkIn::Started started = in_.Start(*wanted, std::move(piece), Now());
     if (started.here) {
       OnBulk(started.id, in_.Take(started.id));
     } else {
@@ -287,8 +296,16 @@ void Link::Withdraw(uint64_t id, bool answered) {
 
 void Link::Send(const FrameHeader& head, std::string_view message, ConstBytes inline_bulk) {
   if (ended()) return;
-  small_.push_back(FrameText(head, message, inline_bulk));
-  small_bytes_ += small_.back().size();
+  std::string text = FrameText(head, message, inline_bulk);
+  small_bytes_ += text.size();
+  if (bytes_ != nullptr && head.Carries()) {
+    bytes_->CountSent(head.traffic, message.size() + inline_bulk.size());
+  }
+  if (head.kind == FrameKind::kResponse) {
+    responses_.Push(head.traffic, std::move(text), Now());
+  } else {
+    small_.push_back(std::move(text));
+  }
 }
 
 void Link::Flush() {
@@ -298,22 +315,31 @@ void Link::Flush() {
 }
 
 bool Link::Writing() const {
-  return !text_left_.empty() || piece_ || !small_.empty() || out_.HasPiece();
+  return !text_left_.empty() || piece_ || small_bytes_ > 0 || out_.HasPiece();
+}
+
+bool Link::TakeSmall() {
+  if (!small_.empty()) {
+    text_ = std::move(small_.front());
+    small_.pop_front();
+  } else if (auto traffic = responses_.Next(Now())) {
+    text_ = responses_.Pop(*traffic, Now());
+  } else {
+    return false;
+  }
+  small_bytes_ -= text_.size();
+  text_left_ = AsBytes(text_);
+  return true;
 }
 
 // False: there is nothing to write.
 bool Link::ChooseNext() {
   if (!text_left_.empty()) return true;
   if (piece_) return true;
-  if (!small_.empty()) {
-    text_ = std::move(small_.front());
-    small_.pop_front();
-    small_bytes_ -= text_.size();
-    text_left_ = AsBytes(text_);
-    return true;
-  }
-  piece_ = out_.TakePiece();
+  if (TakeSmall()) return true;
+  piece_ = out_.TakePiece(Now());
   if (!piece_) return false;
+  if (bytes_ != nullptr) bytes_->CountSent(piece_->traffic, piece_->bytes.size());
   FrameHeader head;
   head.kind = FrameKind::kData;
   head.id = piece_->id;

@@ -1,7 +1,8 @@
 #pragma once
-// Link: one TLS connection as frames and payloads, the same for both ends. Small frames go first;
-// large payloads follow in pieces once granted, so that none delays a small frame by more than one
-// piece. It tells the peer each second that it lives, and ends when nothing came for `dead_after`.
+// Link: one TLS connection as frames and payloads, the same for both ends. Small frames go first,
+// responses by their traffic class; large payloads follow in pieces once granted, by class as well,
+// so that none delays a small frame by more than one piece. It tells the peer each second that it
+// lives, and ends when nothing came for `dead_after`.
 //
 // Nothing is read faster than it can be handed on, and nothing queued without bound: payloads wait
 // where they lie, messages are bounded by the credits of hello, and a server whose peer does not
@@ -39,15 +40,16 @@ class Link : public Watcher, public std::enable_shared_from_this<Link> {
   void End();
 
   void Send(const FrameHeader& head, std::string_view message = {}, ConstBytes inline_bulk = {});
-  // Announced with the frame that was sent for `id`; see BulkOut.
-  void Offer(uint64_t id, ConstBytes data, Piece keep, Nanos until) {
-    out_.Offer(id, data, std::move(keep), until);
+  // Announced with this frame, which was sent; see BulkOut.
+  void Offer(const FrameHeader& head, ConstBytes data, Piece keep, Nanos until) {
+    out_.Offer(head.id, head.traffic, data, std::move(keep), until);
   }
   // The payload's memory is not touched any more when this returns. `answered`: the receiver has
   // ended the call, and sends no grant any more.
   void Withdraw(uint64_t id, bool answered);
-  // Wants the payload that came or was announced with `frame`: OnBulk has it or says why not.
-  Status Expect(const Frame& frame);
+  // Wants the payload that came or was announced with `frame`, of a call of this class: OnBulk has
+  // it or says why not.
+  Status Expect(const Frame& frame, TrafficClass traffic);
   // Does not want it any more: OnBulk will not run. `tell`: the sender is to know.
   void Drop(uint64_t id, bool tell);
   void Decline(uint64_t id);
@@ -64,6 +66,8 @@ class Link : public Watcher, public std::enable_shared_from_this<Link> {
   Status Begin(std::unique_ptr<TlsSocket> socket);
   bool connected() const { return phase_ != Phase::kConnecting; }
   bool ended() const { return phase_ == Phase::kEnded; }
+  // Hello is done: what calls carry from here on is counted for this peer.
+  void KnowPeer(Role role, uint64_t node_id) { bytes_ = core_->BytesWith(role, node_id); }
 
   virtual void OnOpen() = 0;  // TLS stands
   virtual FrameLimits Limits() const = 0;
@@ -82,6 +86,7 @@ class Link : public Watcher, public std::enable_shared_from_this<Link> {
   void GrantSome();
   Status WriteSome();
   bool Writing() const;
+  bool TakeSmall();
   bool ChooseNext();
   void Tick();
   void ArmTick();
@@ -89,6 +94,7 @@ class Link : public Watcher, public std::enable_shared_from_this<Link> {
   const std::shared_ptr<Core> core_;
   const std::shared_ptr<EventLoop> loop_;
   const Side side_;
+  PeerBytes* bytes_ = nullptr;  // until hello is done
   Watch watch_;
   std::unique_ptr<TlsSocket> socket_;
   Phase phase_ = Phase::kConnecting;
@@ -106,10 +112,11 @@ class Link : public Watcher, public std::enable_shared_from_this<Link> {
   bool watching_pool_ = false;
 
   // Writing.
-  std::deque<std::string> small_;
-  size_t small_bytes_ = 0;
-  std::string text_;      // the small frame under way
-  ConstBytes text_left_;  // of it, or of a piece's header
+  std::deque<std::string> small_;      // in order: requests, and what is about payloads
+  ClassQueue<std::string> responses_;  // behind those
+  size_t small_bytes_ = 0;             // of both
+  std::string text_;                   // the small frame under way
+  ConstBytes text_left_;               // of it, or of a piece's header
   std::array<uint8_t, kFrameBytes> piece_head_;
   std::optional<BulkOut::Next> piece_;  // under way, behind its header
   std::vector<uint8_t> piece_copy_;     // of a piece whose payload was withdrawn

@@ -7,10 +7,10 @@
 
 namespace perigee::rdma::tls {
 
-inline void SendReply(ServerConnection* connection, uint64_t id, Nanos deadline,
-                      const Status& status, Payload payload) {
+inline void SendReply(ServerConnection* connection, CallTicket ticket, const Status& status,
+                      Payload payload) {
   PERIGEE_FAILPOINT(rdma_tls_before_reply);
-  connection->Reply(id, deadline, status, std::move(payload));
+  connection->Reply(ticket, status, std::move(payload));
   PERIGEE_FAILPOINT(rdma_tls_after_reply);
 }
 

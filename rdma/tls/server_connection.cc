@@ -111,6 +111,7 @@ Status ServerConnection::Accept(std::string_view answer) {
   peer_.role = verified->role;
   peer_.node_id = verified->node_id;
   if (peer_.role == Role::kNode) peer_.uid = peer_.gid = 0;
+  KnowPeer(peer_.role, peer_.node_id);
   served_ = true;
   loop()->Cancel(hello_timer_);
   Send({.kind = FrameKind::kHelloVerdict}, hello_->Welcome());
@@ -144,9 +145,10 @@ Status ServerConnection::HandleRequest(const Frame& frame) {
   core().CountCallIn();
   Nanos left = std::min<Nanos>(Nanos{head.timeout_us} * kMicrosecond, kDeadlineMax);
   auto self = std::static_pointer_cast<ServerConnection>(shared_from_this());
-  auto call = std::make_unique<TlsServerCall>(self, static_cast<wire::Method>(head.method), head.id,
-                                              RealClock::Get().Monotonic() + left,
-                                              std::string(frame.message));
+  auto call = std::make_unique<TlsServerCall>(
+      self, static_cast<wire::Method>(head.method),
+      CallTicket{head.id, head.traffic, RealClock::Get().Monotonic() + left},
+      std::string(frame.message));
   if (head.bulk_len == 0) {
     handler_->OnCall(std::move(call));
     return Status::Ok();
@@ -158,7 +160,7 @@ Status ServerConnection::HandleRequest(const Frame& frame) {
   });
   request.call = std::move(call);
   arriving_.emplace(head.id, std::move(request));
-  return Expect(frame);
+  return Expect(frame, head.traffic);
 }
 
 void ServerConnection::Late(uint64_t id) {
@@ -187,7 +189,7 @@ void ServerConnection::OnBulk(uint64_t id, Result<Piece> piece) {
 
 // ---------------------------------------------------------------- answers
 
-void ServerConnection::Reply(uint64_t id, Nanos deadline, Status status, Payload payload) {
+void ServerConnection::Reply(CallTicket ticket, Status status, Payload payload) {
   struct Parcel {
     Status status;
     Payload payload;
@@ -199,9 +201,9 @@ void ServerConnection::Reply(uint64_t id, Nanos deadline, Status status, Payload
     parcel->status = Status(Code::kInternal, "the handler's reply exceeds what a frame carries");
   }
   auto self = std::static_pointer_cast<ServerConnection>(shared_from_this());
-  bool posted = loop()->Post([self, id, deadline, parcel] {
+  bool posted = loop()->Post([self, ticket, parcel] {
     if (!self->closing_) {
-      self->Answer(id, deadline, parcel->status, std::move(parcel->payload));
+      self->Answer(ticket, parcel->status, std::move(parcel->payload));
       self->Flush();
     }
     parcel->status.Ignore();
@@ -209,11 +211,12 @@ void ServerConnection::Reply(uint64_t id, Nanos deadline, Status status, Payload
   if (!posted) parcel->status.Ignore();  // nobody is there to hear it
 }
 
-void ServerConnection::Answer(uint64_t id, Nanos deadline, const Status& status, Payload payload) {
+void ServerConnection::Answer(CallTicket ticket, const Status& status, Payload payload) {
   --in_flight_;
   FrameHeader head;
   head.kind = FrameKind::kResponse;
-  head.id = id;
+  head.id = ticket.id;
+  head.traffic = ticket.traffic;
   head.method = static_cast<uint16_t>(status.code());
   if (!status.ok()) return Send(head, status.message().substr(0, kFailureTextMax));
   head.bulk_len = static_cast<uint32_t>(payload.bulk.size());
@@ -221,7 +224,7 @@ void ServerConnection::Answer(uint64_t id, Nanos deadline, const Status& status,
   ConstBytes bulk = payload.bulk.span();
   Send(head, payload.header, head.Announces() ? ConstBytes() : bulk);
   if (head.Announces())
-    Offer(id, bulk, std::move(payload.bulk), deadline + core().tls().bulk_grace);
+    Offer(head, bulk, std::move(payload.bulk), ticket.deadline + core().tls().bulk_grace);
 }
 
 }  // namespace perigee::rdma::tls

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "rdma/connection_call.h"
 #include "rdma/hello.h"
 #include "rdma/tls/core.h"
 #include "rdma/tls/link.h"
@@ -32,7 +33,7 @@ class ServerConnection final : public Link {
   const Peer& peer() const { return peer_; }
   bool served() const { return served_; }  // hello is done
   // At most once for each request. A reply to a closed connection goes nowhere.
-  void Reply(uint64_t id, Nanos deadline, Status status, Payload payload);
+  void Reply(CallTicket ticket, Status status, Payload payload);
 
  private:
   struct Arriving {  // a request whose bulk is on its way
@@ -51,7 +52,7 @@ class ServerConnection final : public Link {
   Status Refuse(const Status& why);
   Status HandleRequest(const Frame& frame);
   void Late(uint64_t id);
-  void Answer(uint64_t id, Nanos deadline, const Status& status, Payload payload);
+  void Answer(CallTicket ticket, const Status& status, Payload payload);
 
   const std::shared_ptr<Handler> handler_;
   const std::string from_;  // the peer's address, for the log

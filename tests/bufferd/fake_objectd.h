@@ -32,12 +32,13 @@ class FakeObjectd final : public rdma::Channel {
     slabs_ = *pool;
   }
 
-  void Call(Method method, std::string header, ConstBytes bulk, rdma::CallOptions,
+  void Call(Method method, std::string header, ConstBytes bulk, rdma::CallOptions options,
             Done done) override {
     bool away_now, lose;
     {
       std::lock_guard lock(mu_);
       ++calls[method];
+      traffic[method] = options.traffic;
       away_now = away;
       lose = lose_reply == method;
       if (lose) lose_reply = Method::kPing;
@@ -65,6 +66,7 @@ class FakeObjectd final : public rdma::Channel {
   uint64_t inline_bytes_max = 16 << 10;
   bool metadata_full = false;  // no inline content fits
   std::map<Method, int> calls;
+  std::map<Method, rdma::TrafficClass> traffic;  // of the last call
   std::function<void(Method)> before;
 
   wire::Record Get(wire::FileId id) {

@@ -15,7 +15,8 @@ constexpr uint64_t kHuge = 40'000'003;
 
 class FakePeer final : public PeerPort {
  public:
-  Status Read(wire::NodeId node, const wire::BurstReadRequest& q, MutableBytes out) override {
+  Status Read(wire::NodeId node, const wire::BurstReadRequest& q, MutableBytes out,
+              rdma::TrafficClass) override {
     if (!answer.ok()) return answer;
     if (node != 7 || q.burst != 3 || q.generation != 5 || q.length != out.size())
       return Status(Code::kStale, "not that one");

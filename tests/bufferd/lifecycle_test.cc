@@ -19,6 +19,7 @@ TEST_CASE("a closed file is committed as a burst layout, then sealed, synced, fl
   w.Write(o, 0, bytes);
   CHECK(!w.objectd->Get(o.record.id).committed);
   REQUIRE(w.engine->Publish(o.file).ok());
+  CHECK(w.objectd->traffic[wire::Method::kMetaPublish] == rdma::TrafficClass::kCheckpoint);
   wire::Record r = w.objectd->Get(o.record.id);
   REQUIRE(r.committed);
   CHECK(r.committed->generation == 1);
@@ -38,6 +39,7 @@ TEST_CASE("a closed file is committed as a burst layout, then sealed, synced, fl
   w.RunFor(3 * kSecond);
   r = w.objectd->Get(o.record.id);
   CHECK(r.committed->layout.kind == LayoutKind::kBlobs);
+  CHECK(w.objectd->traffic[wire::Method::kMetaCommitFlush] == rdma::TrafficClass::kFlush);
   CHECK(w.blobs.BytesOf(*r.committed) == bytes);
   CHECK(w.StateOf(o.record.id) == BurstState::kClean);
   CHECK(w.Read(o.file) == bytes);

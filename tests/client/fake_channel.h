@@ -19,13 +19,15 @@ class FakeChannel final : public rdma::Channel {
     std::string header;
     std::string bulk;
     Nanos timeout;
+    rdma::TrafficClass traffic;
   };
   using Peer = std::function<Result<rdma::Payload>(const Seen&)>;
 
   explicit FakeChannel(Peer peer) : peer_(std::move(peer)) {}
   void Call(wire::Method method, std::string header, ConstBytes bulk, rdma::CallOptions options,
             Done done) override {
-    Seen call{method, std::move(header), std::string(AsView(bulk)), options.timeout};
+    Seen call{method, std::move(header), std::string(AsView(bulk)), options.timeout,
+              options.traffic};
     {
       std::lock_guard lock(mu_);
       seen.push_back(call);

@@ -154,6 +154,26 @@ TEST_CASE("shards go to their drive's address, over one channel each") {
   CHECK(data->header.index == 3);
 }
 
+TEST_CASE("calls have the class that was asked for, over the same map and channels") {
+  Nodes n;
+  CHECK(n.cluster->WriteShard(3, {}, AsBytes("bytes")).ok());
+  auto flush = n.cluster->In(rdma::TrafficClass::kFlush);
+  auto ahead = flush->In(rdma::TrafficClass::kPrefetch);
+  CHECK(flush->WriteShard(3, {}, AsBytes("bytes")).ok());
+  CHECK(flush->Lease({}).ok());
+  wire::ShardReadRequest read;
+  read.drive_id = 3;
+  CHECK(ahead->ReadShard(read).ok());
+  CHECK(n.connects == 2);
+  CHECK(n.map_calls == 1);
+  const auto& seen = n.channels["sim:other"]->seen;
+  REQUIRE(seen.size() == 3);
+  CHECK(seen[0].traffic == rdma::TrafficClass::kForeground);
+  CHECK(seen[1].traffic == rdma::TrafficClass::kFlush);
+  CHECK(seen[2].traffic == rdma::TrafficClass::kPrefetch);
+  CHECK(n.channels["local:/objectd"]->seen.back().traffic == rdma::TrafficClass::kFlush);
+}
+
 TEST_CASE("a drive nobody knows is an error of that drive") {
   Nodes n;
   CHECK(n.cluster->WriteShard(12, {}, {}).Is(Code::kUnavailable));

@@ -44,9 +44,12 @@ std::string Content(uint64_t id, size_t bytes) {
   return out;
 }
 
+TrafficClass ClassOf(uint64_t id) { return TrafficClassAt(id % kTrafficClasses); }
+
 void CheckReceiver(fuzz::Input input) {
   static const auto pool = std::move(SlabPool::Create({.bytes_max = 1 << 20})).value();
-  BulkIn in;
+  BulkIn in(1);
+  Nanos now = 0;
   std::map<uint64_t, bool> open;  // id: its content is right so far
   auto finish = [&](uint64_t id) {
     auto piece = in.Take(id);
@@ -62,17 +65,17 @@ void CheckReceiver(fuzz::Input input) {
         const bool here = bytes <= kInlineBulkMax;
         const uint32_t lie = input.Number<uint8_t>() == 1 ? 1 : 0;
         std::string content = Content(id, bytes);
-        Status st = in.Expect(id, bytes, Crc32c(AsBytes(content)) ^ lie,
-                              here ? std::move(content) : std::string());
+        Status st = in.Expect({id, ClassOf(id), bytes, Crc32c(AsBytes(content)) ^ lie},
+                              here ? std::move(content) : std::string(), ++now);
         if (st.ok()) open[id] = true;
         st.Ignore();
         break;
       }
       case 1:
-        if (auto bytes = in.Wanted()) {
-          Piece piece = pool->TryAllocate(*bytes);
+        if (auto wanted = in.Wanted(++now)) {
+          Piece piece = pool->TryAllocate(wanted->bytes);
           if (!piece) break;
-          BulkIn::Started started = in.Start(std::move(piece));
+          BulkIn::Started started = in.Start(*wanted, std::move(piece), now);
           if (started.here) finish(started.id);
         }
         break;
@@ -106,7 +109,8 @@ void CheckReceiver(fuzz::Input input) {
 
 // What is sent of a payload are its bytes in order, until it is dropped.
 void CheckSender(fuzz::Input input) {
-  BulkOut out;
+  BulkOut out(1);
+  Nanos now = 0;
   std::map<uint64_t, std::string> contents;
   std::map<uint64_t, size_t> sent;
   uint64_t next_id = 0;
@@ -117,17 +121,17 @@ void CheckSender(fuzz::Input input) {
         const uint64_t made = next_id++;
         contents[made] = Content(made, (input.Number<uint16_t>() + size_t{1}) * 8);
         sent[made] = 0;
-        out.Offer(made, AsBytes(contents[made]), Piece(), 0);
+        out.Offer(made, ClassOf(made), AsBytes(contents[made]), Piece(), 0);
         break;
       }
       case 1:
-        out.Grant(id).Ignore();
+        out.Grant(id, ++now).Ignore();
         break;
       case 2:
         (void)out.Drop(id);
         break;
       default:
-        if (auto piece = out.TakePiece()) {
+        if (auto piece = out.TakePiece(++now)) {
           PERIGEE_CHECK(piece->offset == sent[piece->id]);
           PERIGEE_CHECK(
               AsView(piece->bytes) ==

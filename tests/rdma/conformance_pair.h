@@ -101,5 +101,9 @@ struct Outcomes {
 
 // conformance_connections.cc
 void CheckConnections(const WorldMaker& make_world);
+// conformance_classes.cc
+void CheckClasses(const WorldMaker& make_world);
+// For providers whose receivers pull bulk.
+void CheckBulkClasses(const WorldMaker& make_world);
 
 }  // namespace perigee::rdma

@@ -20,6 +20,7 @@ static FrameHeader Sample() {
   frame.bulk_len = 0x10000;
   frame.id = 0x1122334455667788;
   frame.timeout_us = 30'000'000;
+  frame.traffic = TrafficClass::kFlush;
   frame.ref = {3, 0xa0000, 17, 0x99aabbccddeeff00};
   return frame;
 }
@@ -29,14 +30,15 @@ TEST_CASE("local frame: golden bytes") {
   uint8_t bytes[kFrameBytes];
   EncodeFrame(Sample(), bytes);
   CHECK(HexEncode(AsView(bytes)) ==
-        "50474c46010502003412000064000000"
+        "50474c46010502003412040064000000"
         "88776655443322110000010003000000"
         "00000a00000000001100000080c3c901"
-        "00ffeeddccbbaa990000000097d34572");
+        "00ffeeddccbbaa9900000000a09182fb");
   auto decoded = DecodeFrame(bytes, kLimits);
   REQUIRE(decoded.ok());
   CHECK(decoded->id == Sample().id);
   CHECK(decoded->method == 0x1234);
+  CHECK(decoded->traffic == TrafficClass::kFlush);
   CHECK(decoded->ref.slab == 3);
   CHECK(decoded->ref.offset == 0xa0000);
   CHECK(decoded->ref.lease_slot == 17);
@@ -75,6 +77,7 @@ TEST_CASE("local frame: what is beyond the limits is refused") {
   CHECK(code([](FrameHeader& f) { f.bulk = static_cast<BulkKind>(3); }) == Code::kCorrupt);
   CHECK(code([](FrameHeader& f) { f.kind = static_cast<FrameKind>(0); }) == Code::kCorrupt);
   CHECK(code([](FrameHeader& f) { f.kind = static_cast<FrameKind>(10); }) == Code::kCorrupt);
+  CHECK(code([](FrameHeader& f) { f.traffic = static_cast<TrafficClass>(6); }) == Code::kCorrupt);
   CHECK(code([](FrameHeader& f) { f.fds = kFdsMax + 1; }) == Code::kCorrupt);
   CHECK(code([](FrameHeader&) {}, FrameLimits{99, 0}) == Code::kCorrupt);
 }

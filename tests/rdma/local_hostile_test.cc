@@ -224,6 +224,11 @@ TEST_CASE("local server: a peer that breaks the rules loses its connection") {
     head.bulk_len = kInlineBulkMax + 1;
     raw.Send(head, "");
   }
+  SUBCASE("a traffic class that there is not") {
+    FrameHeader head = Request(2);
+    head.traffic = static_cast<TrafficClass>(kTrafficClasses + 1);
+    raw.Send(head, "x");
+  }
   SUBCASE("descriptors beside a call") {
     OwnedFd fd = Memfd(4096, F_SEAL_SHRINK);
     raw.Send(Request(2), "x", {fd.get()});

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "tests/rdma/conformance_pair.h"
 #include "tests/rdma/ofi_world.h"
 #include "tests/rdma/transport_conformance.h"
 
@@ -18,4 +19,8 @@ TEST_CASE("ofi conforms with one loop for both sides") {
 TEST_CASE("ofi conforms when memory is registered as verbs needs it") {
   CheckTransportConformance(
       [] { return std::make_unique<rendezvous::RendezvousWorld>(ofi::LikeVerbs()); });
+}
+
+TEST_CASE("ofi: bulk gets its buffers by traffic class") {
+  CheckBulkClasses([] { return std::make_unique<rendezvous::RendezvousWorld>(ofi::Tcp()); });
 }

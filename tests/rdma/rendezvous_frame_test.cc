@@ -19,6 +19,7 @@ static FrameHeader Sample() {
   frame.body_len = 4;
   frame.bulk_len = 0x10000;
   frame.data_crc = 0xcafebabe;
+  frame.traffic = TrafficClass::kFlush;
   return frame;
 }
 static const FrameLimits kLimits{kHeaderBytesMax, kPieceBytesMax};
@@ -31,7 +32,7 @@ static Result<FrameHeader> Decode(const std::string& head, size_t data_bytes,
 TEST_CASE("rendezvous frame: golden bytes") {
   std::string head = EncodeFrame(Sample(), "body");
   CHECK(HexEncode(head) ==
-        "5047555801053412887766554433221180c3c9010400000000000100bebafeca01000000a0835328626f6479");
+        "5047555801053412887766554433221180c3c9010400000000000100bebafeca010400007146b38d626f6479");
   std::string_view body;
   auto decoded = DecodeFrame(AsBytes(head), 0x10000, kLimits, &body);
   REQUIRE(decoded.ok());
@@ -42,6 +43,7 @@ TEST_CASE("rendezvous frame: golden bytes") {
   CHECK(decoded->method == 0x1234);
   CHECK(decoded->timeout_us == 30'000'000);
   CHECK(decoded->bulk_len == 0x10000);
+  CHECK(decoded->traffic == TrafficClass::kFlush);
   CHECK(decoded->data_crc == 0xcafebabe);
 }
 
@@ -72,6 +74,7 @@ TEST_CASE(
   CHECK(code([](FrameHeader& f) { f.bulk_len = 0; }, 0) == Code::kCorrupt);
   CHECK(code([](FrameHeader& f) { f.data = DataKind::kBodyApart; }) == Code::kOk);
   CHECK(code([](FrameHeader& f) { f.data = static_cast<DataKind>(3); }) == Code::kCorrupt);
+  CHECK(code([](FrameHeader& f) { f.traffic = static_cast<TrafficClass>(6); }) == Code::kCorrupt);
   CHECK(code([](FrameHeader& f) { f.kind = static_cast<FrameKind>(0); }) == Code::kCorrupt);
   CHECK(code([](FrameHeader& f) { f.kind = static_cast<FrameKind>(10); }) == Code::kCorrupt);
   auto packed = [](uint32_t body, uint32_t bulk) {

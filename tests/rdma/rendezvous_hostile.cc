@@ -48,6 +48,7 @@ void CheckBadMessages(const ProviderUnderTest& provider) {
       {"kind 0", body_with([](FrameHeader& f) { f.kind = FrameKind{0}; }), body},
       {"kind 10", body_with([](FrameHeader& f) { f.kind = FrameKind{10}; }), body},
       {"data kind 3", body_with([](FrameHeader& f) { f.data = DataKind{3}; }), body},
+      {"traffic class 6", body_with([](FrameHeader& f) { f.traffic = TrafficClass{6}; }), body},
       {"a response", body_with([](FrameHeader& f) { f.kind = FrameKind::kResponse; }), body},
       {"hello again", body_with([](FrameHeader& f) { f.kind = FrameKind::kHelloStart; }), body},
       {"answer again", body_with([](FrameHeader& f) { f.kind = FrameKind::kHelloAnswer; }), body},

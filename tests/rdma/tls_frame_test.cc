@@ -16,6 +16,7 @@ static FrameHeader Sample() {
   frame.id = 0x1122334455667788;
   frame.timeout_us = 30'000'000;
   frame.bulk_crc = 0xa1b2c3d4;
+  frame.traffic = TrafficClass::kFlush;
   return frame;
 }
 static const FrameLimits kLimits{kHeaderBytesMax, kPieceBytesMax};
@@ -25,14 +26,15 @@ TEST_CASE("tls frame: golden bytes") {
   EncodeFrame(Sample(), bytes);
   CHECK(HexEncode(AsView(bytes)) ==
         "50475446010534126400000000000100"
-        "887766554433221180c3c90100000000"
-        "d4c3b2a120036344");
+        "887766554433221180c3c90104000000"
+        "d4c3b2a14d817e65");
   auto decoded = DecodeFrame(bytes, kLimits);
   REQUIRE(decoded.ok());
   CHECK(decoded->id == Sample().id);
   CHECK(decoded->method == 0x1234);
   CHECK(decoded->timeout_us == 30'000'000);
   CHECK(decoded->bulk_crc == 0xa1b2c3d4);
+  CHECK(decoded->traffic == TrafficClass::kFlush);
   CHECK(decoded->Announces());
   CHECK(decoded->BodyBytes() == 100);
 }
@@ -59,6 +61,9 @@ TEST_CASE("tls frame: what is beyond the limits is refused") {
   CHECK(code(frame, {100, 0xffff}) == Code::kCorrupt);
   frame.bulk_len = 0;
   CHECK(code(frame, {100, 0}) == Code::kOk);
+  frame.traffic = static_cast<TrafficClass>(6);
+  CHECK(code(frame, {100, 0}) == Code::kCorrupt);
+  frame.traffic = TrafficClass::kForeground;
   frame.kind = FrameKind::kGrant;
   frame.bulk_len = 1;
   CHECK(code(frame, kLimits) == Code::kCorrupt);

@@ -269,6 +269,11 @@ TEST_CASE("tls server: a peer that breaks the rules loses its connection") {
     head.kind = static_cast<FrameKind>(99);
     raw.Send(head);
   }
+  SUBCASE("a traffic class that there is not") {
+    FrameHeader head = Request(2);
+    head.traffic = static_cast<TrafficClass>(kTrafficClasses + 1);
+    raw.Send(head, "x");
+  }
   SUBCASE("a grant for what was not announced") { raw.Send({.kind = FrameKind::kGrant, .id = 1}); }
   SUBCASE("a piece that was not granted") {
     raw.Send(Data(1, 0, 10));

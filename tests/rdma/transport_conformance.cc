@@ -372,6 +372,7 @@ void CheckTransportConformance(const std::function<std::unique_ptr<TransportWorl
   CheckAnswers(make_world);
   CheckTimeAndBounds(make_world);
   CheckConnections(make_world);
+  CheckClasses(make_world);
 }
 
 }  // namespace perigee::rdma

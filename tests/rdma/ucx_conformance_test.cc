@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "tests/rdma/conformance_pair.h"
 #include "tests/rdma/transport_conformance.h"
 #include "tests/rdma/ucx_world.h"
 
@@ -18,4 +19,8 @@ TEST_CASE("ucx conforms with one loop for both sides") {
 TEST_CASE("ucx conforms over shared memory") {
   CheckTransportConformance(
       [] { return std::make_unique<rendezvous::RendezvousWorld>(ucx::SharedMemory()); });
+}
+
+TEST_CASE("ucx: bulk gets its buffers by traffic class") {
+  CheckBulkClasses([] { return std::make_unique<rendezvous::RendezvousWorld>(ucx::Tcp()); });
 }

@@ -39,7 +39,9 @@ class TestNode {
     auto made = NodeDrives::Create(options, Deps());
     PERIGEE_TRY(made.status());
     drives = std::move(*made);
-    auto transport = network_.CreateTransport(name_, NodeTransport(slabs_, drives->node()));
+    rdma::TransportOptions options = NodeTransport(slabs_, drives->node());
+    options.metrics = metrics.get();
+    auto transport = network_.CreateTransport(name_, options);
     PERIGEE_TRY(transport.status());
     transport_ = std::move(*transport);
     PERIGEE_ASSIGN(channel_, transport_->Connect("sim:namespace"));
@@ -91,6 +93,16 @@ class TestNode {
       count += shards->size();
     }
     return count;
+  }
+  // Of calls from the namespace node.
+  double BytesIn(rdma::TrafficClass traffic) {
+    return metrics
+        ->GetCounter("perigee_rdma_call_bytes_total", "",
+                     {{"provider", "sim"},
+                      {"class", std::string(rdma::NameOf(traffic))},
+                      {"peer", HexEncode64(1)},
+                      {"direction", "in"}})
+        ->Value();
   }
   DriveDeps Deps() {
     return {.disk = disk.get(), .pool = &scheduler_, .slabs = slabs_, .metrics = metrics.get()};

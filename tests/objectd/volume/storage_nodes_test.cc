@@ -56,6 +56,28 @@ TEST_CASE("nodes join, volumes are spread over them, and what is survived is tol
   CHECK(list.nodes[1].heard);
 }
 
+TEST_CASE("what goes to other nodes' drives is of its caller's class") {
+  TestStorage s;
+  AddThree(s);
+  REQUIRE(s.RunUntil([&] { return s.Spread(); }));
+  auto in = [&](rdma::TrafficClass traffic) {
+    double bytes = 0;
+    for (auto& node : s.nodes) bytes += node->BytesIn(traffic);
+    return bytes;
+  };
+  const double written = in(rdma::TrafficClass::kForeground);
+  double repaired = in(rdma::TrafficClass::kRepair);
+  std::vector<TestObject> objects = WriteSome(s);
+  CHECK(in(rdma::TrafficClass::kForeground) > written + 1'000'000);
+  CHECK(in(rdma::TrafficClass::kRepair) < repaired + 100'000);
+  const double foreground = in(rdma::TrafficClass::kForeground);
+  repaired = in(rdma::TrafficClass::kRepair);
+  REQUIRE(s.Change("n1", NodeAction::kDrain).ok());
+  REQUIRE(s.RunUntil([&] { return s.Info("n1").volumes == 0; }));
+  CHECK(in(rdma::TrafficClass::kRepair) > repaired + 1'000'000);
+  CHECK(in(rdma::TrafficClass::kForeground) < foreground + 100'000);
+}
+
 TEST_CASE("a node that dies: reads and writes go on; when it comes back it gets what it missed") {
   TestStorage s;
   AddThree(s);
