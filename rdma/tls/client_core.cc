@@ -79,6 +79,7 @@ void ClientCore::OpenNext() {
       connection_ = std::move(*opened);
       return;
     }
+    last.Ignore();  // what the last address says counts
     last = opened.status();
   }
   GiveUpConnecting(last);
