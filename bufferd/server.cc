@@ -12,6 +12,7 @@
 #include "client/blob/lease_source.h"
 #include "rdma/net_probe.h"
 #include "rdma/node_address.h"
+#include "rdma/rails/rail_channel.h"
 
 namespace perigee::bufferd {
 namespace {
@@ -332,6 +333,7 @@ void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   }
   status->links[0].to = "objectd";
   status->links[0].address = options_.objectd;
+  status->links[0].rails = rdma::RailsOf(*objectd_);
   status->links[0].connected = Connected();
   if (!status->links[0].connected && status->links[0].problem.empty()) {
     status->links[0].problem = "the connection broke a moment ago";
@@ -339,6 +341,8 @@ void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   }
   auto peers = peers_->Links();
   status->links.insert(status->links.end(), peers.begin(), peers.end());
+  auto drives = cluster_->Links();
+  status->links.insert(status->links.end(), drives.begin(), drives.end());
   for (const PreflightCheck& check : preflight_)
     status->preflight.push_back({check.name, check.ok ? "ok" : "degraded", check.detail, {}});
 }

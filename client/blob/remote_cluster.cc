@@ -1,5 +1,6 @@
 #include "client/blob/remote_cluster.h"
 
+#include "rdma/rails/rail_channel.h"
 #include "rdma/rpc.h"
 
 namespace perigee::client {
@@ -135,6 +136,20 @@ void RemoteCluster::Report(const wire::VolumeReportRequest& request) {
   deps_.objectd->Call(wire::Method::kVolumeReport, wire::Encode(request), {},
                       {.timeout = options_.control_timeout},
                       [](Result<rdma::Payload> reply) { reply.status().Ignore(); });
+}
+
+std::vector<wire::LinkInfo> RemoteCluster::Links() {
+  std::lock_guard lock(mu_);
+  std::vector<wire::LinkInfo> links;
+  for (const auto& [address, channel] : channels_) {
+    wire::LinkInfo link{.to = "drives", .address = address, .connected = channel->Healthy()};
+    link.rails = rdma::RailsOf(*channel);
+    if (map_)
+      for (const wire::DriveInfo& drive : map_->drives)
+        if (drive.address == address) link.to = "drives of node " + HexEncode64(drive.node);
+    links.push_back(std::move(link));
+  }
+  return links;
 }
 
 }  // namespace perigee::client

@@ -19,6 +19,7 @@
 #include "base/event.h"
 #include "client/blob/shard_io.h"
 #include "rdma/transport.h"
+#include "rdma/wire/control.h"
 
 namespace perigee::client {
 
@@ -44,6 +45,7 @@ class RemoteCluster final : public Cluster {
   Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) override;
   Result<ShardData> ReadShard(const wire::ShardReadRequest& request) override;
   void Report(const wire::VolumeReportRequest& request) override;
+  std::vector<wire::LinkInfo> Links();  // to drives' nodes that were called
 
  private:
   RemoteCluster(Deps deps, Options options);

@@ -20,6 +20,8 @@ bool MayBeSentAgain(wire::Method method) {
          method == wire::Method::kBurstRead;
 }
 
+Status Closed() { return Status(Code::kCancelled, "the channel was closed"); }
+
 // How much a refusal says: that of a peer which answered most, then that time was up.
 int Weight(Code code) {
   if (code == Code::kUnavailable) return 0;
@@ -93,6 +95,7 @@ void RailCalls::Call(wire::Method method, std::string header, ConstBytes bulk, C
 
 void RailCalls::Send(const std::shared_ptr<Asynchronous>& call) {
   Journey& journey = call->journey;
+  if (closed_) return call->done(Closed());
   const auto turn = set_.Begin(journey.method, journey.bulk.size(), journey.passed_over);
   if (!turn) return Open(call);
   ProbeRested();
@@ -101,7 +104,7 @@ void RailCalls::Send(const std::shared_ptr<Asynchronous>& call) {
     if (self->GoesOn(&call->journey, turn, result)) return self->Send(call);
     call->done(std::move(result));
   };
-  if (!channel) return done(Status(Code::kCancelled, "the channel was closed"));
+  if (!channel) return done(Closed());
   channel->Call(journey.method, HeaderFor(&journey), journey.bulk, OptionsOf(journey),
                 std::move(done));
 }
@@ -120,6 +123,7 @@ Result<Payload> RailCalls::CallAndWait(wire::Method method, std::string header, 
                                        CallOptions options) {
   Journey journey = Start(method, std::move(header), bulk, options);
   while (true) {
+    if (closed_) return Closed();
     const auto turn = set_.Begin(method, bulk.size(), journey.passed_over);
     if (turn) {
       ProbeRested();
@@ -145,6 +149,12 @@ Result<Payload> RailCalls::CallAndWait(wire::Method method, std::string header, 
   }
 }
 
+void RailCalls::Close() {
+  closed_ = true;
+  for (size_t i = 0; i < set_.size(); ++i)
+    if (auto channel = set_.channel(i)) channel->Close();
+}
+
 // ---------------------------------------------------------------- probes
 
 // Tells ok as soon as one of the rails that the call may go by has answered.
@@ -165,7 +175,7 @@ void RailCalls::Ask(const Journey& journey, std::function<void(Status)> told) {
     if (channel)
       channel->Call(wire::Method::kPing, "", {}, options, std::move(answered));
     else
-      answered(Status(Code::kCancelled, "the channel was closed"));
+      answered(Closed());
   }
 }
 

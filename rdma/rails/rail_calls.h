@@ -2,6 +2,7 @@
 // RailCalls: the calls of a RailChannel, each from rail to rail until it is done. What is under way
 // keeps it alive. Thread-safe.
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,6 +22,7 @@ class RailCalls : public std::enable_shared_from_this<RailCalls> {
             Channel::Done done);
   Result<Payload> CallAndWait(wire::Method method, std::string header, ConstBytes bulk,
                               CallOptions options);
+  void Close();  // and the rails
 
  private:
   // A call on its way.
@@ -53,6 +55,7 @@ class RailCalls : public std::enable_shared_from_this<RailCalls> {
 
   Clock& clock_;
   RailSet set_;
+  std::atomic<bool> closed_{false};
 };
 
 }  // namespace perigee::rdma

@@ -35,11 +35,7 @@ std::string RailChannel::Describe() const {
   return text;
 }
 
-void RailChannel::Close() {
-  RailSet& set = calls_->set();
-  for (size_t i = 0; i < set.size(); ++i)
-    if (auto channel = set.channel(i)) channel->Close();
-}
+void RailChannel::Close() { calls_->Close(); }
 
 std::vector<wire::RailInfo> RailChannel::Rails() const { return calls_->set().Rails(); }
 

@@ -148,7 +148,8 @@ bool RailSet::End(const Turn& turn, const Result<Payload>& result) {
     return failed;
   }
   const bool silent = result.code() == Code::kDeadlineExceeded && same &&
-                      turn.sent_bytes >= kRailBulkBytes && rail.meter.last_answer() < turn.began;
+                      turn.expected_bytes >= kRailBulkBytes &&
+                      rail.meter.last_answer() < turn.began;
   const bool others = std::any_of(rails_.begin(), rails_.end(), [&](const Entry& other) {
     return &other != &rail && Works(other);
   });

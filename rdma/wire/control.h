@@ -107,7 +107,7 @@ struct ObjectdStatusReply {  // request: Empty
   bool drives_share_file_system = false;
   std::string unhealthy;  // why nothing can be served; "" when well
   NetworkInfo network;
-  std::vector<LinkInfo> links;  // to burst buffers of other nodes
+  std::vector<LinkInfo> links;  // to burst buffers of other nodes, then to storage nodes
   NodeListReply storage;        // nodes with drives, and what of them may be lost
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
@@ -172,7 +172,7 @@ struct BufferdStatusReply {  // request: Empty
   std::vector<std::string>
       reported;  // versions that fell back or were lost, newest last, at most 64
   NetworkInfo network;
-  std::vector<LinkInfo> links;  // to objectd, then to burst buffers of other nodes
+  std::vector<LinkInfo> links;  // to objectd, then to burst buffers of other nodes, and to drives
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.node);

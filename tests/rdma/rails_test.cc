@@ -290,6 +290,20 @@ TEST_CASE("rails: a peer that dies slows no calls to another one") {
   CHECK(scene.outcomes == std::map<Code, size_t>{{Code::kUnavailable, 200}});
 }
 
+TEST_CASE("rails: closing cancels calls and takes no rail for lost") {
+  Scene scene({1e6, 1e6});
+  REQUIRE(scene.Ask().ok());
+  scene.world.manual().RunFor(kSecond);
+  scene.StartBulk(4);
+  REQUIRE(scene.world.manual().RunUntil([&] { return scene.Served(0) + scene.Served(1) >= 5; }));
+  scene.channel->Close();
+  scene.StartBulk(1);
+  scene.Finish();
+  CHECK(scene.Ask().code() == Code::kCancelled);
+  CHECK(scene.outcomes == std::map<Code, size_t>{{Code::kCancelled, 5}});
+  for (auto& rail : scene.channel->Rails()) CHECK(rail.cool_downs == 0);
+}
+
 TEST_CASE("rails: a rate is bytes over busy time, and does not last") {
   RailMeter meter;
   CHECK(meter.Rate(kSecond) == 0);
