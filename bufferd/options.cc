@@ -13,8 +13,9 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
   o.AddString("store", &b->store, "directory of the burst files, on the NVMe's file system", "DIR");
   o.AddString("run-dir", &b->run_dir, "directory of the node's sockets", "DIR");
   o.AddString("objectd", &b->objectd,
-              "address of objectd, as tls:10.0.0.1:9002 (default: its socket in the run directory)",
-              "ADDRESS");
+              "address of objectd, as tls:10.0.0.1:9002; several of the same with commas (default: "
+              "its socket in the run directory)",
+              "ADDRESS[,...]");
   o.AddString("secret-file", &b->secret_file, "the cluster secret", "FILE");
   o.AddBytes("budget", &b->budget, "bytes of burst files to keep (0: 80 % of the file system)");
   o.AddBytes("reserve", &b->reserve,

@@ -12,7 +12,7 @@ namespace perigee::bufferd {
 struct BufferdOptions {
   std::string store;    // directory of the burst files; made when absent
   std::string run_dir;  // its socket is <run_dir>/bufferd.sock
-  std::string objectd;  // "local:/x/run/objectd.sock", "tls:10.0.0.1:9002"
+  std::string objectd;  // "local:/x/run/objectd.sock", "tls:10.0.0.1:9002"; several by commas
   std::string secret_file;
   std::string admin_listen = "127.0.0.1:9011";  // empty: no admin door
   std::string socket_group;                     // name or number: who may connect besides the owner

@@ -12,6 +12,7 @@
 #include "client/blob/lease_source.h"
 #include "rdma/net_probe.h"
 #include "rdma/node_address.h"
+#include "rdma/rails/rail_channel.h"
 
 namespace perigee::bufferd {
 namespace {
@@ -340,6 +341,7 @@ void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   }
   status->links[0].to = "objectd";
   status->links[0].address = options_.objectd;
+  status->links[0].rails = rdma::RailsOf(*objectd_);
   status->links[0].connected = Connected();
   if (!status->links[0].connected && status->links[0].problem.empty()) {
     status->links[0].problem = "the connection broke a moment ago";

@@ -70,7 +70,7 @@ struct StackState {
   int pid = 0;  // of the supervisor
   std::vector<DaemonState> daemons;
   std::string endpoint;  // "http://127.0.0.1:9000"; "" where there is no namespace
-  std::string address;   // of objectd, for other machines: "tls:10.0.0.1:9002"
+  std::string address;   // of objectd, for other machines: "tls:10.0.0.1:9002"; several by commas
 };
 
 // kInvalidArgument, by flag: text that is not UTF-8, which JSON has no way to say.

@@ -38,6 +38,20 @@ json ToJson(const wire::NetworkInfo& n) {
           {"addresses", n.addresses}};
 }
 
+json ToJson(const std::vector<wire::RailInfo>& rails) {
+  json out = json::array();
+  for (const auto& r : rails)
+    out.push_back({{"address", r.address},
+                   {"state", r.state},
+                   {"problem", r.problem},
+                   {"bytes_per_s", r.bytes_per_s},
+                   {"latency_ns", r.latency_ns},
+                   {"calls_in_flight", r.calls_in_flight},
+                   {"bytes", r.bytes},
+                   {"cool_downs", r.cool_downs}});
+  return out;
+}
+
 json ToJson(const std::vector<wire::LinkInfo>& links) {
   json out = json::array();
   for (const auto& l : links)
@@ -46,7 +60,8 @@ json ToJson(const std::vector<wire::LinkInfo>& links) {
                    {"connected", l.connected},
                    {"since", l.since},
                    {"problem", l.problem},
-                   {"refused", l.refused}});
+                   {"refused", l.refused},
+                   {"rails", ToJson(l.rails)}});
   return out;
 }
 
@@ -119,6 +134,17 @@ void PrintPreflight(const std::string& daemon, const std::vector<wire::Preflight
   }
 }
 
+void PrintRails(const std::vector<wire::RailInfo>& rails) {
+  for (const auto& r : rails) {
+    std::cout << "    rail " << r.address << ": " << r.state;
+    if (r.bytes_per_s != 0) std::cout << ", " << FormatBytes(r.bytes_per_s) << "/s";
+    std::cout << ", " << FormatBytes(r.bytes) << " so far";
+    if (r.cool_downs != 0) std::cout << ", cooled down " << r.cool_downs << " times";
+    if (!r.problem.empty()) std::cout << ": " << r.problem;
+    std::cout << "\n";
+  }
+}
+
 void PrintNetwork(const wire::NetworkInfo& network, const std::vector<wire::LinkInfo>& links) {
   for (const auto& address : network.addresses)
     std::cout << "  for other machines: " << address << " (" << network.why << ")\n";
@@ -127,6 +153,7 @@ void PrintNetwork(const wire::NetworkInfo& network, const std::vector<wire::Link
     if (l.since != 0) std::cout << ", since " << FormatTime(l.since);
     if (!l.connected && !l.problem.empty()) std::cout << ": " << l.problem;
     std::cout << "\n";
+    PrintRails(l.rails);
   }
 }
 

@@ -21,6 +21,7 @@
 #include "cli/output.h"
 #include "cli/service_manager.h"
 #include "rdma/network/ucx_environment.h"
+#include "rdma/rails/address_list.h"
 #include "rdma/rpc.h"
 #include "rdma/wire/control.h"
 
@@ -178,7 +179,10 @@ Status Supervisor::Spawn(Child& child) {
 
 // A port that was chosen freely stays the same over restarts of the daemon.
 static void KeepPort(const wire::NetworkInfo& network, std::string* listen) {
-  if (!network.listen.empty()) *listen = network.listen.substr(network.listen.find(':') + 1);
+  if (network.listen.empty()) return;
+  std::vector<std::string> bound = rdma::SplitAddresses(network.listen);
+  for (std::string& address : bound) address.erase(0, address.find(':') + 1);
+  *listen = rdma::JoinAddresses(bound);
 }
 
 Status Supervisor::Probe(Child& child) {
@@ -193,7 +197,7 @@ Status Supervisor::Probe(Child& child) {
     }
     state_.config.admin_listen = reply.admin_address;
     KeepPort(reply.network, &state_.config.network.listen);
-    state_.address = reply.network.addresses.empty() ? "" : reply.network.addresses.front();
+    state_.address = rdma::JoinAddresses(reply.network.addresses);
     if (state_.config.drives_only() && !reply.links.empty() && reply.links[0].refused)
       return Status(Code::kUnauthenticated,
                     state_.config.join + " refuses this node: " + reply.links[0].problem);

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -22,6 +23,7 @@
 #include "cli/service_manager.h"
 #include "cli/supervisor.h"
 #include "client/meta/meta_client.h"
+#include "rdma/rails/address_list.h"
 #include "rdma/rpc.h"
 #include "rdma/wire/control.h"
 
@@ -93,8 +95,17 @@ Status CheckRole(const UpFlags& flags, const StackConfig& c, bool known) {
   return Status::Ok();
 }
 
-std::string HostOf(const std::string& listen) {
-  return ParseHostPort(listen).ok() ? listen.substr(0, listen.rfind(':')) : listen;
+std::string HostsOf(const std::string& listen) {
+  std::vector<std::string> hosts = rdma::SplitAddresses(listen);
+  for (std::string& host : hosts)
+    if (ParseHostPort(host).ok()) host.resize(host.rfind(':'));
+  return rdma::JoinAddresses(hosts);
+}
+
+bool HasPort(const std::string& addresses) {
+  const std::vector<std::string> hosts = rdma::SplitAddresses(addresses);
+  return std::any_of(hosts.begin(), hosts.end(),
+                     [](const std::string& host) { return ParseHostPort(host).ok(); });
 }
 
 // Network options given now replace all that were given before.
@@ -107,7 +118,7 @@ void MergeNetwork(const UpFlags& flags, StackConfig* c) {
     if (!file->empty()) *file = Absolute(*file);
   if (c->network.listen == "none") c->network = rdma::NetworkOptions();
   if (c->bufferd_listen.empty() && !c->drives_only())
-    c->bufferd_listen = c->has_objectd() ? HostOf(c->network.listen) : c->network.listen;
+    c->bufferd_listen = c->has_objectd() ? HostsOf(c->network.listen) : c->network.listen;
   if (!c->has_objectd()) c->network.listen.clear();
 }
 
@@ -132,7 +143,7 @@ Status CheckNetwork(StackConfig* c) {
   PERIGEE_TRY(rdma::CheckNetworkOptions(&bufferd, rdma::kBufferdPort, true));
   c->bufferd_listen = bufferd.listen;
   if (c->has_objectd()) {
-    if (ParseHostPort(c->network.advertise).ok())
+    if (HasPort(c->network.advertise))
       return Status(Code::kInvalidArgument, "--advertise " + c->network.advertise +
                                                 ": the host alone; each daemon has its own port");
     return rdma::CheckNetworkOptions(&c->network, rdma::kObjectdPort, true);
@@ -408,13 +419,16 @@ int RunUp(int argc, char** argv) {
               "address of the mount's metrics (default: port 9021 beside bufferd's 9011)", "ADDR");
   rdma::AddNetworkOptions(&o, &f.network);
   o.AddString("bufferd-listen", &f.bufferd_listen,
-              "bufferd's address for other machines (default: --listen's host, port 9012)",
-              "HOST[:PORT]");
+              "bufferd's address for other machines (default: --listen's hosts, port 9012)",
+              "HOST[:PORT][,...]");
   o.AddString("objectd", &f.objectd,
-              "on a node without drives: the objectd of another machine, tls:HOST:PORT", "ADDRESS");
+              "on a node without drives: the objectd of another machine, tls:HOST:PORT, or several "
+              "of its addresses with commas",
+              "ADDRESS[,...]");
   o.AddString("join", &f.join,
-              "on a machine with drives only: the objectd with the namespace, tls:HOST:PORT",
-              "ADDRESS");
+              "on a machine with drives only: the objectd with the namespace, tls:HOST:PORT, or "
+              "several of its addresses with commas",
+              "ADDRESS[,...]");
   o.AddString("node-name", &f.node_name,
               "what `perigee node` calls this machine (default: the host's name)", "NAME");
   o.AddString("repair-after", &f.repair_after,

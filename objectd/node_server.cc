@@ -11,6 +11,7 @@
 #include "objectd/volume/drive_service.h"
 #include "rdma/net_probe.h"
 #include "rdma/node_address.h"
+#include "rdma/rails/rail_channel.h"
 
 namespace perigee::objectd {
 namespace {
@@ -230,6 +231,7 @@ wire::ObjectdStatusReply NodeServer::Describe() const {
   reply.network = network_->info();
   std::lock_guard lock(mu_);
   reply.links = {link_};
+  reply.links[0].rails = rdma::RailsOf(*namespace_node_);
   return reply;
 }
 

@@ -55,7 +55,9 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Objectd
       "perigee-objectd",
       "Keeps erasure-coded objects on drives, the namespace over them, and the S3 endpoint. With "
       "--join: drives only, for the namespace of another one.");
-  o.AddString("join", &s->join, "address of the namespace node, as tls:10.0.0.1:9002", "ADDR");
+  o.AddString("join", &s->join,
+              "address of the namespace node, as tls:10.0.0.1:9002; several with commas",
+              "ADDR[,...]");
   o.AddString("node-name", &s->node_name, "name of this node in status (default: the host's)",
               "NAME");
   o.AddStrings("drive", &s->drives, "a drive's directory; several times, or d{1...6}", "DIR");

@@ -329,6 +329,8 @@ wire::ObjectdStatusReply Server::Describe() {
   reply.admin_address = admin_->address();
   reply.network = network_->info();
   reply.links = peers_->Links();
+  const auto storage_links = storage_nodes_->Links();
+  reply.links.insert(reply.links.end(), storage_links.begin(), storage_links.end());
   return reply;
 }
 

@@ -1,14 +1,21 @@
 #include "rdma/network_options.h"
 
+#include <algorithm>
+
+#include "rdma/rails/address_list.h"
+
 namespace perigee::rdma {
 
 namespace {
 
 Status Bad(const std::string& what) { return Status(Code::kInvalidArgument, what); }
 
-bool IsWildcard(const std::string& host_port) {
-  auto parsed = ParseHostPort(host_port);
-  return parsed.ok() && (parsed->host == "0.0.0.0" || parsed->host == "::");
+bool HasWildcard(const std::string& addresses) {
+  const auto hosts = SplitAddresses(addresses);
+  return std::any_of(hosts.begin(), hosts.end(), [](const std::string& host_port) {
+    auto parsed = ParseHostPort(host_port);
+    return parsed.ok() && (parsed->host == "0.0.0.0" || parsed->host == "::");
+  });
 }
 
 Status CheckTransport(const NetworkOptions& n) {
@@ -30,9 +37,11 @@ void AddNetworkOptions(Options* o, NetworkOptions* n) {
                "to other machines: auto (tls with certificates, else ucx on an RDMA or trusted "
                "interface), local (none), tls, ucx, ofi",
                "NAME");
-  o->AddString("listen", &n->listen, "address for other machines (default: none)", "HOST[:PORT]");
+  o->AddString("listen", &n->listen,
+               "address for other machines, or one of each interface, with commas (default: none)",
+               "HOST[:PORT][,...]");
   o->AddString("advertise", &n->advertise, "where others find --listen, when that is elsewhere",
-               "HOST[:PORT]");
+               "HOST[:PORT][,...]");
   o->AddString("ca-file", &n->ca_file, "tls: the cluster's authority", "FILE");
   o->AddString("cert-file", &n->cert_file, "tls: this node's certificate", "FILE");
   o->AddString("key-file", &n->key_file, "tls: its key", "FILE");
@@ -55,6 +64,18 @@ Result<std::string> WithPort(const std::string& address, uint16_t port) {
   return std::move(whole).TakeStatus();
 }
 
+Result<std::string> WithPorts(const std::string& addresses, uint16_t port) {
+  std::vector<std::string> completed;
+  for (const std::string& address : SplitAddresses(addresses)) {
+    PERIGEE_ASSIGN(std::string one, WithPort(address, port));
+    const bool any_port = one.ends_with(":0");
+    if (!any_port && std::find(completed.begin(), completed.end(), one) != completed.end())
+      return Bad(one + " is given twice");
+    completed.push_back(std::move(one));
+  }
+  return JoinAddresses(completed);
+}
+
 Status CheckNetworkOptions(NetworkOptions* n, uint16_t port, bool has_secret) {
   PERIGEE_TRY(CheckTransport(*n));
   if (n->listen.empty()) {
@@ -65,14 +86,14 @@ Status CheckNetworkOptions(NetworkOptions* n, uint16_t port, bool has_secret) {
   }
   if (n->transport == "local")
     return Bad("--listen " + n->listen + ": --transport local reaches no other machine");
-  auto listen = WithPort(n->listen, port);
+  auto listen = WithPorts(n->listen, port);
   if (!listen.ok()) return std::move(listen).TakeStatus().With("--listen");
   n->listen = std::move(*listen);
   if (!n->advertise.empty()) {
-    auto advertise = WithPort(n->advertise, port);
+    auto advertise = WithPorts(n->advertise, port);
     if (!advertise.ok()) return std::move(advertise).TakeStatus().With("--advertise");
-    if (IsWildcard(*advertise)) return Bad("--advertise " + n->advertise + ": not one address");
-  } else if (IsWildcard(n->listen)) {
+    if (HasWildcard(*advertise)) return Bad("--advertise " + n->advertise + ": not one address");
+  } else if (HasWildcard(n->listen)) {
     return Bad("--listen " + n->listen + ": others need an address, --advertise HOST");
   }
   if (!has_secret)

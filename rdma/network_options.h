@@ -12,8 +12,9 @@ namespace perigee::rdma {
 
 struct NetworkOptions {
   std::string transport = "auto";  // auto, local, tls, ucx, ofi
-  std::string listen;              // "HOST:PORT"; empty: nobody reaches this node from elsewhere
-  std::string advertise;           // "HOST" or "HOST:PORT", where others find `listen`
+  // "HOST:PORT", or several by commas; empty: nobody reaches this node from elsewhere.
+  std::string listen;
+  std::string advertise;  // "HOST" or "HOST:PORT", or several, where others find `listen`
   std::string ca_file, cert_file, key_file;
   std::vector<std::string> fabric_interfaces;  // where peers may write this process's memory
   bool fabric_trusted = false;                 // that is: everywhere
@@ -26,6 +27,8 @@ struct NetworkOptions {
 void AddNetworkOptions(Options* options, NetworkOptions* network);
 // "10.0.0.7" -> "10.0.0.7:9002"; what has a port keeps it. kInvalidArgument: neither form.
 Result<std::string> WithPort(const std::string& address, uint16_t port);
+// The same for each of several, by commas.
+Result<std::string> WithPorts(const std::string& addresses, uint16_t port);
 // Whether the options fit together; `listen` gets `port` where it has none. kInvalidArgument names
 // the option.
 Status CheckNetworkOptions(NetworkOptions* network, uint16_t port, bool has_secret);

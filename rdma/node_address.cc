@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "rdma/rails/address_list.h"
+
 namespace perigee::rdma {
 
 std::string ThisMachine() {
@@ -20,8 +22,10 @@ Result<std::string> ChooseAddress(const std::string& address, const wire::NodeDo
                                   const std::string& this_machine, const Transport& transport) {
   const bool here = doors.machine.empty() || doors.machine == this_machine;
   if (here && transport.Speaks(address)) return address;
+  std::vector<std::string> spoken;
   for (const std::string& elsewhere : doors.network)
-    if (transport.Speaks(elsewhere)) return elsewhere;
+    if (transport.Speaks(elsewhere)) spoken.push_back(elsewhere);
+  if (!spoken.empty()) return JoinAddresses(spoken);
   if (doors.network.empty())
     return Status(Code::kUnavailable, "it is reached on its own machine only (--listen)");
   return Status(Code::kUnavailable, "it is reached by " + doors.network.front() +

@@ -1,8 +1,8 @@
 #pragma once
 // Which of a node's addresses to call it by. A socket's path means something on its own machine
 // only: the same path elsewhere may be another node's. So it is used by processes that see the
-// same sockets, and by all when the node gave no other address; else the first of its network
-// addresses that this process can speak to. Thread-safe.
+// same sockets, and by all when the node gave no other address; else those of its network addresses
+// that this process can speak to, as one list (rdma/rails/address_list.h). Thread-safe.
 
 #include <string>
 

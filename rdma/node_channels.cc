@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "rdma/node_address.h"
+#include "rdma/rails/rail_channel.h"
 
 namespace perigee::rdma {
 
@@ -47,11 +48,13 @@ std::vector<wire::LinkInfo> NodeChannels::Links() const {
   std::lock_guard lock(mu_);
   std::vector<wire::LinkInfo> links;
   for (const auto& [node, entry] : nodes_) {
-    links.push_back({.to = "node " + HexEncode64(node),
-                     .address = entry.address,
-                     .connected = entry.channel && entry.channel->Healthy(),
-                     .since = entry.since,
-                     .problem = entry.problem});
+    links.push_back(
+        {.to = "node " + HexEncode64(node),
+         .address = entry.address,
+         .connected = entry.channel && entry.channel->Healthy(),
+         .since = entry.since,
+         .problem = entry.problem,
+         .rails = entry.channel ? RailsOf(*entry.channel) : std::vector<wire::RailInfo>()});
   }
   return links;
 }

@@ -1,6 +1,7 @@
 #pragma once
 // NodeChannels: one channel to each node that is called, kept until it does not answer. Then the
-// next call looks the node up again: it may have come back elsewhere. Thread-safe; To blocks.
+// next call looks the node up again: it may have come back elsewhere. A node with several network
+// addresses has a rail to each. Thread-safe; To blocks.
 
 #include <functional>
 #include <map>

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "rdma/rails/address_list.h"
+#include "rdma/rails/rail_channel.h"
+
 namespace perigee::rdma {
 
 void TransportSet::Add(std::unique_ptr<Transport> provider) {
@@ -22,8 +25,20 @@ Result<std::unique_ptr<Listener>> TransportSet::Listen(const std::string& addres
 }
 
 Result<std::shared_ptr<Channel>> TransportSet::Connect(const std::string& address) {
-  PERIGEE_ASSIGN(Transport * provider, Of(address));
-  return provider->Connect(address);
+  std::vector<std::string> addresses = SplitAddresses(address);
+  if (std::any_of(addresses.begin(), addresses.end(),
+                  [&](const std::string& one) { return Speaks(one); }))
+    std::erase_if(addresses, [&](const std::string& one) { return !Speaks(one); });
+  addresses.resize(std::min(addresses.size(), kRailsMax));
+  std::vector<Rail> rails;
+  for (std::string& one : addresses) {
+    PERIGEE_ASSIGN(Transport * provider, Of(one));
+    PERIGEE_ASSIGN(std::shared_ptr<Channel> channel, provider->Connect(one));
+    rails.push_back({std::move(one), std::move(channel)});
+  }
+  if (rails.size() == 1) return std::move(rails.front().channel);
+  return std::shared_ptr<Channel>(
+      std::make_shared<RailChannel>(std::move(rails), clock_, registry_));
 }
 
 std::string TransportSet::name() const {
@@ -38,8 +53,11 @@ bool TransportSet::passes_fds() const {
 }
 
 bool TransportSet::Speaks(const std::string& address) const {
-  return std::any_of(providers_.begin(), providers_.end(),
-                     [&](const auto& provider) { return provider->Speaks(address); });
+  const std::vector<std::string> addresses = SplitAddresses(address);
+  return std::all_of(addresses.begin(), addresses.end(), [&](const std::string& one) {
+    return std::any_of(providers_.begin(), providers_.end(),
+                       [&](const auto& provider) { return provider->Speaks(one); });
+  });
 }
 
 }  // namespace perigee::rdma

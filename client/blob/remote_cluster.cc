@@ -1,5 +1,6 @@
 #include "client/blob/remote_cluster.h"
 
+#include "rdma/rails/rail_channel.h"
 #include "rdma/rpc.h"
 
 namespace perigee::client {

@@ -22,6 +22,7 @@
 #include "client/blob/shard_io.h"
 #include "client/blob/storage_door.h"
 #include "rdma/transport.h"
+#include "rdma/wire/control.h"
 
 namespace perigee::client {
 

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "rdma/rails/rail_channel.h"
 
 namespace perigee::client {
 
@@ -65,6 +66,7 @@ wire::LinkInfo StorageDoor::Link() {
   link.address = address_;
   link.connected = !away_;
   link.since = since_;
+  link.rails = rdma::RailsOf(*channel_);
   if (away_) link.problem = problem_;
   return link;
 }

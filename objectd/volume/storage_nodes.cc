@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "rdma/rails/address_list.h"
 
 namespace perigee::objectd {
 namespace {
@@ -18,7 +19,7 @@ constexpr size_t kDrivesOfNodeMax = 256;
 constexpr size_t kTextMax = 1024;
 
 std::string AddressOf(const StorageNodeRow& row) {
-  return row.doors.network.empty() ? row.address : row.doors.network.front();
+  return row.doors.network.empty() ? row.address : rdma::JoinAddresses(row.doors.network);
 }
 
 Status CheckReport(const wire::NodeReportRequest& report) {

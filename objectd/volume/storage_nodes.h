@@ -68,6 +68,7 @@ class StorageNodes final : public DriveCatalog {
   Status SetState(wire::NodeId node, wire::StorageNodeState state, bool repair_now);
   // Durable on return: the node has that drive no more.
   Status ForgetDrive(wire::NodeId node, uint64_t drive_id);
+  std::vector<wire::LinkInfo> Links() const { return channels_->Links(); }  // to those called
   void Close() { channels_->Close(); }
 
  private:

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "rdma/network/fabric.h"
 #include "rdma/network_options.h"
 #include "rdma/transport_set.h"
 #include "rdma/wire/control.h"
@@ -21,7 +22,7 @@ class Network {
                                                  LocalOptions local = {});
 
   Transport& transport() { return transports_; }
-  // On the socket, and where other machines may call, for nodes only.
+  // On the socket, and on each address where other machines may call, for nodes only.
   Status Listen(const std::string& socket, std::shared_ptr<Handler> handler);
   void Stop();  // listens no more; returns when no callback runs any more
 
@@ -30,14 +31,19 @@ class Network {
   const wire::NetworkInfo& info() const { return info_; }
 
  private:
-  explicit Network(NetworkOptions options) : options_(std::move(options)) {}
+  Network(NetworkOptions options, metrics::Registry* registry)
+      : options_(std::move(options)), transports_(RealClock::Get(), registry) {}
   Status AddProvider(TransportOptions transport);
+  Status ChooseOn(const std::vector<Fabric>& fabrics);
+  // What others are told, where `bound` is what is listened on, each with its provider.
+  std::vector<std::string> Addresses(const std::vector<std::string>& bound) const;
 
   const NetworkOptions options_;
   TransportSet transports_;
   wire::NetworkInfo info_;
   std::string socket_;
-  std::unique_ptr<Listener> local_, elsewhere_;
+  std::unique_ptr<Listener> local_;
+  std::vector<std::unique_ptr<Listener>> elsewhere_;
 };
 
 }  // namespace perigee::rdma

@@ -1,5 +1,5 @@
 #pragma once
-// ChooseProvider: what --transport comes to on the interface that is listened on. Pure.
+// ChooseProvider: what --transport comes to on an interface that is listened on. Pure.
 //
 // `tls` where certificates are given. `ucx` on an interface with RDMA, one that is listed, or any
 // when the fabric is trusted: over TCP, UCX lets whoever connects write the process's memory. `ofi`

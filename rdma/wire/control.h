@@ -32,9 +32,9 @@ struct NamedCount {
 
 // How a daemon speaks to other machines.
 struct NetworkInfo {
-  std::string provider;                // "tls", "ucx"; empty: it does not
-  std::string why;                     // the provider was chosen, in words
-  std::string listen;                  // "tls:0.0.0.0:9002", with the port that was bound
+  std::string provider;  // "tls", "ucx"; empty: it does not
+  std::string why;       // the provider was chosen, in words
+  std::string listen;    // "tls:0.0.0.0:9002", with the port that was bound; several by commas
   std::vector<std::string> addresses;  // by which others reach it: "tls:10.0.0.1:9002"
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
@@ -46,14 +46,39 @@ struct NetworkInfo {
   }
 };
 
+// One of several ways to the same daemon (rdma/rails/rail_channel.h).
+struct RailInfo {
+  std::string address;
+  std::string state;         // "new" (not tried yet), "up", "cooling down"
+  std::string problem;       // why it is not up, in words
+  uint64_t bytes_per_s = 0;  // measured; 0: not of late
+  uint64_t latency_ns = 0;   // of the probe that it last answered
+  uint32_t calls_in_flight = 0;
+  uint64_t bytes = 0;  // bulk, both ways
+  uint64_t cool_downs = 0;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.address);
+    v(2, s.state);
+    v(3, s.problem);
+    v(4, s.bytes_per_s);
+    v(5, s.latency_ns);
+    v(6, s.calls_in_flight);
+    v(7, s.bytes);
+    v(8, s.cool_downs);
+    v.Rest(s.unknown);
+  }
+};
+
 // A daemon's connection to another one.
 struct LinkInfo {
   std::string to;       // "objectd", "node 6f..."
-  std::string address;  // with its provider: "tls:10.0.0.1:9002"
+  std::string address;  // with its provider: "tls:10.0.0.1:9002"; with rails several, by commas
   bool connected = false;
-  int64_t since = 0;     // ns of the wall clock; 0: never
-  std::string problem;   // why not, in words, where that is known
-  bool refused = false;  // it answers, and will not have this node
+  int64_t since = 0;            // ns of the wall clock; 0: never
+  std::string problem;          // why not, in words, where that is known
+  bool refused = false;         // it answers, and will not have this node
+  std::vector<RailInfo> rails;  // none where the address is one
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.to);
@@ -62,6 +87,7 @@ struct LinkInfo {
     v(4, s.since);
     v(5, s.problem);
     v(6, s.refused);
+    v(7, s.rails);
     v.Rest(s.unknown);
   }
 };
@@ -81,7 +107,7 @@ struct ObjectdStatusReply {  // request: Empty
   bool drives_share_file_system = false;
   std::string unhealthy;  // why nothing can be served; "" when well
   NetworkInfo network;
-  std::vector<LinkInfo> links;  // to burst buffers of other nodes
+  std::vector<LinkInfo> links;  // to burst buffers of other nodes, then to storage nodes
   NodeListReply storage;        // nodes with drives, and what of them may be lost
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
@@ -146,7 +172,7 @@ struct BufferdStatusReply {  // request: Empty
   std::vector<std::string>
       reported;  // versions that fell back or were lost, newest last, at most 64
   NetworkInfo network;
-  std::vector<LinkInfo> links;  // to objectd, then to burst buffers of other nodes
+  std::vector<LinkInfo> links;  // to objectd, then to burst buffers of other nodes, and to drives
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.node);

@@ -29,7 +29,7 @@ struct DriveInfo {
   DriveState state = DriveState::kOnline;
   std::string dir;
   NodeId node = 0;
-  std::string address;  // where its shards are reached; empty: at objectd
+  std::string address;  // where its shards are reached, several by commas; empty: at objectd
   uint64_t total_bytes = 0, free_bytes = 0;
   std::string reason;  // why not online, in words
   Unknown unknown;

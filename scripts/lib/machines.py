@@ -34,22 +34,64 @@ def call(*words):
     subprocess.run(list(map(str, words)), check=True)
 
 
+class Cable:
+    """From a machine's interface to a network's bridge."""
+
+    def __init__(self, machine, lan, device):
+        self.machine, self.device = machine, device
+        self.address = f"{lan.subnet}.{machine.number}"
+        self.port = f"{lan.bridge}-{machine.number}"  # the bridge's end
+        call("ip", "link", "add", self.port, "type", "veth", "peer", "name", device, "netns", machine.shell.pid)
+        call("ip", "link", "set", self.port, "master", lan.bridge, "up")
+        call(*machine.prefix, "ip", "address", "add", f"{self.address}/24", "dev", device)
+        self.up()
+
+    def up(self):
+        call(*self.machine.prefix, "ip", "link", "set", self.device, "up")
+
+    def down(self):
+        """As the machine's own interface goes down, with its routes."""
+        call(*self.machine.prefix, "ip", "link", "set", self.device, "down")
+
+    def limit(self, rate):
+        """What the machine sends by it, as "200mbit"; None: no limit."""
+        if rate:
+            call(*self.machine.prefix, "tc", "qdisc", "replace", "dev", self.device, "root", "tbf", "rate", rate, "burst", "256k",
+                 "latency", "100ms")
+        else:
+            call(*self.machine.prefix, "tc", "qdisc", "delete", "dev", self.device, "root")
+
+    def sent(self):
+        """Bytes that the machine has sent by it so far."""
+        return self.carried("rx")
+
+    def received(self):
+        """Bytes that have reached the machine by it so far."""
+        return self.carried("tx")
+
+    def carried(self, way):
+        with open(f"/sys/class/net/{self.port}/statistics/{way}_bytes") as f:
+            return int(f.read())
+
+
 class Machine:
     """Lives as long as a shell that waits for this process: whatever becomes of it, the namespaces go with it."""
 
-    def __init__(self, lan, number, shm):
-        self.address = f"{lan.subnet}.{number}"
-        self.port = f"{lan.bridge}-{number}"  # the bridge's end of its cable
-        mounts, small = (["--mount"], f"mount -t tmpfs -o size={shm} tmpfs /dev/shm;") if shm else ([], "")
+    def __init__(self, lan, number):
+        self.number = number
+        mounts, small = (["--mount"], f"mount -t tmpfs -o size={lan.shm} tmpfs /dev/shm;") if lan.shm else ([], "")
         self.shell = subprocess.Popen(["unshare", "--net", "--ipc", *mounts, "sh", "-c", f"{small} echo; read end"],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.shell.stdout.readline()
-        self.prefix = ["nsenter", "-t", str(self.shell.pid), "-n", "-i", *(["-m"] if shm else [])]
-        call("ip", "link", "add", self.port, "type", "veth", "peer", "name", "eth0", "netns", self.shell.pid)
-        call("ip", "link", "set", self.port, "master", lan.bridge, "up")
-        call(*self.prefix, "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
-        for device in ("lo", "eth0"):
-            call(*self.prefix, "ip", "link", "set", device, "up")
+        self.prefix = ["nsenter", "-t", str(self.shell.pid), "-n", "-i", *(["-m"] if lan.shm else [])]
+        call(*self.prefix, "ip", "link", "set", "lo", "up")
+        self.cables = []
+        self.connect(lan)
+        self.address, self.port = self.cables[0].address, self.cables[0].port
+
+    def connect(self, lan):
+        """One more interface, to that network."""
+        self.cables.append(Cable(self, lan, f"eth{len(self.cables)}"))
 
     def unplug(self):
         """The cable: it has no carrier."""
@@ -60,7 +102,7 @@ class Machine:
 
     def interface(self, state):
         """"down" (it has no route to anywhere) or "up"."""
-        call(*self.prefix, "ip", "link", "set", "eth0", state)
+        (self.cables[0].up if state == "up" else self.cables[0].down)()
 
     def drop(self, percent=100, others=()):
         """Of every 100 packets that come in or go out so many vanish; with `others`, of those from and to them alone. Again: these
@@ -85,46 +127,42 @@ class Machine:
         self.filter()
 
     def limit(self, rate):
-        """What it sends, as "200mbit"; None: no limit."""
-        if rate:
-            call(*self.prefix, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "256k", "latency",
-                 "100ms")
-        else:
-            call(*self.prefix, "tc", "qdisc", "delete", "dev", "eth0", "root")
+        """What it sends by its first cable."""
+        self.cables[0].limit(rate)
 
     def sent(self):
-        """Bytes that have left it so far."""
-        return self.carried("rx")
+        """Bytes that have left it by its first cable so far."""
+        return self.cables[0].sent()
 
     def received(self):
-        """Bytes that have reached it so far."""
-        return self.carried("tx")
-
-    def carried(self, way):
-        with open(f"/sys/class/net/{self.port}/statistics/{way}_bytes") as f:
-            return int(f.read())
+        """Bytes that have reached it by its first cable so far."""
+        return self.cables[0].received()
 
     def close(self):
-        subprocess.run(["ip", "link", "delete", self.port])
+        for cable in self.cables:
+            subprocess.run(["ip", "link", "delete", cable.port])
         self.shell.communicate(b"\n")
 
 
 class Lan:
-    """A bridge that this process is on as well, so that it reaches every machine's ports. With `shm` ("64m") machines have a /dev/shm
-    of that size, and mounts of their own: this process does not see those."""
+    """A bridge. This process is on the first one as well, so that it reaches every machine's ports; not on others, which have a
+    letter. With `shm` ("64m") machines have a /dev/shm of that size, and mounts of their own: this process does not see those."""
 
-    def __init__(self, shm=None):
+    def __init__(self, letter="", shm=None):
         self.shm = shm
         pid = os.getpid()
-        self.bridge = f"pg{pid}"
+        self.bridge = f"pg{pid}{letter}"
         self.subnet = f"10.{64 + (pid >> 8) % 128}.{pid % 256}"
         self.machines = []
         call("ip", "link", "add", self.bridge, "type", "bridge")
-        call("ip", "address", "add", f"{self.subnet}.254/24", "dev", self.bridge)
+        if letter:
+            self.subnet = f"10.63.{ord(letter)}"
+        else:
+            call("ip", "address", "add", f"{self.subnet}.254/24", "dev", self.bridge)
         call("ip", "link", "set", self.bridge, "up")
 
     def add(self):
-        self.machines.append(Machine(self, len(self.machines) + 1, self.shm))
+        self.machines.append(Machine(self, len(self.machines) + 1))
         return self.machines[-1]
 
     def close(self):

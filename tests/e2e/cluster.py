@@ -23,20 +23,28 @@ def md5(data):
 
 
 class Cluster:
-    def __init__(self, provider, directory, shm=None):
+    def __init__(self, provider, directory, networks=1, shm=None):
+        """With several networks each machine has an interface on each."""
         self.provider, self.directory = provider, directory
-        self.lan, self.made = machines.Lan(shm), Made()
+        self.lan, self.made = machines.Lan(shm=shm), Made()
+        self.more = [machines.Lan(chr(ord("b") + i)) for i in range(networks - 1)]
+
+    def host(self):
+        host = self.lan.add()
+        for lan in self.more:
+            host.connect(lan)
+        return host
 
     def start(self, *options):
         """The first machine."""
         if self.provider == "tls":
             self.ca("init")
-        host = self.lan.add()
+        host = self.host()
         self.first = self.made(up=False, prefix=host.prefix)
         self.first.host = host
         self.first.up("--drives", "3", "--s3-listen", f"{host.address}:9000", *self.network(host), *options)
         self.secret = os.path.join(self.first.data, "secret")
-        self.objectd = f"{self.provider}:{host.address}:9002"
+        self.objectd = ",".join(f"{self.provider}:{cable.address}:9002" for cable in host.cables)
 
     def start_nodes(self, gpu_nodes):
         """A namespace node with three drives, storage nodes n1 (two drives), n2 and n3, GPU nodes: at 2+1, any one with drives may be
@@ -56,17 +64,19 @@ class Cluster:
 
     def network(self, host, authority="", port=""):
         """Options of a daemon, or of a whole machine."""
+        addresses = [cable.address for cable in host.cables]
+        listen = ",".join(address + port for address in addresses)
         if self.provider != "tls":
-            return ["--listen", host.address + port, "--transport", self.provider, "--fabric-trusted"]
+            return ["--listen", listen, "--transport", self.provider, "--fabric-trusted"]
         at = os.path.join(self.directory, authority)
         if not os.path.exists(os.path.join(at, f"{host.address}.crt")):
-            self.ca("issue", host.address, to=authority)
-        return ["--listen", host.address + port, "--ca-file", f"{at}/ca.crt", "--cert-file", f"{at}/{host.address}.crt",
+            self.ca("issue", *addresses, to=authority)
+        return ["--listen", listen, "--ca-file", f"{at}/ca.crt", "--cert-file", f"{at}/{host.address}.crt",
                 "--key-file", f"{at}/{host.address}.key"]
 
     def machine(self):
         """A stack that is not up yet, on a machine of its own."""
-        host = self.lan.add()
+        host = self.host()
         stack = self.made(up=False, prefix=host.prefix)
         stack.host = host
         return stack
@@ -90,7 +100,8 @@ class Cluster:
         try:
             self.made.close()
         finally:
-            self.lan.close()
+            for lan in [self.lan, *self.more]:
+                lan.close()
 
 
 class Files:

@@ -153,7 +153,8 @@ void CheckConnections(const WorldMaker& make_world) {
                                        {{"provider", pair.client->name()}, {"direction", "out"}});
     auto* bytes = registry->GetCounter("perigee_rdma_bytes_total", "",
                                        {{"provider", pair.client->name()}, {"direction", "out"}});
-    CHECK(calls->Value() == 4);
+    CHECK(calls->Value() >= 4);
+    if (!pair.world->probes()) CHECK(calls->Value() == 4);
     CHECK(bytes->Value() >= 36);
     // The registry must outlive what counts.
     pair.channel.reset();

@@ -18,7 +18,7 @@ namespace perigee::rdma {
 
 using WorldMaker = std::function<std::unique_ptr<TransportWorld>()>;
 
-inline constexpr auto kMethod = wire::Method::kPing;
+inline constexpr auto kMethod = wire::Method::kNetEcho;
 inline constexpr Nanos kShort = 60 * kMillisecond;  // a deadline that is meant to pass
 inline constexpr Nanos kLong = 20 * kSecond;        // one that is not
 

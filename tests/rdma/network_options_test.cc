@@ -38,7 +38,9 @@ TEST_CASE("network options: a host alone gets the daemon's port") {
   for (auto [given, completed] : {std::pair{"10.0.0.1", "10.0.0.1:9002"},
                                   {"10.0.0.1:7", "10.0.0.1:7"},
                                   {"[fd00::1]", "[fd00::1]:9002"},
-                                  {"node1.example.org", "node1.example.org:9002"}}) {
+                                  {"node1.example.org", "node1.example.org:9002"},
+                                  {"10.0.0.1,10.1.0.1:7", "10.0.0.1:9002,10.1.0.1:7"},
+                                  {"127.0.0.1:0,127.0.0.1:0", "127.0.0.1:0,127.0.0.1:0"}}) {
     NetworkOptions o = Listening(given);
     REQUIRE(CheckNetworkOptions(&o, 9002, true).ok());
     CHECK(o.listen == completed);
@@ -60,6 +62,9 @@ TEST_CASE("network options: what does not fit together is refused by its name") 
   CHECK(Refusal(Certified(Listening("", "tls"))).find("--listen") != std::string::npos);
   CHECK(Refusal(Listening("0.0.0.0")).find("--advertise") != std::string::npos);
   CHECK(Refusal(Listening("a b")).find("--listen") != std::string::npos);
+  CHECK(Refusal(Listening("10.0.0.1,")).find("--listen") != std::string::npos);
+  CHECK(Refusal(Listening("10.0.0.1,10.0.0.1:9002")).find("given twice") != std::string::npos);
+  CHECK(Refusal(Listening("10.0.0.1,0.0.0.0")).find("--advertise") != std::string::npos);
   NetworkOptions half = Listening("10.0.0.1");
   half.cert_file = "/x";
   CHECK(Refusal(half).find("--key-file") != std::string::npos);

@@ -110,6 +110,39 @@ TEST_CASE("network: what others are told is --advertise, with the port that was 
   }
 }
 
+TEST_CASE("network: several listeners are several addresses, and one listener may be told so too") {
+  for (const std::string transport : {"tls", "ucx"}) {
+    CAPTURE(transport);
+    World world;
+    NetworkOptions o = world.Options(transport);
+    o.listen = "127.0.0.1:0,127.0.0.1:0";
+    auto made = Network::Create(o, NodeOptions(1));
+    REQUIRE_MESSAGE(made.ok(), made.status().ToString());
+    auto client = world.Make(transport, NodeOptions(2));
+    REQUIRE((*made)->Listen(world.socket(), Provider()).ok());
+    const std::vector<std::string> addresses = (*made)->info().addresses;
+    REQUIRE(addresses.size() == 2);
+    CHECK(addresses[0] != addresses[1]);
+    CHECK((*made)->info().listen == addresses[0] + "," + addresses[1]);
+    for (const std::string& address : addresses)
+      CHECK(Ask(client->transport(), address) == transport);
+    CHECK(Ask(client->transport(), addresses[0] + "," + addresses[1]) == transport);
+    (*made)->Stop();
+    CHECK(Ask(client->transport(), addresses[1]) != transport);  // both have ended
+  }
+  World world;
+  NetworkOptions o = world.Options("tls");
+  o.listen = "0.0.0.0:0";
+  o.advertise = "10.0.0.1,10.1.0.1:77";
+  auto made = Network::Create(o, NodeOptions(1));
+  REQUIRE(made.ok());
+  REQUIRE((*made)->Listen(world.socket(), Provider()).ok());
+  const wire::NetworkInfo& info = (*made)->info();
+  const std::string port = info.listen.substr(info.listen.rfind(':'));
+  CHECK(info.addresses == std::vector<std::string>{"tls:10.0.0.1" + port, "tls:10.1.0.1:77"});
+  (*made)->Stop();
+}
+
 TEST_CASE("network: what cannot be used is one line about the option") {
   World world;
   NetworkOptions o = world.Options("tls");

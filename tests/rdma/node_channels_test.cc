@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 
 #include "rdma/node_address.h"
+#include "rdma/rails/rail_channel.h"
 #include "rdma/sim_transport.h"
+#include "rdma/transport_set.h"
 #include "tests/rdma/local_world.h"
 
 using namespace perigee;
@@ -95,7 +97,7 @@ TEST_CASE("an address goes to those who can use it") {
   CHECK(ask({}) == "sim:a");
   CHECK(ask({.machine = here, .network = {"sim:b"}}) == "sim:a");
   // The same path there is another socket.
-  CHECK(ask({.machine = "elsewhere", .network = {"tls:b:1", "sim:b", "sim:c"}}) == "sim:b");
+  CHECK(ask({.machine = "elsewhere", .network = {"tls:b:1", "sim:b", "sim:c"}}) == "sim:b,sim:c");
   CHECK(ask({.machine = "elsewhere"}).find("--listen") != std::string::npos);
   CHECK(ask({.machine = "elsewhere", .network = {"tls:b:1"}}) ==
         "it is reached by tls:b:1, and this process speaks sim");
@@ -106,4 +108,37 @@ TEST_CASE("a machine's name is the same for all its processes, and has its names
   CHECK(ThisMachine() == ThisMachine());
   CHECK(ThisMachine().find("net:[") != std::string::npos);
   CHECK(ThisMachine().find("mnt:[") != std::string::npos);
+}
+
+TEST_CASE("a node with several addresses has a rail to each, where this process speaks to it") {
+  World world;
+  TransportSet set;
+  auto sim = world.network->CreateTransport("caller", NodeOptions(1));
+  REQUIRE(sim.ok());
+  set.Add(std::move(*sim));
+  CHECK(set.Speaks("sim:a,sim:b"));
+  CHECK_FALSE(set.Speaks("sim:a,tls:b:1"));
+  NodeChannels channels(set, RealClock::Get(), [](wire::NodeId) {
+    return Result<wire::GetNodeReply>(wire::GetNodeReply{
+        .address = "sim:x",
+        .doors = {.machine = "elsewhere", .network = {"sim:a", "tls:b:1", "sim:b"}}});
+  });
+  auto channel = channels.To(kNode);
+  REQUIRE(channel.ok());
+  CHECK((*channel)->CallAndWait(wire::Method::kPing, "").ok());
+  auto links = channels.Links();
+  REQUIRE(links.size() == 1);
+  CHECK(links[0].address == "sim:a,sim:b");
+  REQUIRE(links[0].rails.size() == 2);
+  CHECK(links[0].rails[0].address == "sim:a");
+  CHECK(links[0].rails[1].address == "sim:b");
+  channels.Close();
+  // One address, or one that is spoken, needs no rails.
+  for (const char* address : {"sim:a", "sim:a,tls:b:1"}) {
+    auto one = set.Connect(address);
+    REQUIRE(one.ok());
+    CHECK(RailsOf(**one).empty());
+  }
+  CHECK(set.Connect("tls:a:1,tls:b:1").code() == Code::kUnavailable);
+  CHECK_FALSE(set.Speaks("local:/data/a,sim:b"));  // a path
 }

@@ -8,33 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "tests/rdma/transport_conformance.h"
+#include "tests/rdma/sim_world.h"
 
 using namespace perigee;
 using namespace perigee::rdma;
 
 namespace {
-
-class SimWorld final : public TransportWorld {
- public:
-  explicit SimWorld(uint64_t seed)
-      : scheduler_(ManualScheduler::Create(seed)),
-        network_(SimNetwork::Create(seed, scheduler_.get())) {}
-  std::unique_ptr<Transport> NewTransport(const std::string& host,
-                                          TransportOptions options) override {
-    auto transport = network_->CreateTransport(host, std::move(options));
-    REQUIRE(transport.ok());
-    return std::move(*transport);
-  }
-  std::string Address(const std::string& name) override { return "sim:" + name; }
-  Scheduler& scheduler() override { return *scheduler_; }
-  ManualScheduler& manual() { return *scheduler_; }
-  SimNetwork& network() { return *network_; }
-
- private:
-  std::unique_ptr<ManualScheduler> scheduler_;
-  std::shared_ptr<SimNetwork> network_;
-};
 
 // Two hosts, an echo service that counts, and a channel to it.
 struct Cluster {

@@ -221,6 +221,9 @@ TEST_CASE("tls: files that cannot be used are named, and hosts may have names") 
   CHECK_MESSAGE(reply.ok(), reply.status().ToString());
   auto nowhere = *transport->Connect("tls:no-such-host.invalid:" + port);
   CHECK(nowhere->CallAndWait(kMethod, "x", {}, {}).code() == Code::kUnavailable);
+  auto refused_by_kernel =
+      *transport->Connect("tls:255.255.255.255:" + port);  // no connection is begun
+  CHECK(refused_by_kernel->CallAndWait(kMethod, "x", {}, {}).code() == Code::kUnavailable);
   (*listener)->Stop();
 }
 

@@ -80,7 +80,7 @@ void CheckAnswers(const WorldMaker& make_world) {
     CHECK(peers[0].node_id == 2);
     CHECK(peers[0].provider == pair.client->name());
     CHECK(peers[0].connection != 0);
-    CHECK(peers[3].connection == peers[0].connection);
+    if (pair.world->rails() == 1) CHECK(peers[3].connection == peers[0].connection);
     CHECK(pair.channel->Healthy());
   }
 
@@ -252,19 +252,20 @@ void CheckTimeAndBounds(const WorldMaker& make_world) {
         },
         NodeOptions(1), client);
     REQUIRE(pair.Call("connect").ok());
+    const size_t held = size_t{5} * pair.world->rails();
     Outcomes outcomes;
-    for (int i = 0; i < 6; ++i) {
+    for (size_t i = 0; i <= held; ++i) {
       pair.channel->Call(kMethod, "hold", {}, CallOptions{kLong}, outcomes.Expect());
     }
     REQUIRE(outcomes.Wait(1));
     CHECK(outcomes.Count(Code::kBusy) == 1);
-    for (int i = 0; i < 5; ++i) {
+    for (size_t i = 0; i < held; ++i) {
       auto call = shelf.Take();
       REQUIRE(call != nullptr);
       Echo(std::move(call));
     }
-    REQUIRE(outcomes.Wait(6));
-    CHECK(outcomes.Count(Code::kOk) == 5);
+    REQUIRE(outcomes.Wait(held + 1));
+    CHECK(outcomes.Count(Code::kOk) == held);
     CHECK(pair.Call("after").ok());
   }
 
@@ -281,14 +282,18 @@ void CheckTimeAndBounds(const WorldMaker& make_world) {
         },
         NodeOptions(1), client);
     Outcomes outcomes;
-    pair.channel->Call(kMethod, "first", {}, CallOptions{kLong}, outcomes.Expect());
-    auto first = shelf.Take();
-    REQUIRE(first != nullptr);
+    std::vector<std::unique_ptr<ServerCall>> first;
+    const size_t credits = pair.world->rails();
+    for (size_t i = 0; i < credits; ++i) {
+      pair.channel->Call(kMethod, "first", {}, CallOptions{kLong}, outcomes.Expect());
+      first.push_back(shelf.Take());
+      REQUIRE(first.back() != nullptr);
+    }
     CHECK(pair.Call("second", {}, kShort).code() == Code::kDeadlineExceeded);
-    CHECK(served == 1);
-    Echo(std::move(first));
-    REQUIRE(outcomes.Wait(1));
-    CHECK(outcomes.Count(Code::kOk) == 1);
+    CHECK(served == static_cast<int>(credits));
+    for (auto& call : first) Echo(std::move(call));
+    REQUIRE(outcomes.Wait(credits));
+    CHECK(outcomes.Count(Code::kOk) == credits);
   }
 
   SUBCASE("bulk waits for a buffer of the receiver and is never lost") {

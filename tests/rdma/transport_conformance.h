@@ -21,6 +21,9 @@ class TransportWorld {
                                                   TransportOptions options) = 0;
   virtual std::string Address(const std::string& name) = 0;
   virtual Scheduler& scheduler() = 0;  // runs handlers and concurrent callers
+  virtual uint32_t rails() const { return 1; }  // connections that a channel's calls go over
+  // Whether channels send calls of their own (kPing), which the world's servers answer.
+  virtual bool probes() const { return false; }
 };
 
 void CheckTransportConformance(const std::function<std::unique_ptr<TransportWorld>()>& make_world);
