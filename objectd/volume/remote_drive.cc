@@ -123,7 +123,7 @@ Result<wire::ShardHeader> RemoteDrive::ReadShardInto(const wire::ShardReadReques
 
 Status RemoteDrive::DeleteShard(const wire::BlobId& blob, uint32_t index) {
   const wire::ShardName name{.drive_id = id_, .blob = blob, .index = index};
-  return Run({&name}).TakeStatus();
+  return Run({&name}, rdma::TrafficClass::kRepair).TakeStatus();
 }
 
 Result<std::vector<std::pair<wire::BlobId, uint32_t>>> RemoteDrive::ListShards(

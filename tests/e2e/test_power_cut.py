@@ -141,6 +141,8 @@ class House:
         model.moved.clear()
         model.renames.clear()
         for key in model.keys.values():
+            # Made while objectd was away: the name may be kept without its first content, which was not synced.
+            key.mount_only = key.mount_only or None in key.fallbacks
             key.states, key.fallbacks = key.states + key.fallbacks, []
         for prefix in model.trees:
             new = os.path.join(base, prefix, "tree-new")

@@ -214,6 +214,68 @@ TEST_CASE("the namespace node restarts: nodes are heard again and nothing is rep
   CHECK(AllRead(s, objects));
 }
 
+// What a deletion missed, or a power cut brought back: a shard of a blob that nobody refers to.
+void LeaveBehind(Drive& drive) {
+  auto shards = drive.ListShards({}, 1);
+  REQUIRE(shards.ok());
+  REQUIRE(!shards->empty());
+  auto shard = drive.ReadShard({.blob = shards->front().first, .index = shards->front().second});
+  REQUIRE(shard.ok());
+  shard->header.blob.seq += 1'000'000;
+  REQUIRE(drive.WriteShard(shard->header, shard->bytes.span()).ok());
+}
+
+TEST_CASE("shards that nobody refers to go after a start of their process, and with a scrub") {
+  TestStorage s;
+  AddThree(s);
+  std::vector<TestObject> objects = WriteSome(s);
+  REQUIRE(s.RunUntil([&] { return s.Spread(); }));
+  s.RunFor(10 * 60 * kSecond);
+  TestNode& n1 = *s.nodes[0];
+  const size_t shards = n1.Shards();
+  auto gone = [&] { return n1.Shards() == shards; };
+  auto drive_of_n1 = [&] { return n1.drives->Find(n1.drives->Report()[0].drive_id); };
+  LeaveBehind(*drive_of_n1());
+  s.RunFor(10 * 60 * kSecond);
+  CHECK(!gone());
+  SUBCASE("of the node, too quick for its drives to be taken offline") {
+    n1.Stop();
+    REQUIRE(n1.Start().ok());
+    CHECK(s.AllOnline(9));
+  }
+  SUBCASE("of the namespace node") {
+    s.StopNamespace();
+    s.StartNamespace();
+  }
+  SUBCASE("a scrub") { s.volumes.manager->DoScrub({.action = wire::ScrubAction::kStart}); }
+  CHECK(s.RunUntil(gone));
+  CHECK(AllRead(s, objects));
+}
+
+TEST_CASE("a deletion that does not reach a drive is made up for") {
+  TestStorage s;
+  AddThree(s);
+  REQUIRE(s.RunUntil([&] { return s.Spread(); }));
+  s.RunFor(3 * 60 * kSecond);
+  std::vector<size_t> before;
+  for (auto& node : s.nodes) before.push_back(node->Shards());
+  TestObject object = s.volumes.Write(2'000'000);
+  s.volumes.Release(object);
+  // Away for moments only, so that no drive's state changes.
+  for (int i = 0; i < 100; i++) {
+    for (auto& node : s.nodes) s.network->Partition("namespace", node->name());
+    s.RunFor(kSecond + kSecond / 2);
+    s.network->HealAll();
+    s.RunFor(kSecond);
+    CHECK(s.AllOnline(9));
+  }
+  CHECK(s.RunUntil([&] {
+    for (size_t i = 0; i < before.size(); i++)
+      if (s.nodes[i]->Shards() != before[i]) return false;
+    return true;
+  }));
+}
+
 TEST_CASE("a partition between the namespace node and a node ends as an absence does") {
   TestStorage s;
   AddThree(s);
