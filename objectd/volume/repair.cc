@@ -269,11 +269,17 @@ Status Repair::ReconcilePage() {
   PERIGEE_ASSIGN(auto shards, drive->ListShards(reconcile_->cursor, kShardsPerPage));
   PERIGEE_ASSIGN(LeasedRanges leased, LeasedRanges::Read(*deps_.store));
   const uint32_t only = reconcile_->volume;
+  const bool clearing = reconcile_->left && only == 0;
   bool past = false;
   for (const auto& [blob, index] : shards) {
     past = only != 0 && blob.volume != only;
     if (past) break;
-    if (!BelongsElsewhere(*deps_.table, drive->id(), blob.volume, index)) {
+    if (clearing && leased.Covers(blob.volume, blob.seq)) continue;
+    if (BelongsElsewhere(*deps_.table, drive->id(), blob.volume, index)) {
+      // Who knew an older place may have written it, and PickVerify has not been there yet.
+      auto volume = clearing ? deps_.table->FindVolume(blob.volume) : std::nullopt;
+      if (volume && volume->verify_after != 0) continue;
+    } else {
       if (leased.Covers(blob.volume, blob.seq)) continue;
       PERIGEE_ASSIGN(bool referenced, IsReferenced(*deps_.store, blob.volume, blob.seq));
       if (referenced) continue;

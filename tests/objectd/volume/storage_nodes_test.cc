@@ -252,30 +252,6 @@ TEST_CASE("shards that nobody refers to go after a start of their process, and w
   CHECK(AllRead(s, objects));
 }
 
-TEST_CASE("a deletion that does not reach a drive is made up for") {
-  TestStorage s;
-  AddThree(s);
-  REQUIRE(s.RunUntil([&] { return s.Spread(); }));
-  s.RunFor(3 * 60 * kSecond);
-  std::vector<size_t> before;
-  for (auto& node : s.nodes) before.push_back(node->Shards());
-  TestObject object = s.volumes.Write(2'000'000);
-  s.volumes.Release(object);
-  // Away for moments only, so that no drive's state changes.
-  for (int i = 0; i < 100; i++) {
-    for (auto& node : s.nodes) s.network->Partition("namespace", node->name());
-    s.RunFor(kSecond + kSecond / 2);
-    s.network->HealAll();
-    s.RunFor(kSecond);
-    CHECK(s.AllOnline(9));
-  }
-  CHECK(s.RunUntil([&] {
-    for (size_t i = 0; i < before.size(); i++)
-      if (s.nodes[i]->Shards() != before[i]) return false;
-    return true;
-  }));
-}
-
 TEST_CASE("a partition between the namespace node and a node ends as an absence does") {
   TestStorage s;
   AddThree(s);
