@@ -186,7 +186,8 @@ Status Names::Start(NamesHooks hooks) {
 
 uint64_t Names::waiting() const {
   std::lock_guard lock(mu_);
-  return ops_.size();
+  return static_cast<uint64_t>(std::count_if(
+      ops_.begin(), ops_.end(), [](const JournaledOp& journaled) { return !journaled.op.made; }));
 }
 
 // With mu_ held: what the op makes of the sets.

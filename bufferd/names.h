@@ -92,9 +92,9 @@ class Names {
   bool Waits(wire::FileId id) const;
   // Made or moved here, and not durably so at objectd: its content must stay.
   bool Keeps(wire::FileId id) const;
-  wire::FileId TakeId();  // never used before; 0: none are reserved
-  void ReserveIds();      // in the background, when few are left
-  uint64_t waiting() const;
+  wire::FileId TakeId();     // never used before; 0: none are reserved
+  void ReserveIds();         // in the background, when few are left
+  uint64_t waiting() const;  // changes that objectd has not made
 
  private:
   class Door;
