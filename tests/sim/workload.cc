@@ -8,10 +8,6 @@ constexpr size_t kCallsARound = 12;
 constexpr Nanos kQuiet = 10 * kSecond;    // within which doors agree again
 constexpr Nanos kHealed = 240 * kSecond;  // within which a whole cluster has got over everything
 
-bool IsAbsent(const Status& status) {
-  return status.Is(Code::kNotFound) || status.Is(Code::kStale);
-}
-
 }  // namespace
 
 Workload::Workload(Cluster& cluster, uint64_t seed, Faults faults)
@@ -300,7 +296,8 @@ Result<Content> Workload::Settled(size_t door, const Key& key) {
     Result<std::string> bytes = Read(door, key);
     last = bytes.status();
     if (bytes.ok()) content = std::move(*bytes);
-    return last.ok() || IsAbsent(last);
+    // kStale: a content that fell back while it was looked for; the next look finds what it is now.
+    return last.ok() || last.Is(Code::kNotFound);
   });
   if (!told) return last;
   if (!last.ok()) return Content();

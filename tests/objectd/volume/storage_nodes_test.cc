@@ -230,13 +230,13 @@ TEST_CASE("shards that nobody refers to go after a start of their process, and w
   AddThree(s);
   std::vector<TestObject> objects = WriteSome(s);
   REQUIRE(s.RunUntil([&] { return s.Spread(); }));
-  s.RunFor(10 * 60 * kSecond);
+  s.RunFor(3 * 60 * kSecond);
   TestNode& n1 = *s.nodes[0];
   const size_t shards = n1.Shards();
   auto gone = [&] { return n1.Shards() == shards; };
   auto drive_of_n1 = [&] { return n1.drives->Find(n1.drives->Report()[0].drive_id); };
   LeaveBehind(*drive_of_n1());
-  s.RunFor(10 * 60 * kSecond);
+  s.RunFor(3 * 60 * kSecond);
   CHECK(!gone());
   SUBCASE("of the node, too quick for its drives to be taken offline") {
     n1.Stop();
