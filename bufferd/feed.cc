@@ -31,9 +31,9 @@ void ReleaseFeed::Loop() {
 
 // Where to read on from: the stored position, else now (everything older is found by reconciling).
 bool ReleaseFeed::Begin() {
-  auto stored = core_.index->GetValue(kPositionName);
-  if (stored.ok() && *stored && (*stored)->size() == 8) {
-    next_ = GetBe64(**stored);
+  auto stored = StoredPosition();
+  if (stored.ok() && *stored) {
+    next_ = *stored;
     return true;
   }
   if (!stored.ok()) log::Warn("feed_position_unreadable", {{"error", stored.status()}});
@@ -62,12 +62,13 @@ bool ReleaseFeed::Step(uint32_t wait_ms) {
   auto reply = core_.feed->Feed(
       {.after = *next_, .limit = kPage, .wait_ms = wait_ms, .released_for = core_.node});
   if (!reply.ok()) {
+    // A call waits there nearly always: nobody else may notice a quick start.
+    if (core_.names && reply.status().Is(Code::kUnavailable)) core_.names->Suspect(reply.status());
     if (!reply.status().Is(Code::kResync)) return false;
     log::Warn("feed_lost", {{"effect", "every burst file is checked against the namespace"}});
     pending_.clear();
     next_.reset();
-    if (Status s = core_.index->PutValue(kPositionName, "", Durable::kNo); !s.ok())
-      log::Error("feed_position_not_saved", {{"error", s}});
+    StorePosition(std::nullopt);
     return true;
   }
   for (wire::Change& c : reply->changes)
@@ -83,9 +84,15 @@ bool ReleaseFeed::Step(uint32_t wait_ms) {
   return ok;
 }
 
-void ReleaseFeed::StorePosition(uint64_t position) {
+Result<std::optional<uint64_t>> ReleaseFeed::StoredPosition() const {
+  PERIGEE_ASSIGN(auto stored, core_.index->GetValue(kPositionName));
+  if (!stored || stored->size() != 8) return std::optional<uint64_t>();
+  return std::optional(GetBe64(*stored));
+}
+
+void ReleaseFeed::StorePosition(std::optional<uint64_t> position) {
   std::string value;
-  AppendBe64(&value, position);
+  if (position) AppendBe64(&value, *position);
   if (Status s = core_.index->PutValue(kPositionName, value, Durable::kNo); !s.ok())
     log::Error("feed_position_not_saved", {{"error", s}});
 }
@@ -98,20 +105,19 @@ bool ReleaseFeed::Ours(const wire::Change& change) const {
 }
 
 Status ReleaseFeed::Release(const wire::Change& change, client::MetaClient& objectd) {
-  FilePtr file = change.kind == wire::ChangeKind::kReleasedBurst ? core_.table->Find(change.burst)
-                                                                 : core_.table->Current(change.id);
-  return file ? recovery_.Released(file, Recovery::Release::kDurable, objectd) : Status::Ok();
+  const bool named = change.kind == wire::ChangeKind::kReleasedBurst;
+  FilePtr file = named ? core_.table->Find(change.burst) : core_.table->Current(change.id);
+  if (!file) return Status::Ok();
+  const auto release = named ? Recovery::Release::kDurable : Recovery::Release::kName;
+  Status s = recovery_.Released(file, release, objectd);
+  if (!s.ok() && !IsAway(s))
+    log::Error("release_failed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
+  return s;
 }
 
 bool ReleaseFeed::Apply(uint64_t durable) {
   while (!pending_.empty() && pending_.front().position <= durable) {
-    Status s = Release(pending_.front(), *core_.feed);
-    if (!s.ok()) {
-      if (!IsAway(s))
-        log::Error("release_failed",
-                   {{"burst", HexEncode64(pending_.front().burst)}, {"error", s}});
-      return false;
-    }
+    if (!Release(pending_.front(), *core_.feed).ok()) return false;
     pending_.pop_front();
   }
   return true;
@@ -119,9 +125,9 @@ bool ReleaseFeed::Apply(uint64_t durable) {
 
 // Reads on its own from the stored position, which is never ahead of what was applied.
 Status ReleaseFeed::CatchUp(client::MetaClient& objectd) {
-  PERIGEE_ASSIGN(auto stored, core_.index->GetValue(kPositionName));
-  if (!stored || stored->size() != 8) return Status::Ok();  // everything is asked about
-  wire::FeedRequest q{.after = GetBe64(*stored), .limit = kPage, .released_for = core_.node};
+  PERIGEE_ASSIGN(auto stored, StoredPosition());
+  if (!stored) return Status::Ok();  // everything is asked about
+  wire::FeedRequest q{.after = *stored, .limit = kPage, .released_for = core_.node};
   while (true) {
     auto page = objectd.Feed(q);
     if (page.code() == Code::kResync) return Status::Ok();

@@ -26,7 +26,8 @@ class ReleaseFeed {
   void Loop();
   bool Begin();
   bool Apply(uint64_t durable);
-  void StorePosition(uint64_t position);
+  Result<std::optional<uint64_t>> StoredPosition() const;
+  void StorePosition(std::optional<uint64_t> position);  // nothing: the feed was lost
   bool Ours(const wire::Change& change) const;
   Status Release(const wire::Change& change, client::MetaClient& objectd);
 

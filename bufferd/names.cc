@@ -345,6 +345,10 @@ Result<rdma::Payload> Names::Guard(Method method, std::string header, ConstBytes
   return reply;
 }
 
+void Names::Suspect(const Status& why) {
+  if (state_ == State::kThere) GoAway(why);
+}
+
 void Names::GoAway(const Status& why) {
   why.Ignore();  // logged by the first
   {

@@ -88,6 +88,12 @@ class Names {
   Result<rdma::Payload> Ask(wire::Method method, std::string header, ConstBytes bulk,
                             rdma::CallOptions options, bool* here);
 
+  // Another's call found objectd unreachable: it may have been started again, and have lost what
+  // was not durable there. `caught_up` follows.
+  void Suspect(const Status& why);
+
+  // objectd is asked; else names go on here.
+  bool there() const { return state_ == State::kThere; }
   // Made here, and not at objectd yet.
   bool Waits(wire::FileId id) const;
   // Made or moved here, and not durably so at objectd: its content must stay.

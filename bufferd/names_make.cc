@@ -29,6 +29,11 @@ std::string ConflictName(const std::string& name, uint64_t id) {
   return name.substr(0, 255 - suffix.size()) + suffix;
 }
 
+// Or what it was called for lack of that name.
+static bool IsCalled(const wire::RecordReply& now, const std::string& name) {
+  return now.name == name || now.name == ConflictName(name, now.record.id);
+}
+
 void Names::Lost(const std::string& what, const Status& why) {
   log::Warn("name_not_made", {{"what", what}, {"why", why}});
   hooks_.report(what + ": not possible any more when objectd was back: " + why.message());
@@ -153,7 +158,7 @@ Status Names::MakeRenameAgain(const NameOp& op, wire::RenameRequest q) {
   if (!now.ok()) {
     return IsGone(now.status()) ? RemoveReplaced(op, q) : std::move(now).TakeStatus();
   }
-  if (now->name != q.name && now->name != ConflictName(q.name, op.id)) return Status::Ok();
+  if (!IsCalled(*now, q.name)) return Status::Ok();
   return MoveById(op, std::move(q));
 }
 
@@ -241,7 +246,7 @@ Status Names::MakeRemove(const NameOp& op) {
     auto now = direct_.GetAttr({.id = op.id});
     if (!now.ok()) return IsGone(now.status()) ? Status::Ok() : std::move(now).TakeStatus();
     // Where another has moved it, it stays.
-    if (now->name != q.name && now->name != ConflictName(q.name, op.id)) return Status::Ok();
+    if (!IsCalled(*now, q.name)) return Status::Ok();
     q.parent = now->parent;
     q.name = now->name;
     removed = remove();

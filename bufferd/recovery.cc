@@ -37,6 +37,12 @@ bool Untold(const Core& core, const BurstFile& file, const wire::Record& record)
   return here && rec.generation > (record.committed ? record.committed->generation : 0);
 }
 
+// A publish was committed, its answer lost, and the file published again by the same number.
+bool PublishedBefore(const BurstRecord& rec, const wire::Record& record) {
+  return !rec.registered && record.committed && record.committed->generation == rec.generation &&
+         (record.committed->size != rec.size || record.committed->mtime != rec.mtime);
+}
+
 // Which of several burst files of one id serves it.
 bool Before(const FilePtr& a, const FilePtr& b) {
   if (a->rec.writing != b->rec.writing) return b->rec.writing;
@@ -434,6 +440,7 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
     const bool was_writing = rec.writing;
+    const bool other = PublishedBefore(rec, record);
     const bool untold = !writer_here && Untold(core_, *file, record);
     rec.writing = writer_here || untold;
     if (writer_here) rec.writer_generation = record.writer->generation;
@@ -443,19 +450,19 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
     }
     if (committed_here) {
       rec.registered = record.committed->generation >= rec.generation;
-      if (record.committed->generation != rec.generation && rec.registered) {
+      if (rec.registered && (other || record.committed->generation != rec.generation)) {
         rec.generation = record.committed->generation;
-        rec.ctime = 0;
+        rec.ctime = 0;  // the seal publishes it as a new generation
       }
-      if (rec.registered && rec.durability > record.committed->durability) {
+      if (rec.registered && !other && rec.durability > record.committed->durability) {
         told = false;
         raise.generation = rec.generation;
         raise.durability = rec.durability;
       }
-    } else if (writer_here && record.committed && rec.home == Home::kInline &&
+    } else if (writer_here && !other && record.committed && rec.home == Home::kInline &&
                record.committed->generation == rec.generation) {
       rec.registered = true;
-    } else if (writer_here && rec.generation >= record.writer->generation) {
+    } else if (writer_here && (other || rec.generation >= record.writer->generation)) {
       rec.registered = false;
       rec.generation = record.writer->generation;
     }
@@ -492,6 +499,9 @@ Status Recovery::Released(const FilePtr& file, Release release, client::MetaClie
       return Status::Ok();
     }
     std::lock_guard lock(file->mu);
+    // What the namespace has not heard of it cannot have let go of.
+    const bool untold = (file->untold && !file->superseded) || Untold(core_, *file, r);
+    if (release != Release::kDurable && untold) return Status::Ok();
     // Flushed, and now a copy of what is committed: stays until it is evicted.
     if (r.committed && r.committed->generation == file->rec.generation && !file->superseded)
       return Status::Ok();

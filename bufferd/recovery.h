@@ -43,6 +43,7 @@ class Recovery {
   Status Reconcile(const FilePtr& file);
   enum class Release {
     kDurable,  // the feed says so
+    kName,     // the feed says that a name of its file went
     kMaybe,    // the feed was lost: made durable before anything is destroyed
   };
   // The namespace let go of it. Asks `objectd`; kept if it is named after all. What the feed says

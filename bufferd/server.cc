@@ -344,7 +344,8 @@ void Server::CompleteStatus(wire::BufferdStatusReply* status) const {
   status->links[0].rails = rdma::RailsOf(*objectd_);
   status->links[0].connected = Connected();
   if (!status->links[0].connected && status->links[0].problem.empty()) {
-    status->links[0].problem = "the connection broke a moment ago";
+    status->links[0].problem = objectd_->Healthy() ? "what was changed here meanwhile is told first"
+                                                   : "the connection broke a moment ago";
     status->links[0].since = 0;
   }
   for (const auto& links : {peers_->Links(), cluster_->Links()})

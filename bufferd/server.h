@@ -41,7 +41,7 @@ class Server {
   void KeepRegistered();
   bool RegisterNode();
   void NoteAway(const Status& failed);
-  bool Connected() const { return objectd_->Healthy() && registered_; }
+  bool Connected() const { return objectd_->Healthy() && registered_ && names_->there(); }
   std::vector<PreflightCheck> Preflight() const;
   void CompleteStatus(wire::BufferdStatusReply* status) const;
 

@@ -236,7 +236,9 @@ int RunStatus(int argc, char** argv) {
   bool serving = objectd.ok() && objectd->unhealthy.empty();
   if (serving && config.drives_only())
     serving = !objectd->links.empty() && objectd->links[0].connected;
-  bool well = supervisor.has_value() && serving && (config.drives_only() || bufferd.ok()) &&
+  // While bufferd goes on by itself, other doors do not show yet what this one has done.
+  const bool burst = bufferd.ok() && !bufferd->links.empty() && bufferd->links[0].connected;
+  bool well = supervisor.has_value() && serving && (config.drives_only() || burst) &&
               (config.mount.empty() || fuse.ok());
 
   if (v.json) {

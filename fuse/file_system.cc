@@ -37,7 +37,31 @@ struct stat FileSystem::Attributes(const wire::Record& record, Node& node) {
   return st;
 }
 
-Result<struct stat> FileSystem::GetAttr(Node& node, Handle* handle) {
+Result<FileSystem::Attr> FileSystem::GetAttr(Node& node, Handle* handle) {
+  if (node.directory) return GetDirectoryAttr(node);
+  PERIGEE_ASSIGN(struct stat st, GetFileAttr(node, handle));
+  return Attr{st, options_.attr_timeout_s};
+}
+
+Result<FileSystem::Attr> FileSystem::GetDirectoryAttr(Node& node) {
+  if (auto known = node.directory->Get())
+    return Attr{known->st, static_cast<double>(known->valid) / kSecond};
+  const auto asked = node.directory->Ask();
+  PERIGEE_ASSIGN(wire::RecordReply reply, meta_->GetAttr({.id = node.file}));
+  const struct stat st = StatOf(reply.record);
+  node.directory->Learn(asked, st, static_cast<Nanos>(options_.attr_timeout_s * kSecond));
+  return Attr{st, options_.attr_timeout_s};
+}
+
+void FileSystem::Changed(Node& node) {
+  if (node.directory) node.directory->Changed();
+}
+
+void FileSystem::Changed(wire::FileId file) {
+  if (auto node = nodes_.Current(file)) Changed(*node);
+}
+
+Result<struct stat> FileSystem::GetFileAttr(Node& node, Handle* handle) {
   if (auto record = Delegated(node)) return Attributes(*record, node);
   DropKept(node);
   wire::GetAttrRequest q;

@@ -79,7 +79,16 @@ class FileSystem : public SessionData {
   friend struct Ops;
 
   struct stat Attributes(const wire::Record& record, Node& node);
-  Result<struct stat> GetAttr(Node& node, Handle* handle);
+  struct Attr {
+    struct stat st;
+    double timeout_s;  // how long the kernel may keep them
+  };
+  Result<Attr> GetAttr(Node& node, Handle* handle);
+  Result<Attr> GetDirectoryAttr(Node& node);
+  Result<struct stat> GetFileAttr(Node& node, Handle* handle);
+  // This mount changed the directory, or names in it, other than by a new file.
+  void Changed(Node& node);
+  void Changed(wire::FileId file);
   Result<std::shared_ptr<Handle>> OpenFile(const std::shared_ptr<Node>& node, int flags,
                                            uint32_t* open_flags);
   // Decides the mode and makes the handle from bufferd's answer; gives the handle back on failure.

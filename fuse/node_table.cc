@@ -2,11 +2,16 @@
 
 namespace perigee::fuse {
 
+static std::shared_ptr<Node> MakeNode(uint64_t node_id, wire::FileId file, wire::FileKind kind) {
+  auto node = std::make_shared<Node>();
+  node->node_id = node_id;
+  node->file = file;
+  if (kind == wire::FileKind::kDirectory) node->directory = std::make_unique<DirectoryAttributes>();
+  return node;
+}
+
 NodeTable::NodeTable() {
-  auto root = std::make_shared<Node>();
-  root->node_id = 1;
-  root->file = wire::kRootId;
-  root->kind = wire::FileKind::kDirectory;
+  auto root = MakeNode(1, wire::kRootId, wire::FileKind::kDirectory);
   root->lookups = 1;
   by_node_[1] = root;
   current_[wire::kRootId] = root;
@@ -16,10 +21,7 @@ std::shared_ptr<Node> NodeTable::Lookup(const wire::Record& record) {
   std::lock_guard lock(mu_);
   auto& slot = current_[record.id];
   if (!slot) {
-    slot = std::make_shared<Node>();
-    slot->node_id = next_id_++;
-    slot->file = record.id;
-    slot->kind = record.kind;
+    slot = MakeNode(next_id_++, record.id, record.kind);
     by_node_[slot->node_id] = slot;
   }
   ++slot->lookups;
@@ -30,6 +32,12 @@ std::shared_ptr<Node> NodeTable::Find(uint64_t node_id) const {
   std::lock_guard lock(mu_);
   auto it = by_node_.find(node_id);
   return it == by_node_.end() ? nullptr : it->second;
+}
+
+std::shared_ptr<Node> NodeTable::Current(wire::FileId file) const {
+  std::lock_guard lock(mu_);
+  auto it = current_.find(file);
+  return it == current_.end() ? nullptr : it->second;
 }
 
 void NodeTable::Forget(uint64_t node_id, uint64_t lookups) {

@@ -18,6 +18,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "fuse/directory_attributes.h"
 #include "rdma/transport.h"
 #include "rdma/wire/record.h"
 
@@ -30,7 +31,7 @@ struct Handle;
 struct Node {
   uint64_t node_id = 0;
   wire::FileId file = 0;
-  wire::FileKind kind = wire::FileKind::kFile;
+  std::unique_ptr<DirectoryAttributes> directory;  // null: it is none
 
   uint64_t lookups = 0;  // guarded by the table
   bool current = true;   // guarded by the table
@@ -54,6 +55,8 @@ class NodeTable {
   std::shared_ptr<Node> Lookup(const wire::Record& record);
   // nullptr: the kernel sent an id it has forgotten.
   std::shared_ptr<Node> Find(uint64_t node_id) const;
+  // The current node of this file; nullptr: the kernel knows none.
+  std::shared_ptr<Node> Current(wire::FileId file) const;
   void Forget(uint64_t node_id, uint64_t lookups);
   // The next Lookup of the file makes a successor.
   void Retire(Node& node);

@@ -67,6 +67,12 @@ struct Ops {
       fs.nodes_.Forget(e.ino, 1);  // interrupted: the kernel never saw it
   }
 
+  // A name in `dir` was made, or was not.
+  static void ReplyMade(fuse_req_t req, Node& dir, Result<wire::RecordReply> reply) {
+    Fs(req).Changed(dir);
+    ReplyEntry(req, std::move(reply));
+  }
+
   static void Init(void* userdata, fuse_conn_info* conn) {
     auto& fs = *static_cast<FileSystem*>(static_cast<SessionData*>(userdata));
     conn->max_write = 1 << 20;
@@ -109,9 +115,9 @@ struct Ops {
   static void GetAttr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
     auto node = NodeOf(req, ino);
     if (!node) return;
-    auto st = Fs(req).GetAttr(*node, HandleOf(fi));
-    if (!st.ok()) return Fail(req, st.status());
-    fuse_reply_attr(req, &*st, Fs(req).options_.attr_timeout_s);
+    auto attr = Fs(req).GetAttr(*node, HandleOf(fi));
+    if (!attr.ok()) return Fail(req, attr.status());
+    fuse_reply_attr(req, &attr->st, attr->timeout_s);
   }
 
   static void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set,
@@ -149,11 +155,12 @@ struct Ops {
     }
     if (q.set_mode || q.set_uid || q.set_gid || q.set_atime || q.set_mtime) {
       auto done = fs.meta_->SetAttr(q);
+      fs.Changed(*node);
       if (!done.ok()) return Fail(req, done.status());
     }
-    auto st = fs.GetAttr(*node, handle);
-    if (!st.ok()) return Fail(req, st.status());
-    fuse_reply_attr(req, &*st, fs.options_.attr_timeout_s);
+    auto changed = fs.GetAttr(*node, handle);
+    if (!changed.ok()) return Fail(req, changed.status());
+    fuse_reply_attr(req, &changed->st, changed->timeout_s);
   }
 
   static void ReadLink(fuse_req_t req, fuse_ino_t ino) {
@@ -195,15 +202,16 @@ struct Ops {
         q.kind = wire::FileKind::kBlockDevice;
         break;
       default:
-        return MknodFile(req, q);
+        return MknodFile(req, *dir, q);
     }
-    ReplyEntry(req, Fs(req).meta_->Mknod(q));
+    ReplyMade(req, *dir, Fs(req).meta_->Mknod(q));
   }
 
   // A regular file by mknod(2): created, published empty, closed.
-  static void MknodFile(fuse_req_t req, const wire::MakeRequest& q) {
+  static void MknodFile(fuse_req_t req, Node& dir, const wire::MakeRequest& q) {
     FileSystem& fs = Fs(req);
     auto created = fs.burst_->Create(CreateRequest(q));
+    fs.Changed(dir);
     if (!created.ok()) return Fail(req, created.status());
     created->fd.Reset(-1);
     auto published = fs.burst_->Publish(created->handle);
@@ -244,7 +252,7 @@ struct Ops {
         if (made) reply = std::move(there);
       }
     }
-    ReplyEntry(req, std::move(reply));
+    ReplyMade(req, *dir, std::move(reply));
   }
 
   static void Symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
@@ -253,7 +261,7 @@ struct Ops {
     auto q = Make(req, *dir, name, 0777);
     q.symlink = target;
     q.kind = wire::FileKind::kSymlink;
-    ReplyEntry(req, Fs(req).meta_->Symlink(q));
+    ReplyMade(req, *dir, Fs(req).meta_->Symlink(q));
   }
 
   static void Unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
@@ -273,9 +281,11 @@ struct Ops {
     auto reply = remove();
     if (Returned(req, reply.status(), q.parent)) {
       reply = remove();
-      if (reply.code() == Code::kNotFound) return fuse_reply_err(req, 0), void();
+      if (reply.code() == Code::kNotFound) reply = wire::RecordReply{};
     }
+    Fs(req).Changed(*dir);
     if (!reply.ok()) return Fail(req, reply.status());
+    if (directory) Fs(req).Changed(reply->record.id);
     fuse_reply_err(req, 0);
   }
 
@@ -302,14 +312,19 @@ struct Ops {
     q.new_parent = to->file;
     q.new_name = new_name;
     q.flags = flags;
-    auto reply = Fs(req).meta_->Rename(q);
+    FileSystem& fs = Fs(req);
+    auto reply = fs.meta_->Rename(q);
     if (Returned(req, reply.status(), q.parent)) {
-      reply = Fs(req).meta_->Rename(q);
+      reply = fs.meta_->Rename(q);
       // Not where it was: moved by the call that was lost, if anything is where it goes.
-      if (reply.code() == Code::kNotFound && Fs(req).LookupRecord(q.new_parent, new_name).ok())
-        return fuse_reply_err(req, 0), void();
+      if (reply.code() == Code::kNotFound && fs.LookupRecord(q.new_parent, new_name).ok())
+        reply = wire::RenameReply{};
     }
+    fs.Changed(*from);
+    fs.Changed(*to);
     if (!reply.ok()) return Fail(req, reply.status());
+    fs.Changed(reply->moved.id);
+    if (reply->replaced) fs.Changed(reply->replaced->id);
     fuse_reply_err(req, 0);
   }
 
@@ -322,7 +337,7 @@ struct Ops {
     q.id = node->file;
     q.new_parent = dir->file;
     q.new_name = new_name;
-    ReplyEntry(req, Fs(req).meta_->Link(q));
+    ReplyMade(req, *dir, Fs(req).meta_->Link(q));
   }
 
   static void ReplyOpen(fuse_req_t req, std::shared_ptr<Handle> handle, uint32_t open_flags) {
@@ -361,6 +376,7 @@ struct Ops {
                                                   : client::BurstSession::Exclusive::kNo);
     if (created.ok()) {
       record = created->record;
+      dir->directory->Created(record);
       node = fs.nodes_.Lookup(record);
       // O_TRUNC was satisfied by creating; a create opens for writing whatever access it asked for.
       auto admitted =
@@ -378,6 +394,7 @@ struct Ops {
       if (!opened.ok()) return fs.nodes_.Forget(node->node_id, 1), Fail(req, opened.status());
       handle = std::move(*opened);
     } else {
+      fs.Changed(*dir);  // perhaps
       return Fail(req, created.status());
     }
     struct stat st = fs.Attributes(record, *node);
@@ -660,6 +677,7 @@ struct Ops {
     q.value.assign(value, size);
     q.flags = static_cast<uint32_t>(flags);
     auto reply = Fs(req).meta_->SetXattr(q);
+    Fs(req).Changed(*node);
     if (!reply.ok()) return Xattr(req, reply.status());
     Fs(req).Attributes(reply->record, *node);
     fuse_reply_err(req, 0);
@@ -710,6 +728,7 @@ struct Ops {
     q.id = node->file;
     q.name = name;
     auto reply = Fs(req).meta_->RemoveXattr(q);
+    Fs(req).Changed(*node);
     if (!reply.ok()) return Xattr(req, reply.status());
     Fs(req).Attributes(reply->record, *node);
     fuse_reply_err(req, 0);

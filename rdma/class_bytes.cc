@@ -29,7 +29,8 @@ ClassBytes::ClassBytes(metrics::Registry* registry, std::string provider)
       users_(registry_, provider_, "user"),
       others_(registry_, provider_, "other") {}
 
-PeerBytes* ClassBytes::OfNode(uint64_t node_id) {
+PeerBytes* ClassBytes::With(Role role, uint64_t node_id) {
+  if (role != Role::kNode) return &users_;
   std::lock_guard lock(mu_);
   auto it = nodes_.find(node_id);
   if (it != nodes_.end()) return it->second.get();

@@ -13,6 +13,7 @@
 
 #include "base/metrics.h"
 #include "rdma/traffic_class.h"
+#include "rdma/transport.h"
 
 namespace perigee::rdma {
 
@@ -38,9 +39,8 @@ class PeerBytes {
 class ClassBytes {
  public:
   ClassBytes(metrics::Registry* registry, std::string provider);
-  // A node by its id; users are one peer together.
-  PeerBytes* OfNode(uint64_t node_id);
-  PeerBytes* OfUsers() { return &users_; }
+  // As hello has shown the peer: a node by its id; users are one peer together.
+  PeerBytes* With(Role role, uint64_t node_id);
 
  private:
   metrics::Registry* const registry_;

@@ -31,9 +31,9 @@ class ProviderBase {
   ByteCounters byte_counters() const { return bytes_; }
   void CountSent(size_t bytes) const { Count(bytes_.sent, bytes); }
   void CountReceived(size_t bytes) const { Count(bytes_.received, bytes); }
-  // Of calls with this peer, as hello has shown it. Lives as long as this.
+  // Of calls with this peer. Lives as long as this.
   PeerBytes* BytesWith(Role role, uint64_t node_id) const {
-    return role == Role::kNode ? class_bytes_->OfNode(node_id) : class_bytes_->OfUsers();
+    return class_bytes_->With(role, node_id);
   }
   void CountCallOut() const { Count(calls_out_, 1); }
   void CountCallIn() const { Count(calls_in_, 1); }

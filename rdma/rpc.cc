@@ -38,7 +38,14 @@ void Router::AddDeferred(wire::Method method, Access access, Scheduler* where, D
   auto index = static_cast<size_t>(method);
   PERIGEE_CHECK(index < entries_.size());
   PERIGEE_CHECK(!entries_[index].serve);
-  entries_[index] = Entry{access, where, std::move(serve), entries_[index].lent};
+  entries_[index] = Entry{access, where == nullptr ? nullptr : ByClass(where), std::move(serve),
+                          entries_[index].lent};
+}
+
+std::shared_ptr<ClassPool> Router::ByClass(Scheduler* where) {
+  std::shared_ptr<ClassPool>& pool = pools_[where];
+  if (!pool) pool = ClassPool::Create(where);
+  return pool;
 }
 
 void Router::OnCall(std::unique_ptr<ServerCall> call) {
@@ -58,7 +65,7 @@ void Router::OnCall(std::unique_ptr<ServerCall> call) {
     entry.serve(std::move(shared));
     return;
   }
-  Status posted = entry.where->Post([shared, &entry] {
+  Status posted = entry.where->Post(shared->traffic(), [shared, &entry] {
     // Nobody waits for it any more: an overloaded pool catches up by not doing it.
     if (entry.where->clock().Monotonic() >= shared->deadline()) {
       shared->Fail(Status(Code::kDeadlineExceeded, "the call waited past its deadline"));

@@ -5,13 +5,16 @@
 //   router.Add<wire::LookupRequest>(wire::Method::kMetaLookup, pool, [&](const Context& ctx,
 //   wire::LookupRequest q)
 //       -> Result<wire::LookupReply> {...});
+// Of the calls that wait for a scheduler the higher traffic class goes first.
 // Thread rule: Router is built, then immutable; handlers run concurrently on their scheduler.
 
 #include <array>
 #include <functional>
+#include <map>
 #include <memory>
 #include <utility>
 
+#include "rdma/class_pool.h"
 #include "rdma/transport.h"
 #include "rdma/wire/codec.h"
 
@@ -78,6 +81,9 @@ class Router final : public Handler {
   using Deferred = std::function<void(std::shared_ptr<ServerCall> call)>;
   void AddDeferred(wire::Method method, Access access, Scheduler* where, Deferred serve);
 
+  // The threads of `where`, as its methods' calls have them: for the parts of one.
+  std::shared_ptr<ClassPool> ByClass(Scheduler* where);
+
   // That method's handlers look at ctx.bulk.Stands() before they act on what they read.
   void TakeLent(wire::Method method) { entries_[static_cast<size_t>(method)].lent = true; }
   void OnDisconnected(std::function<void(const Peer&)> fn) { on_disconnect_ = std::move(fn); }
@@ -94,10 +100,11 @@ class Router final : public Handler {
  private:
   struct Entry {
     Access access = Access::kNodesOnly;
-    Scheduler* where = nullptr;
+    std::shared_ptr<ClassPool> where;
     Deferred serve;
     bool lent = false;
   };
+  std::map<Scheduler*, std::shared_ptr<ClassPool>> pools_;
   std::array<Entry, wire::kMethodCount> entries_;
   std::function<void(const Peer&)> on_disconnect_;
 };

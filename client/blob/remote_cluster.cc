@@ -5,6 +5,12 @@
 
 namespace perigee::client {
 
+namespace {
+rdma::CallOptions Control(const RemoteCluster::Options& options) {
+  return {.timeout = options.control_timeout, .traffic = options.traffic};
+}
+}  // namespace
+
 Result<std::unique_ptr<RemoteCluster>> RemoteCluster::Create(Deps deps, Options options) {
   if (!deps.objectd) {
     PERIGEE_ASSIGN(deps.objectd, deps.transport->Connect(options.objectd_address));
@@ -28,9 +34,8 @@ std::unique_ptr<RemoteCluster> RemoteCluster::In(rdma::TrafficClass traffic) {
 
 Result<std::shared_ptr<const VolumeMap>> RemoteCluster::FetchMap() {
   PERIGEE_ASSIGN(wire::VolumeMapReply reply,
-                 rdma::Call<wire::VolumeMapReply>(
-                     *deps_.objectd, wire::Method::kVolumeMap, wire::Empty{}, {},
-                     {.timeout = options_.control_timeout, .traffic = options_.traffic}));
+                 rdma::Call<wire::VolumeMapReply>(*deps_.objectd, wire::Method::kVolumeMap,
+                                                  wire::Empty{}, {}, Control(options_)));
   auto map = std::make_shared<VolumeMap>();
   map->epoch = reply.epoch;
   map->volumes = std::move(reply.volumes);
@@ -67,23 +72,20 @@ Result<std::shared_ptr<const VolumeMap>> RemoteCluster::Map(uint64_t not_older_t
 }
 
 Result<wire::LeaseReply> RemoteCluster::Lease(const wire::LeaseRequest& request) {
-  return rdma::Call<wire::LeaseReply>(
-      *deps_.objectd, wire::Method::kVolumeLease, request, {},
-      {.timeout = options_.control_timeout, .traffic = options_.traffic});
+  return rdma::Call<wire::LeaseReply>(*deps_.objectd, wire::Method::kVolumeLease, request, {},
+                                      Control(options_));
 }
 
 Result<uint64_t> RemoteCluster::AddExtents(const wire::AddExtentsRequest& request) {
   PERIGEE_ASSIGN(wire::AddExtentsReply reply,
-                 rdma::Call<wire::AddExtentsReply>(
-                     *deps_.objectd, wire::Method::kVolumeAddExtents, request, {},
-                     {.timeout = options_.control_timeout, .traffic = options_.traffic}));
+                 rdma::Call<wire::AddExtentsReply>(*deps_.objectd, wire::Method::kVolumeAddExtents,
+                                                   request, {}, Control(options_)));
   return reply.list_id;
 }
 
 Result<wire::GetExtentsReply> RemoteCluster::GetExtents(const wire::GetExtentsRequest& request) {
-  return rdma::Call<wire::GetExtentsReply>(
-      *deps_.objectd, wire::Method::kMetaGetExtents, request, {},
-      {.timeout = options_.control_timeout, .traffic = options_.traffic});
+  return rdma::Call<wire::GetExtentsReply>(*deps_.objectd, wire::Method::kMetaGetExtents, request,
+                                           {}, Control(options_));
 }
 
 // Null: its shards are reached over objectd's own channel.
@@ -159,8 +161,7 @@ Result<ShardData> RemoteCluster::ReadShard(const wire::ShardReadRequest& request
 
 void RemoteCluster::Report(const wire::VolumeReportRequest& request) {
   // Nobody waits for it, and the scrubber finds what a lost report would have told.
-  deps_.objectd->Call(wire::Method::kVolumeReport, wire::Encode(request), {},
-                      {.timeout = options_.control_timeout, .traffic = options_.traffic},
+  deps_.objectd->Call(wire::Method::kVolumeReport, wire::Encode(request), {}, Control(options_),
                       [](Result<rdma::Payload> reply) { reply.status().Ignore(); });
 }
 

@@ -15,12 +15,14 @@
 #include "objectd/kv/rocks_open.h"
 #include "objectd/kv/row_cache.h"
 #include "objectd/kv/sequencer.h"
+#include "objectd/kv/vacancy_reader.h"
 
 namespace perigee::objectd::kv {
 namespace {
 
 constexpr int kAttemptsMax = 64;
 constexpr int kFollowRoundsMax = 32;
+constexpr size_t kVacantBytesMax = 256 << 10;
 constexpr Position kFollowLagMax = 256;  // commits behind that are worth holding in memory
 
 size_t RowBytes(const RocksStoreOptions& options) { return options.memory_bytes / 8; }
@@ -35,7 +37,7 @@ class RocksStoreImpl final : public RocksStore {
         mirrors_({options.membership, options.clock, options.late_after, metrics_},
                  std::move(opened.mirrors), opened.head.position),
         rows_(RowBytes(options)),
-        sequencer_(mirrors_, rows_, std::move(opened.feed), opened.head) {
+        sequencer_(mirrors_, rows_, vacant_, std::move(opened.feed), opened.head) {
     mirrors_.Start();
   }
   ~RocksStoreImpl() override { Stop(); }
@@ -61,6 +63,7 @@ class RocksStoreImpl final : public RocksStore {
   const std::shared_ptr<RocksEngine> engine_;
   MirrorSet mirrors_;
   RowCache rows_;
+  VacantRanges vacant_{kVacantBytesMax};
   Sequencer sequencer_;
   OpGate gate_;
   std::atomic<bool> stopping_{false}, adding_{false};
@@ -79,7 +82,10 @@ Result<Position> RocksStoreImpl::Run(const Closure& closure) {
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
     if (attempt > 0) KvMetrics::Count(metrics_.conflicts);
     PERIGEE_ASSIGN(std::shared_ptr<RocksView> view, mirrors_.AcquireView());
-    CachedReader reader(*view, rows_);
+    VacancyReader walker(*view, vacant_, [&](const Range& range) {
+      sequencer_.NoteVacant(range, view->position());
+    });
+    CachedReader reader(walker, rows_);
     OverlayTransaction txn(reader, options_.clock);
     Status outcome = closure(txn);
     // What the closure made of a failed read means nothing when another mirror can be read.

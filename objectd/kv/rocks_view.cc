@@ -1,6 +1,7 @@
 #include "objectd/kv/rocks_view.h"
 
 #include <rocksdb/db.h>
+#include <rocksdb/perf_context.h>
 
 #include <algorithm>
 
@@ -38,6 +39,9 @@ Range Intersect(const Range& a, const Range& b) {
   return out;
 }
 
+// Deleted keys that iterators passed on this thread.
+uint64_t PassedOnThread() { return rocksdb::get_perf_context()->internal_delete_skipped_count; }
+
 // Walks one section after the other; each has an iterator with hard bounds.
 class SectionCursor final : public Cursor {
  public:
@@ -51,16 +55,21 @@ class SectionCursor final : public Cursor {
     }
     // Taken from the back.
     if (direction == Direction::kForward) std::reverse(left_.begin(), left_.end());
+    const uint64_t before = PassedOnThread();
     Settle();
+    passed_ = PassedOnThread() - before;
   }
   bool Valid() const override { return it_ != nullptr; }
   std::string_view key() const override { return it_->key().ToStringView(); }
   std::string_view value() const override { return it_->value().ToStringView(); }
   void Next() override {
+    const uint64_t before = PassedOnThread();
     direction_ == Direction::kForward ? it_->Next() : it_->Prev();
     Settle();
+    passed_ += PassedOnThread() - before;
   }
   Status status() const override { return status_; }
+  uint64_t passed() const override { return passed_; }
 
  private:
   // Makes it_ stand on a pair, or null at the end or at an error.
@@ -100,6 +109,7 @@ class SectionCursor final : public Cursor {
   rocksdb::Slice lower_, upper_;  // into at_; the iterator keeps pointers
   std::unique_ptr<rocksdb::Iterator> it_;
   Status status_;
+  uint64_t passed_ = 0;
 };
 
 }  // namespace

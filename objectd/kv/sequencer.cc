@@ -9,9 +9,11 @@ constexpr int kBaseRoundsMax = 16;
 
 }  // namespace
 
-Sequencer::Sequencer(MirrorSet& mirrors, RowCache& rows, FeedIndex feed, Head head)
+Sequencer::Sequencer(MirrorSet& mirrors, RowCache& rows, VacantRanges& vacant, FeedIndex feed,
+                     Head head)
     : mirrors_(mirrors),
       rows_(rows),
+      vacant_(vacant),
       window_(kWindowBytesMax, head.position),
       feed_(std::move(feed)),
       head_(head) {}
@@ -85,6 +87,7 @@ Result<Position> Sequencer::Assign(const WriteSet& writes, const Bases& bases) {
   keys.reserve(content.writes.size());
   for (auto& [key, value] : content.writes) {
     rows_.Written(key, position);
+    if (value) vacant_.Written(key);
     Remember(key, value, writes.keys.find(key)->second.effect == KeyWrite::Effect::kModify);
     keys.push_back(std::move(key));
   }
@@ -121,6 +124,11 @@ Status Sequencer::CheckFeed(Position after, Position visible) {
 bool Sequencer::Lost(Position position) {
   std::lock_guard lock(mu_);
   return feed_.Lost(position);
+}
+
+void Sequencer::NoteVacant(const Range& range, Position at) {
+  std::lock_guard lock(mu_);
+  if (window_.Validate({.keys = {}, .ranges = {range}}, at).ok()) vacant_.Add(range, at);
 }
 
 void Sequencer::BetweenCommits(const std::function<void(Position last)>& fn) {

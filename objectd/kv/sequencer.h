@@ -5,7 +5,8 @@
 //
 // Nothing is read from a drive under the lock: the base of an atomic operation comes from a small
 // cache of counters, or is read before, and used only when no commit has written it since.
-// Thread rule: thread-safe. Lock order: this, then MirrorSet's or RowCache's.
+// Thread rule: thread-safe. Lock order: this, then that of MirrorSet, RowCache or
+// VacantRanges.
 
 #include <functional>
 #include <map>
@@ -20,12 +21,13 @@
 #include "objectd/kv/overlay_transaction.h"
 #include "objectd/kv/row_cache.h"
 #include "objectd/kv/store_format.h"
+#include "objectd/kv/vacant_ranges.h"
 
 namespace perigee::objectd::kv {
 
 class Sequencer {
  public:
-  Sequencer(MirrorSet& mirrors, RowCache& rows, FeedIndex feed, Head head);
+  Sequencer(MirrorSet& mirrors, RowCache& rows, VacantRanges& vacant, FeedIndex feed, Head head);
 
   // The position of the commit, which is enqueued, not yet visible. kConflict: run the closure
   // again.
@@ -33,6 +35,9 @@ class Sequencer {
   Position LastPosition();  // visible or about to be
   Status CheckFeed(Position after, Position visible);
   bool Lost(Position position);
+  // A view of `at` holds nothing in the range, which has an end. Kept, unless a later commit may
+  // have written there.
+  void NoteVacant(const Range& range, Position at);
   // Runs `fn` between two commits, with the position of the last one.
   void BetweenCommits(const std::function<void(Position last)>& fn);
 
@@ -51,6 +56,7 @@ class Sequencer {
 
   MirrorSet& mirrors_;
   RowCache& rows_;
+  VacantRanges& vacant_;
   std::mutex mu_;  // guards all below; held over memory operations only
   CommitWindow window_;
   FeedIndex feed_;

@@ -23,6 +23,8 @@ class Cursor {
   virtual std::string_view value() const = 0;
   virtual void Next() = 0;
   virtual Status status() const = 0;  // why it is not valid; ok at the end of the range
+  // How many deleted keys it had to pass so far, where the engine has such.
+  virtual uint64_t passed() const { return 0; }
 };
 
 class SnapshotReader {

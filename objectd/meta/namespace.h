@@ -20,6 +20,7 @@
 #include "client/blob/given_up_leases.h"
 #include "objectd/kv/store.h"
 #include "objectd/meta/delegations.h"
+#include "objectd/meta/record_summary.h"
 #include "rdma/wire/meta.h"
 #include "rdma/wire/shard.h"
 
@@ -62,7 +63,7 @@ struct ListQuery {
   uint32_t limit = 1000;  // keys + common prefixes
 };
 struct ListPage {
-  std::vector<std::pair<std::string, wire::Record>> objects;  // full key; committed versions only
+  std::vector<std::pair<std::string, RecordSummary>> objects;  // full key; committed versions only
   std::vector<std::string> common_prefixes;
   bool truncated = false;
   std::string next_after;  // the last key or common prefix of this page

@@ -24,6 +24,9 @@ class Lister {
                      query_.after.empty() ? std::string() : query_.after + std::string(1, '\0'));
     Seek();
     while (!stack_.empty() && !page_->truncated) PERIGEE_TRY(Step());
+    if (!page_->objects.empty()) page_->next_after = page_->objects.back().first;
+    if (!page_->common_prefixes.empty())
+      page_->next_after = std::max(page_->next_after, page_->common_prefixes.back());
     return Status::Ok();
   }
 
@@ -33,7 +36,7 @@ class Lister {
     std::string path;  // key prefix of the directory's entries
     std::string next;  // component to read on from
     std::string end;   // component to stop before; "": none
-    std::vector<Node> batch;
+    std::vector<kv::KeyValue> batch;
     size_t at = 0;
     bool exhausted = false;
   };
@@ -72,16 +75,19 @@ class Lister {
         return Status::Ok();
       }
       const size_t want = std::min<size_t>(kBatchMax, query_.limit - Items() + 1);
-      PERIGEE_ASSIGN(frame.batch, tree_.List(frame.dir, frame.next, frame.end, want));
+      PERIGEE_ASSIGN(frame.batch, tree_.ListRows(frame.dir, frame.next, frame.end, want));
       frame.at = 0;
       frame.exhausted = frame.batch.size() < want;
-      if (!frame.exhausted) frame.next = frame.batch.back().place.component + std::string(1, '\0');
+      if (!frame.exhausted)
+        frame.next.assign(keys::EntryComponent(frame.batch.back().first)).push_back('\0');
       return Status::Ok();
     }
-    Node node = std::move(frame.batch[frame.at++]);
-    std::string key = frame.path + node.place.component;
-    if (!node.is_directory()) {
-      if (IsVisible(node) && IsWanted(key)) Offer(std::move(key), std::move(node.record));
+    const auto& [row_key, value] = frame.batch[frame.at++];
+    PERIGEE_ASSIGN(RecordSummary record, tree_.Summarize(value));
+    std::string key = frame.path;
+    key.append(keys::EntryComponent(row_key));
+    if (!record.is_directory()) {
+      if (IsVisible(record) && IsWanted(key)) Offer(std::move(key), std::move(record));
       return Status::Ok();
     }
     if (query_.delimiter == "/" && key.size() > query_.prefix.size() &&
@@ -89,9 +95,12 @@ class Lister {
       OfferPrefix(std::move(key));
       return Status::Ok();
     }
-    const wire::FileId dir = node.record.id;
-    if (!node.record.implicit && IsWanted(key) && Offer(key, MarkerOf(std::move(node.record))))
-      return Status::Ok();
+    const wire::FileId dir = record.id;
+    if (!record.implicit && IsWanted(key)) {
+      // The zero-byte object that it also is (MarkerOf in s3_path.h).
+      record.committed = VersionSummary{.mtime = record.mtime};
+      if (Offer(key, std::move(record))) return Status::Ok();
+    }
     Push(dir, std::move(key));
     return Status::Ok();
   }
@@ -102,17 +111,13 @@ class Lister {
   size_t Items() const { return page_->objects.size() + page_->common_prefixes.size(); }
 
   // False when the page was full: then there is more behind it.
-  bool HasRoom(const std::string& item) {
-    if (Items() == query_.limit) {
-      page_->truncated = true;
-      return false;
-    }
-    page_->next_after = item;
-    return true;
+  bool HasRoom() {
+    page_->truncated = Items() == query_.limit;
+    return !page_->truncated;
   }
 
   // True when the walk has moved on to elsewhere.
-  bool Offer(std::string key, wire::Record record) {
+  bool Offer(std::string key, RecordSummary record) {
     if (!query_.delimiter.empty()) {
       const size_t at = key.find(query_.delimiter, query_.prefix.size());
       if (at != std::string::npos) {
@@ -128,13 +133,13 @@ class Lister {
     }
     // A directory's own object and the empty component in it have one key.
     if (!page_->objects.empty() && page_->objects.back().first == key) return false;
-    if (HasRoom(key)) page_->objects.emplace_back(std::move(key), std::move(record));
+    if (HasRoom()) page_->objects.emplace_back(std::move(key), std::move(record));
     return false;
   }
 
   void OfferPrefix(std::string common) {
     if (common <= query_.after) return;
-    if (HasRoom(common)) page_->common_prefixes.push_back(std::move(common));
+    if (HasRoom()) page_->common_prefixes.push_back(std::move(common));
   }
 
   Tree& tree_;

@@ -105,6 +105,10 @@ bool IsVisible(const Node& node) {
   return node.record.kind == wire::FileKind::kFile && node.record.committed.has_value();
 }
 
+bool IsVisible(const RecordSummary& record) {
+  return record.kind == wire::FileKind::kFile && record.committed.has_value();
+}
+
 wire::Record MarkerOf(wire::Record directory) {
   directory.committed = wire::Version{.generation = 1,
                                       .mtime = directory.mtime,

@@ -33,6 +33,7 @@ size_t DirectoriesIn(const std::string& key);
 
 // Whether S3 sees an entry: regular files with a committed version.
 bool IsVisible(const Node& node);
+bool IsVisible(const RecordSummary& record);
 // An explicit directory as the zero-byte object it also is.
 wire::Record MarkerOf(wire::Record directory);
 // The object at a place as S3 sees it.

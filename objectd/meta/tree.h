@@ -19,6 +19,7 @@
 #include "objectd/kv/store.h"
 #include "objectd/meta/keys.h"
 #include "objectd/meta/path_cache.h"
+#include "objectd/meta/record_summary.h"
 #include "rdma/wire/meta.h"
 
 namespace perigee::objectd {
@@ -56,6 +57,11 @@ class Tree {
   // resolved.
   Result<std::vector<Node>> List(wire::FileId dir, std::string_view from, std::string_view end,
                                  size_t limit);
+  // The same as stored, for who needs a little of each: component by keys::EntryComponent, record
+  // by Summarize.
+  Result<std::vector<kv::KeyValue>> ListRows(wire::FileId dir, std::string_view from,
+                                             std::string_view end, size_t limit);
+  Result<RecordSummary> Summarize(std::string_view value);
   // Whether nothing is in `dir`, under conflict reads. Looks beside `near` first.
   Result<bool> IsEmpty(wire::FileId dir, std::string_view near);
   // Puts what the time rows know into a directory's record.
@@ -97,6 +103,8 @@ class Tree {
 
  private:
   Result<Node> Resolve(Place place, std::string_view value, kv::ReadMode mode);
+  // The row that an entry's value refers to; nothing when the record is in the value.
+  Result<std::optional<std::string>> Referred(std::string_view value, kv::ReadMode mode);
   Result<uint64_t> Moves();
   Status Store(const Node& node);
   Status Hide(const Place& directory);

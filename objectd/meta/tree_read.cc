@@ -17,21 +17,30 @@ constexpr int kDepthMax = 1 << 16;
 
 }  // namespace
 
+Result<std::optional<std::string>> Tree::Referred(std::string_view value, kv::ReadMode mode) {
+  if (value.empty() || value[0] != kFormatReference) return std::optional<std::string>();
+  if (value.size() != 9) return Status(Code::kCorrupt, "malformed reference to an inode");
+  uint64_t id = GetBe64(value.substr(1));
+  PERIGEE_ASSIGN(auto row, txn_.Get(keys::Inode(id), mode));
+  if (!row)
+    return Status(Code::kCorrupt,
+                  "no inode " + std::to_string(id) + " behind an entry that refers to it");
+  return row;
+}
+
 Result<Node> Tree::Resolve(Place place, std::string_view value, kv::ReadMode mode) {
   Node node{.place = std::move(place)};
-  if (!value.empty() && value[0] == kFormatReference) {
-    if (value.size() != 9) return Status(Code::kCorrupt, "malformed reference to an inode");
-    uint64_t id = GetBe64(value.substr(1));
-    PERIGEE_ASSIGN(auto row, txn_.Get(keys::Inode(id), mode));
-    if (!row)
-      return Status(Code::kCorrupt,
-                    "no inode " + std::to_string(id) + " behind an entry that refers to it");
-    PERIGEE_ASSIGN(node.record, DecodeRow<wire::Record>(*row, "an inode"));
-    node.linked = true;
-    return node;
-  }
-  PERIGEE_ASSIGN(node.record, DecodeRow<wire::Record>(value, "an entry"));
+  PERIGEE_ASSIGN(auto row, Referred(value, mode));
+  node.linked = row.has_value();
+  PERIGEE_ASSIGN(node.record, DecodeRow<wire::Record>(row ? std::string_view(*row) : value,
+                                                      row ? "an inode" : "an entry"));
   return node;
+}
+
+Result<RecordSummary> Tree::Summarize(std::string_view value) {
+  PERIGEE_ASSIGN(auto row, Referred(value, kv::ReadMode::kSnapshot));
+  return DecodeRow<RecordSummary>(row ? std::string_view(*row) : value,
+                                  row ? "an inode" : "an entry");
 }
 
 Result<std::optional<Node>> Tree::Find(wire::FileId dir, std::string_view component,
@@ -76,16 +85,20 @@ Result<wire::FileId> Tree::LiveDirectory(wire::FileId dir, kv::ReadMode mode) {
   return Status(Code::kStale, "no directory of id " + std::to_string(dir));
 }
 
-Result<std::vector<Node>> Tree::List(wire::FileId dir, std::string_view from, std::string_view end,
-                                     size_t limit) {
+Result<std::vector<kv::KeyValue>> Tree::ListRows(wire::FileId dir, std::string_view from,
+                                                 std::string_view end, size_t limit) {
   kv::Range range = kv::PrefixRange(keys::EntryPrefix(dir));
   range.begin.append(from);
   if (!end.empty()) range.end = keys::Entry(dir, end);
-  std::vector<Node> nodes;
   if (range.begin.size() > kv::kKeyBytesMax || (!range.end.empty() && range.begin >= range.end))
-    return nodes;
-  PERIGEE_ASSIGN(auto rows,
-                 txn_.Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kSnapshot));
+    return std::vector<kv::KeyValue>();
+  return txn_.Scan(range, limit, kv::Direction::kForward, kv::ReadMode::kSnapshot);
+}
+
+Result<std::vector<Node>> Tree::List(wire::FileId dir, std::string_view from, std::string_view end,
+                                     size_t limit) {
+  PERIGEE_ASSIGN(auto rows, ListRows(dir, from, end, limit));
+  std::vector<Node> nodes;
   nodes.reserve(rows.size());
   for (const auto& [key, value] : rows) {
     PERIGEE_ASSIGN(Node node, Resolve({dir, std::string(keys::EntryComponent(key))}, value,

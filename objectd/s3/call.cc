@@ -126,11 +126,14 @@ bool IsObject(const wire::Record& record) {
   return record.committed.has_value() || record.kind == wire::FileKind::kDirectory;
 }
 
-ObjectView ViewOf(const wire::Record& record) {
+namespace {
+
+template <class Record>
+ObjectView MakeView(const Record& record) {
   ObjectView view;
   view.modified = record.mtime;
   if (record.committed) {
-    const wire::Version& version = *record.committed;
+    const auto& version = *record.committed;
     view.size = version.size;
     view.etag = version.etag;
     view.checksum = version.checksum;
@@ -140,6 +143,11 @@ ObjectView ViewOf(const wire::Record& record) {
   if (view.etag.empty()) view.etag = kEmptyMd5;
   return view;
 }
+
+}  // namespace
+
+ObjectView ViewOf(const wire::Record& record) { return MakeView(record); }
+ObjectView ViewOf(const RecordSummary& record) { return MakeView(record); }
 
 std::string Quoted(std::string_view etag) {
   std::string out;

@@ -74,6 +74,7 @@ struct ObjectView {
 };
 bool IsObject(const wire::Record& record);
 ObjectView ViewOf(const wire::Record& record);
+ObjectView ViewOf(const RecordSummary& record);
 std::string Quoted(std::string_view etag);
 
 // Headers that are kept with an object. kMetadataTooLarge.

@@ -1,5 +1,6 @@
 #include "objectd/s3/time_format.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -12,14 +13,9 @@ constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"
 constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
-tm Split(Nanos wall, int* millis) {
+tm Split(Nanos wall) {
   time_t s = static_cast<time_t>(wall / kSecond);
-  Nanos rest = wall % kSecond;
-  if (rest < 0) {
-    rest += kSecond;
-    --s;
-  }
-  *millis = static_cast<int>(rest / kMillisecond);
+  if (wall % kSecond < 0) --s;
   tm t{};
   gmtime_r(&s, &t);
   return t;
@@ -53,8 +49,7 @@ int MonthOf(const char* name) {
 }  // namespace
 
 std::string FormatHttpDate(Nanos wall) {
-  int ms = 0;
-  tm t = Split(wall, &ms);
+  tm t = Split(wall);
   char out[64];
   std::snprintf(out, sizeof out, "%s, %02d %s %04d %02d:%02d:%02d GMT", kDays[t.tm_wday], t.tm_mday,
                 kMonths[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
@@ -62,17 +57,27 @@ std::string FormatHttpDate(Nanos wall) {
 }
 
 std::string FormatIsoMillis(Nanos wall) {
-  int ms = 0;
-  tm t = Split(wall, &ms);
-  char out[64];
-  std::snprintf(out, sizeof out, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", t.tm_year + 1900,
-                t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, ms);
+  using namespace std::chrono;
+  const sys_time<milliseconds> at = floor<milliseconds>(sys_time<nanoseconds>(nanoseconds(wall)));
+  const auto day = floor<days>(at);
+  const year_month_day date(day);
+  const hh_mm_ss time(at - day);
+  std::string out = "0000-00-00T00:00:00.000Z";
+  auto put = [&out](size_t last, uint64_t value) {  // its digits, the last of them there
+    for (; value != 0; value /= 10) out[last--] = static_cast<char>('0' + value % 10);
+  };
+  put(3, static_cast<uint64_t>(int{date.year()}));  // 1677 to 2262
+  put(6, unsigned{date.month()});
+  put(9, unsigned{date.day()});
+  put(12, static_cast<uint64_t>(time.hours().count()));
+  put(15, static_cast<uint64_t>(time.minutes().count()));
+  put(18, static_cast<uint64_t>(time.seconds().count()));
+  put(22, static_cast<uint64_t>(time.subseconds().count()));
   return out;
 }
 
 std::string FormatAmzDate(Nanos wall) {
-  int ms = 0;
-  tm t = Split(wall, &ms);
+  tm t = Split(wall);
   char out[64];
   std::snprintf(out, sizeof out, "%04d%02d%02dT%02d%02d%02dZ", t.tm_year + 1900, t.tm_mon + 1,
                 t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec);

@@ -1,5 +1,6 @@
 #include "objectd/s3/xml.h"
 
+#include <array>
 #include <cstring>
 #include <pugixml.hpp>
 
@@ -40,17 +41,34 @@ std::string TextOf(const pugi::xml_node& node) {
   return text;
 }
 
+constexpr std::array<bool, 256> kEscaped = [] {
+  std::array<bool, 256> escaped{};
+  for (int c = 0; c < 0x20; ++c) escaped[c] = c != '\t' && c != '\n';
+  for (unsigned char c : {'&', '<', '>', '"'}) escaped[c] = true;
+  return escaped;
+}();
+
+bool NeedsEscape(char c) { return kEscaped[static_cast<unsigned char>(c)]; }
+
 }  // namespace
 
 XmlWriter::XmlWriter() : out_("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n") {}
 
-void XmlWriter::Open(std::string_view name) { out_.append("<").append(name).append(">"); }
+void XmlWriter::Open(std::string_view name) {
+  out_.push_back('<');
+  out_.append(name);
+  out_.push_back('>');
+}
 
 void XmlWriter::OpenRoot(std::string_view name) {
   out_.append("<").append(name).append(" xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
 }
 
-void XmlWriter::Close(std::string_view name) { out_.append("</").append(name).append(">"); }
+void XmlWriter::Close(std::string_view name) {
+  out_.append("</", 2);
+  out_.append(name);
+  out_.push_back('>');
+}
 
 void XmlWriter::Text(std::string_view name, std::string_view text) {
   Open(name);
@@ -69,7 +87,12 @@ void XmlWriter::Flag(std::string_view name, bool value) { Text(name, value ? "tr
 void XmlWriter::Empty(std::string_view name) { out_.append("<").append(name).append("/>"); }
 
 void AppendXmlEscaped(std::string* out, std::string_view text) {
-  for (char c : text) {
+  size_t plain = 0;  // from here to `at` nothing needs escaping
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (!NeedsEscape(c)) continue;
+    out->append(text.substr(plain, at - plain));
+    plain = at + 1;
     switch (c) {
       case '&':
         out->append("&amp;");
@@ -84,13 +107,10 @@ void AppendXmlEscaped(std::string* out, std::string_view text) {
         out->append("&quot;");
         break;
       default:
-        if (static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n') {
-          out->append("&#").append(std::to_string(int{c})).append(";");
-        } else {
-          out->push_back(c);
-        }
+        out->append("&#").append(std::to_string(int{c})).append(";");
     }
   }
+  out->append(text.substr(plain));
 }
 
 Result<DeleteDocument> ParseDelete(std::string_view xml) {

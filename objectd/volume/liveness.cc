@@ -1,7 +1,5 @@
 #include "objectd/volume/liveness.h"
 
-#include "objectd/volume/reference_keys.h"
-
 namespace perigee::objectd {
 namespace {
 
@@ -39,8 +37,7 @@ Result<BlobPage> ReferencedBlobs(kv::Store& store, uint32_t volume, uint64_t fir
   return page;
 }
 
-Result<LeasedRanges> LeasedRanges::Read(kv::Store& store) {
-  LeasedRanges ranges;
+Status ForEachLease(kv::Store& store, const std::function<Status(const IntentRow&)>& visit) {
   kv::Range left = IntentRange();
   while (true) {
     std::vector<kv::KeyValue> rows;
@@ -52,11 +49,20 @@ Result<LeasedRanges> LeasedRanges::Read(kv::Store& store) {
     if (!read.ok()) return std::move(read).TakeStatus();
     for (const auto& [key, value] : rows) {
       PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(value));
-      ranges.ends_[{row.volume, row.first_seq}] = row.first_seq + row.count;
+      PERIGEE_TRY(visit(row));
     }
-    if (rows.size() < kPageRows) return ranges;
+    if (rows.size() < kPageRows) return Status::Ok();
     left.begin = rows.back().first + '\0';
   }
+}
+
+Result<LeasedRanges> LeasedRanges::Read(kv::Store& store) {
+  LeasedRanges ranges;
+  PERIGEE_TRY(ForEachLease(store, [&](const IntentRow& row) {
+    ranges.ends_[{row.volume, row.first_seq}] = row.first_seq + row.count;
+    return Status::Ok();
+  }));
+  return ranges;
 }
 
 bool LeasedRanges::Covers(uint32_t volume, uint64_t seq) const {

@@ -7,10 +7,12 @@
 // reference is there by then, or it is garbage. Blocks on the store.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
 #include "objectd/kv/store.h"
+#include "objectd/volume/reference_keys.h"
 
 namespace perigee::objectd {
 
@@ -23,6 +25,9 @@ struct BlobPage {
 };
 // Blobs of a volume with references, from `first` on; about `limit` rows are looked at.
 Result<BlobPage> ReferencedBlobs(kv::Store& store, uint32_t volume, uint64_t first, size_t limit);
+
+// Every lease in the store, expired ones too. Stops at the first failure of `visit`.
+Status ForEachLease(kv::Store& store, const std::function<Status(const IntentRow&)>& visit);
 
 // The sequences under lease when it was read.
 class LeasedRanges {

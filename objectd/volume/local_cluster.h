@@ -2,8 +2,8 @@
 // LocalCluster: client::Cluster over this process's own drives and volume table: for the S3
 // endpoint, repair, and the shard calls of other nodes (volume_service.h). A drive that fails a
 // write is recorded offline, durably, before the caller learns of it: a writer may count its blob
-// without that drive at once. Calls to other nodes'
-// drives are of the class that was given. Thread-safe; blocks.
+// without that drive at once. Calls to other nodes' drives are of the class that was given.
+// Thread-safe; blocks.
 
 #include <functional>
 

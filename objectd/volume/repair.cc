@@ -14,12 +14,10 @@ constexpr size_t kRowsPerPage = 1000;
 constexpr size_t kShardsPerPage = 500;
 constexpr uint32_t kMovePassesMax = 3;
 
-// What a volume that has been verified since its drives last changed has on none of them.
-bool BelongsElsewhere(const VolumeTable& table, uint64_t drive_id, uint32_t id, uint32_t index) {
-  auto volume = table.FindVolume(id);
-  if (!volume || volume->verify_after != 0) return false;
-  if (index < volume->drives.size() && volume->drives[index] == drive_id) return false;
-  return std::none_of(volume->moves.begin(), volume->moves.end(), [&](const ShardMove& move) {
+// The shard is neither on its drive nor on the one that it moves to.
+bool Misplaced(const VolumeRecord& volume, uint64_t drive_id, uint32_t index) {
+  if (index < volume.drives.size() && volume.drives[index] == drive_id) return false;
+  return std::none_of(volume.moves.begin(), volume.moves.end(), [&](const ShardMove& move) {
     return move.to == drive_id && move.index == index;
   });
 }
@@ -94,7 +92,7 @@ void Repair::Postpone() {
   const Nanos then = deps_.background->clock().Monotonic() + options_.retry_after;
   if (fill_) later_[{fill_->target, fill_->volume}] = then;
   if (reconcile_) later_[{reconcile_->drive, reconcile_->volume}] = then;
-  if (reconcile_ && reconcile_->left && reconcile_->volume == 0) {
+  if (reconcile_ && reconcile_->clears()) {
     std::lock_guard lock(mu_);
     to_clear_.insert(reconcile_->drive);
   }
@@ -269,20 +267,23 @@ Status Repair::ReconcilePage() {
   PERIGEE_ASSIGN(auto shards, drive->ListShards(reconcile_->cursor, kShardsPerPage));
   PERIGEE_ASSIGN(LeasedRanges leased, LeasedRanges::Read(*deps_.store));
   const uint32_t only = reconcile_->volume;
-  const bool clearing = reconcile_->left && only == 0;
   bool past = false;
   for (const auto& [blob, index] : shards) {
     past = only != 0 && blob.volume != only;
     if (past) break;
-    if (clearing && leased.Covers(blob.volume, blob.seq)) continue;
-    if (BelongsElsewhere(*deps_.table, drive->id(), blob.volume, index)) {
-      // Who knew an older place may have written it, and PickVerify has not been there yet.
-      auto volume = clearing ? deps_.table->FindVolume(blob.volume) : std::nullopt;
-      if (volume && volume->verify_after != 0) continue;
-    } else {
-      if (leased.Covers(blob.volume, blob.seq)) continue;
-      PERIGEE_ASSIGN(bool referenced, IsReferenced(*deps_.store, blob.volume, blob.seq));
-      if (referenced) continue;
+    auto volume = deps_.table->FindVolume(blob.volume);
+    const bool misplaced = volume && Misplaced(*volume, drive->id(), index);
+    // Until the volume is verified, writers with older leases may have no other shard than this.
+    if (!misplaced || volume->verify_after != 0) {
+      bool alive = leased.Covers(blob.volume, blob.seq);
+      if (!alive) {
+        PERIGEE_ASSIGN(alive, IsReferenced(*deps_.store, blob.volume, blob.seq));
+      }
+      if (misplaced && alive) {
+        PERIGEE_TRY(deps_.table->AddLeft(blob.volume, drive->id()));
+        reconcile_->kept_misplaced = true;
+      }
+      if (alive) continue;
     }
     PERIGEE_TRY(drive->DeleteShard(blob, index));
     garbage_removed_++;
@@ -294,7 +295,7 @@ Status Repair::ReconcilePage() {
     reconcile_->cursor = stuck ? wire::BlobId{last.volume, last.seq + 1} : last;
     return Status::Ok();
   }
-  if (reconcile_->left && only != 0)
+  if (reconcile_->left && only != 0 && !reconcile_->kept_misplaced)
     PERIGEE_TRY(deps_.table->ForgetLeft(only, reconcile_->drive));
   else if (!reconcile_->left)
     PERIGEE_TRY(only != 0 ? FinishVerify(only) : FinishDrive(reconcile_->drive));

@@ -107,13 +107,16 @@ class Repair {
     uint64_t rebuilt = 0, retries = 0;  // in this pass
   };
   // Removes from a drive what nothing refers to, and what belongs elsewhere: all of it, or after a
-  // verification one volume's.
+  // verification one volume's. Of a volume that is not verified, a living blob's shard stays, and
+  // the drive is left: it is looked through again when the volume is verified.
   struct Reconcile {
     uint64_t drive = 0;
     wire::BlobId cursor;
     uint32_t volume = 0;  // 0: all
     // The drive is none of the volume's any more; of volume 0: this is all that there is to do.
     bool left = false;
+    bool kept_misplaced = false;  // shards elsewhere of volumes that are not verified
+    bool clears() const { return left && volume == 0; }  // see Clear
   };
 
   // Of the leases that had not expired when they were read.

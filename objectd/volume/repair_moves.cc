@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "objectd/volume/liveness.h"
 #include "objectd/volume/reference_keys.h"
 #include "objectd/volume/repair.h"
 
@@ -11,7 +12,6 @@ namespace {
 
 using wire::DriveState;
 
-constexpr size_t kIntentsPerPage = 1000;
 // A lease that was being given while the drives changed is in the store by then.
 constexpr Nanos kLeaseInFlight = 10 * kSecond;
 constexpr Nanos kLeasesAge = kSecond;  // they are read no more often
@@ -33,24 +33,12 @@ Result<bool> Repair::LeasesOver(const VolumeRecord& volume) {
 // Once for all volumes that wait.
 Status Repair::ReadLeases() {
   Leases fresh{.read_at = deps_.background->clock().Wall()};
-  kv::Range left = IntentRange();
-  for (bool more = true; more;) {
-    std::vector<kv::KeyValue> rows;
-    auto read = deps_.store->Run([&](kv::Transaction& txn) -> Status {
-      PERIGEE_ASSIGN(
-          rows, txn.Scan(left, kIntentsPerPage, kv::Direction::kForward, kv::ReadMode::kSnapshot));
-      return Status::Ok();
-    });
-    if (!read.ok()) return std::move(read).TakeStatus();
-    for (const auto& [key, value] : rows) {
-      PERIGEE_ASSIGN(IntentRow row, DecodeIntentValue(value));
-      if (row.expires <= fresh.read_at) continue;
-      auto& first = fresh.first_expiry.try_emplace(row.volume, row.expires).first->second;
-      first = std::min(first, row.expires);
-    }
-    more = rows.size() == kIntentsPerPage;
-    if (more) left.begin = rows.back().first + '\0';
-  }
+  PERIGEE_TRY(ForEachLease(*deps_.store, [&](const IntentRow& row) {
+    if (row.expires <= fresh.read_at) return Status::Ok();
+    auto& first = fresh.first_expiry.try_emplace(row.volume, row.expires).first->second;
+    first = std::min(first, row.expires);
+    return Status::Ok();
+  }));
   leases_ = std::move(fresh);
   return Status::Ok();
 }
@@ -99,19 +87,14 @@ bool Repair::PickClear() {
   return false;
 }
 
-// What drives still have of volumes that they are no part of.
+// What drives still have of volumes in whose places for it they are no more.
 bool Repair::PickLeft() {
   for (const VolumeRecord& volume : deps_.table->Volumes()) {
     if (volume.verify_after != 0) continue;
     for (uint64_t id : volume.left) {
       if (Postponed(id, volume.volume)) continue;
       // One that is away is gone through as a whole when it comes back.
-      const bool away = deps_.table->StateOf(id) != DriveState::kOnline;
-      const bool member =
-          std::find(volume.drives.begin(), volume.drives.end(), id) != volume.drives.end() ||
-          std::any_of(volume.moves.begin(), volume.moves.end(),
-                      [&](const ShardMove& move) { return move.to == id; });
-      if (away || member) {
+      if (deps_.table->StateOf(id) != DriveState::kOnline) {
         Status forgotten = deps_.table->ForgetLeft(volume.volume, id);
         if (!forgotten.ok()) log::Warn("left_drive_not_forgotten", {{"cause", forgotten}});
         return forgotten.ok();

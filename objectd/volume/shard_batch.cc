@@ -57,9 +57,10 @@ Status ShardBatch::Check(const wire::ShardBatchRequest& request, size_t bulk_byt
 }
 
 void ShardBatch::Serve(std::shared_ptr<rdma::ServerCall> call,
-                       std::shared_ptr<const ShardCalls> calls, Scheduler* pool,
+                       std::shared_ptr<const ShardCalls> calls,
+                       std::shared_ptr<rdma::ClassPool> pool,
                        const std::shared_ptr<rdma::SlabPool>& slabs) {
-  std::shared_ptr<ShardBatch> batch(new ShardBatch(call, std::move(calls), pool));
+  std::shared_ptr<ShardBatch> batch(new ShardBatch(call, std::move(calls), std::move(pool)));
   Status prepared = batch->Prepare(*slabs);
   if (!prepared.ok()) {
     call->Fail(prepared);
@@ -92,7 +93,7 @@ void ShardBatch::RunAll() {
   const size_t last = outcomes_.size() - 1;
   for (size_t i = 0; i <= last; ++i) {
     auto run = [self = shared_from_this(), i] { self->Run(i); };
-    if (i == last || !pool_->Post(run).ok()) run();
+    if (i == last || !pool_->Post(call_->traffic(), run).ok()) run();
   }
 }
 

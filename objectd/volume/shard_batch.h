@@ -15,17 +15,18 @@ namespace perigee::objectd {
 
 class ShardBatch final : public std::enable_shared_from_this<ShardBatch> {
  public:
-  // On a task of `pool`. Answers the call, there or later.
+  // On a task of `pool`, whose class its parts have. Answers the call, there or later.
   static void Serve(std::shared_ptr<rdma::ServerCall> call, std::shared_ptr<const ShardCalls> calls,
-                    Scheduler* pool, const std::shared_ptr<rdma::SlabPool>& slabs);
+                    std::shared_ptr<rdma::ClassPool> pool,
+                    const std::shared_ptr<rdma::SlabPool>& slabs);
 
   // Whether a request is one batch that may be done, with that much bulk.
   static Status Check(const wire::ShardBatchRequest& request, size_t bulk_bytes);
 
  private:
   ShardBatch(std::shared_ptr<rdma::ServerCall> call, std::shared_ptr<const ShardCalls> calls,
-             Scheduler* pool)
-      : call_(std::move(call)), calls_(std::move(calls)), pool_(pool) {}
+             std::shared_ptr<rdma::ClassPool> pool)
+      : call_(std::move(call)), calls_(std::move(calls)), pool_(std::move(pool)) {}
   Status Prepare(rdma::SlabPool& slabs);
   void RunAll();
   void Run(size_t index);
@@ -35,7 +36,7 @@ class ShardBatch final : public std::enable_shared_from_this<ShardBatch> {
 
   const std::shared_ptr<rdma::ServerCall> call_;
   const std::shared_ptr<const ShardCalls> calls_;
-  Scheduler* const pool_;
+  const std::shared_ptr<rdma::ClassPool> pool_;
   wire::ShardBatchRequest request_;
   std::vector<uint64_t> offsets_;  // of each write in the request's bulk, each read in the reply's
   std::vector<wire::ShardOutcome> outcomes_;

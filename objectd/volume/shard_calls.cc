@@ -43,11 +43,12 @@ void RegisterShardCalls(rdma::Router& router, ShardCalls calls, Scheduler* pool,
         });
   }
   router.TakeLent(Method::kShardBatch);
-  router.AddDeferred(Method::kShardBatch, Access::kNodesOnly, pool,
-                     [calls = std::make_shared<const ShardCalls>(std::move(calls)), pool,
-                      slabs = std::move(slabs)](std::shared_ptr<rdma::ServerCall> call) {
-                       ShardBatch::Serve(std::move(call), calls, pool, slabs);
-                     });
+  router.AddDeferred(
+      Method::kShardBatch, Access::kNodesOnly, pool,
+      [calls = std::make_shared<const ShardCalls>(std::move(calls)), pool = router.ByClass(pool),
+       slabs = std::move(slabs)](std::shared_ptr<rdma::ServerCall> call) {
+        ShardBatch::Serve(std::move(call), calls, pool, slabs);
+      });
 }
 
 }  // namespace perigee::objectd

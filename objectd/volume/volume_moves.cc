@@ -10,6 +10,18 @@ namespace perigee::objectd {
 
 using wire::DriveState;
 
+namespace {
+
+bool Left(const VolumeRecord& record, uint64_t drive_id) {
+  return std::find(record.left.begin(), record.left.end(), drive_id) != record.left.end();
+}
+
+void Leave(VolumeRecord* record, uint64_t drive_id) {
+  if (!Left(*record, drive_id)) record->left.push_back(drive_id);
+}
+
+}  // namespace
+
 Status VolumeTable::ChangeVolume(uint32_t volume,
                                  const std::function<Status(VolumeRecord*)>& change) {
   Turn turn(this);
@@ -37,7 +49,7 @@ Status VolumeTable::SwapDrive(uint32_t volume, uint64_t from, uint64_t to) {
     *at = to;
     std::erase_if(record->moves, [&](const ShardMove& move) { return move.to == to; });
     std::erase(record->left, to);
-    record->left.push_back(from);
+    Leave(record, from);
     record->epoch = 0;  // Commit gives it the new one
     record->verify_after = LeasesOver();
     return Status::Ok();
@@ -61,8 +73,17 @@ Status VolumeTable::CancelMove(uint32_t volume, uint32_t index) {
     auto move = std::find_if(record->moves.begin(), record->moves.end(),
                              [&](const ShardMove& m) { return m.index == index; });
     if (move == record->moves.end()) return Status(Code::kStale, "there is no such move");
-    record->left.push_back(move->to);
+    Leave(record, move->to);
     record->moves.erase(move);
+    return Status::Ok();
+  });
+}
+
+Status VolumeTable::AddLeft(uint32_t volume, uint64_t drive_id) {
+  auto now = FindVolume(volume);
+  if (now && Left(*now, drive_id)) return Status::Ok();
+  return ChangeVolume(volume, [&](VolumeRecord* record) -> Status {
+    Leave(record, drive_id);
     return Status::Ok();
   });
 }

@@ -68,6 +68,8 @@ class VolumeTable {
   Status StartMove(const PlannedMove& move);
   // What the target has of it is to be removed.
   Status CancelMove(uint32_t volume, uint32_t index);
+  // What that drive has of it, other than in its place, is to be removed.
+  Status AddLeft(uint32_t volume, uint64_t drive_id);
   // Nothing of the volume is on that drive any more, or the drive is gone.
   Status ForgetLeft(uint32_t volume, uint64_t drive_id);
   // Makes volumes of all drives that take shards, when one of them is in none and they have been

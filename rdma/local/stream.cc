@@ -13,7 +13,7 @@
 namespace perigee::rdma::local {
 
 namespace {
-constexpr size_t kBufferSmall = 4 << 10;   // of a connection with small calls
+constexpr size_t kBufferSmall = 8 << 10;   // takes a small call with a page of bulk in one read
 constexpr size_t kBufferLarge = 64 << 10;  // once a read filled it
 constexpr size_t kFdsQueuedMax = 16;       // arrived before their frame
 constexpr size_t kPartsMax = 3;
@@ -46,7 +46,7 @@ void Stream::MakeRoom() {
   size_t have = end_ - begin_;
   if (have == 0) {
     begin_ = end_ = 0;
-    // An idle connection keeps 4 KiB, a busy one 64.
+    // An idle connection keeps 8 KiB, a busy one 64.
     if (capacity_ > kBufferLarge || (capacity_ > kBufferSmall && !filled_)) {
       buffer_.reset();
       capacity_ = 0;

@@ -46,7 +46,6 @@ class RailCalls : public std::enable_shared_from_this<RailCalls> {
   CallOptions OptionsOf(const Journey& journey) const;
   std::string HeaderFor(Journey* journey) const;
   bool GoesOn(Journey* journey, const RailSet::Turn& turn, const Result<Payload>& result);
-  bool MayAsk(const Journey& journey) const;
   void Send(const std::shared_ptr<Asynchronous>& call);
   void Open(const std::shared_ptr<Asynchronous>& call);
   void Ask(const Journey& journey, std::function<void(Status)> told);

@@ -145,6 +145,8 @@ void ClientCore::Connected(uint64_t attempt, std::shared_ptr<Link> link, const H
     }
   }
   if (late) return link->Break("the client gave up");
+  // Its end was told while it was nobody's yet.
+  if (!link->Alive()) return Broken(link, "the connection broke during hello");
   Pump();
 }
 

@@ -82,6 +82,11 @@ Link::Link(std::shared_ptr<Server> server, std::weak_ptr<ClientCore> client,
 
 const std::string& Link::server_host() const { return server_->host().name; }
 
+bool Link::Alive() const {
+  std::lock_guard lock(mu_);
+  return alive_;
+}
+
 bool Link::Enter() {
   std::lock_guard lock(mu_);
   if (alive_) ++running_;

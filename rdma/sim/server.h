@@ -48,7 +48,7 @@ struct Host {
   metrics::Counter* bytes_out = nullptr;
   std::unique_ptr<ClassBytes> class_bytes;
   PeerBytes* BytesWith(Role role, uint64_t node_id) const {
-    return role == Role::kNode ? class_bytes->OfNode(node_id) : class_bytes->OfUsers();
+    return class_bytes->With(role, node_id);
   }
   std::atomic<uint32_t> connections{0};
 };
@@ -66,6 +66,7 @@ class Link : public std::enable_shared_from_this<Link> {
   void Answer(TrafficClass traffic, std::shared_ptr<const Response> response);
   // Ends the connection on both sides. OnDisconnect follows when no OnCall of it runs any more.
   void Break(const std::string& why);
+  bool Alive() const;
 
  private:
   void Serve(const Request& request, Piece bulk);
@@ -77,7 +78,7 @@ class Link : public std::enable_shared_from_this<Link> {
   const std::string client_host_;
   const Peer peer_;
   PeerBytes* const bytes_;
-  std::mutex mu_;  // guards what follows
+  mutable std::mutex mu_;  // guards what follows
   bool alive_ = true;
   bool told_ = false;
   size_t running_ = 0;

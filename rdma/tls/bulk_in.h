@@ -1,8 +1,8 @@
 #pragma once
 // BulkIn: the payloads that the peer of a connection has announced, until they are here and whole.
-// Each waits for a buffer, by its traffic class, first come, first served within one; then it
-// is granted and received. One that is
-// not wanted any more is drained: what was granted still comes, and goes nowhere.
+// Each waits for a buffer, by its traffic class, first come, first served within one; then it is
+// granted and received. One that is not wanted any more is drained: what was granted still comes,
+// and goes nowhere.
 //
 // What is granted at a time is bounded, so that one peer cannot have the whole pool; background
 // classes leave room for one payload of another. Thread rule: loop-bound.
@@ -27,7 +27,6 @@ class BulkIn {
     uint64_t id = 0;
     TrafficClass traffic = TrafficClass::kForeground;
     size_t bytes = 0;
-    uint32_t crc = 0;
   };
   // Bytes that came with the message wait for a buffer like announced ones: `here` then has them.
   Status Expect(const Announced& payload, std::string here, Nanos now);
@@ -52,8 +51,7 @@ class BulkIn {
   uint8_t* Place(uint64_t id);
   // They came. True when the payload is complete: Take it, unless it was drained.
   bool Received(uint64_t id, size_t bytes);
-  // kCorrupt: its checksum is not the announced one.
-  Result<Piece> Take(uint64_t id);
+  Piece Take(uint64_t id);
 
   enum class Dropped { kUnknown, kWaiting, kDraining };
   // Not wanted any more. What was granted is drained, until `until` at most.
@@ -69,7 +67,6 @@ class BulkIn {
     std::string here;
     Piece piece;
     size_t received = 0;
-    uint32_t crc_so_far = 0;
     bool granted = false;
     Nanos drain_until = 0;  // 0: wanted
   };

@@ -13,7 +13,6 @@ struct ClientCall {
   TrafficClass traffic = TrafficClass::kForeground;
   std::string header;
   ConstBytes bulk;
-  uint32_t bulk_crc = 0;
   Nanos deadline = 0;
   Channel::Done done;  // empty once it has run
   EventLoop::TimerId timer = 0;

@@ -74,7 +74,6 @@ void ClientConnection::SendRequest(const std::shared_ptr<ClientCall>& call) {
   head.method = static_cast<uint16_t>(call->method);
   head.traffic = call->traffic;
   head.bulk_len = static_cast<uint32_t>(call->bulk.size());
-  head.bulk_crc = call->bulk_crc;
   Nanos left_us = (call->deadline - RealClock::Get().Monotonic()) / kMicrosecond;
   head.timeout_us = static_cast<uint32_t>(std::clamp<Nanos>(left_us, 1, UINT32_MAX));
   InFlight entry;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/checksum.h"
 #include "base/failpoint.h"
 
 namespace perigee::rdma::tls {
@@ -239,8 +238,6 @@ void TlsChannel::Call(wire::Method method, std::string header, ConstBytes bulk, 
   call->traffic = options.traffic;
   call->header = std::move(header);
   call->bulk = bulk;
-  // Here, not on the loop: callers have processors of their own.
-  if (bulk.size() <= kPieceBytesMax) call->bulk_crc = Crc32c(bulk);
   call->deadline =
       RealClock::Get().Monotonic() + std::clamp<Nanos>(options.timeout, 0, kLongestCall);
   call->done = std::move(done);

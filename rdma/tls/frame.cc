@@ -9,9 +9,9 @@ namespace perigee::rdma::tls {
 
 // Frame header, little-endian, 40 bytes:
 //    0  u32  magic "PGTF"          16  u64  id
-//    4  u8   version = 1           24  u32  timeout in us
+//    4  u8   version = 2           24  u32  timeout in us
 //    5  u8   kind                  28  u32  offset in kData, traffic class in a request or response
-//    6  u16  method or code        32  u32  crc32c of the payload
+//    6  u16  method or code        32  u32  0
 //    8  u32  header_len            36  u32  crc32c of bytes 0-35
 //   12  u32  bulk_len
 // then header_len bytes of message; then bulk_len bytes of bulk in a request or response of at most
@@ -19,7 +19,7 @@ namespace perigee::rdma::tls {
 
 namespace {
 constexpr uint32_t kMagic = 0x46544750;  // "PGTF"
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 
 Status Bad(std::string what) { return Status(Code::kCorrupt, "tls frame: " + std::move(what)); }
 }  // namespace
@@ -34,7 +34,7 @@ void EncodeFrame(const FrameHeader& f, uint8_t out[kFrameBytes]) {
   PutLe<uint64_t>(out + 16, f.id);
   PutLe<uint32_t>(out + 24, f.timeout_us);
   PutLe<uint32_t>(out + 28, f.Carries() ? static_cast<uint32_t>(f.traffic) : f.offset);
-  PutLe<uint32_t>(out + 32, f.bulk_crc);
+  PutLe<uint32_t>(out + 32, 0);
   PutLe<uint32_t>(out + 36, Crc32c(ConstBytes(out, 36)));
 }
 
@@ -72,7 +72,7 @@ Result<FrameHeader> DecodeFrame(const uint8_t in[kFrameBytes], const FrameLimits
   } else {
     f.offset = GetLe<uint32_t>(in + 28);
   }
-  f.bulk_crc = GetLe<uint32_t>(in + 32);
+  if (GetLe<uint32_t>(in + 32) != 0) return Bad("what is reserved is not zero");
   if (f.header_len > limits.header_max) {
     return Bad("a message of " + std::to_string(f.header_len) + " bytes");
   }

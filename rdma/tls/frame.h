@@ -1,7 +1,8 @@
 #pragma once
 // The frames of the `tls` provider: a fixed header, then the encoded message, then a small inline
 // bulk payload or a piece of a large one. The byte grammar is in frame.cc and
-// docs/formats/tls-frame.md. Thread rule: values.
+// docs/formats/tls-frame.md. Payloads have no checksum of their own: TLS authenticates each byte.
+// Thread rule: values.
 
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +43,6 @@ struct FrameHeader {
   uint32_t timeout_us = 0;  // kRequest: time left
   uint32_t offset = 0;      // kData: of this piece in its payload
   TrafficClass traffic = TrafficClass::kForeground;  // kRequest, kResponse
-  uint32_t bulk_crc = 0;                             // kRequest, kResponse: crc32c of the payload
 
   bool Carries() const { return kind == FrameKind::kRequest || kind == FrameKind::kResponse; }
   size_t InlineBytes() const { return Carries() && bulk_len <= kInlineBulkMax ? bulk_len : 0; }

@@ -236,7 +236,7 @@ Status Link::PieceArrived(size_t bytes) {
 // ---------------------------------------------------------------- payloads
 
 Status Link::Expect(const Frame& frame, TrafficClass traffic) {
-  PERIGEE_TRY(in_.Expect({frame.head.id, traffic, frame.head.bulk_len, frame.head.bulk_crc},
+  PERIGEE_TRY(in_.Expect({frame.head.id, traffic, frame.head.bulk_len},
                          std::string(AsView(frame.inline_bulk)), Now()));
   GrantSome();
   return Status::Ok();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/checksum.h"
 #include "base/log.h"
 #include "rdma/tls/server_call.h"
 
@@ -181,9 +180,6 @@ void ServerConnection::OnBulk(uint64_t id, Result<Piece> piece) {
     call->bulk() = std::move(*piece);
     return handler_->OnCall(std::move(call));
   }
-  if (piece.status().Is(Code::kCorrupt)) {
-    log::Warn("rdma_payload_corrupt", {{"why", piece.status()}, {"from", from_}});
-  }
   call->Fail(piece.status());
 }
 
@@ -220,7 +216,6 @@ void ServerConnection::Answer(CallTicket ticket, const Status& status, Payload p
   head.method = static_cast<uint16_t>(status.code());
   if (!status.ok()) return Send(head, status.message().substr(0, kFailureTextMax));
   head.bulk_len = static_cast<uint32_t>(payload.bulk.size());
-  head.bulk_crc = Crc32c(payload.bulk.span());
   ConstBytes bulk = payload.bulk.span();
   Send(head, payload.header, head.Announces() ? ConstBytes() : bulk);
   if (head.Announces())

@@ -60,7 +60,8 @@ int TlsSocket::BioWrite(BIO* bio, const char* data, int bytes) {
     if (self->errno_ == 0) BIO_set_retry_write(bio);
     return -1;
   }
-  self->gathered_.insert(self->gathered_.end(), data, data + bytes);
+  const auto* record = reinterpret_cast<const uint8_t*>(data);  // chars go one by one
+  self->gathered_.insert(self->gathered_.end(), record, record + bytes);
   return bytes;
 }
 

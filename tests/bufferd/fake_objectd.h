@@ -177,10 +177,13 @@ class FakeObjectd final : public rdma::Channel {
       c.burst = b.second;
       events_.push_back(c);
     }
-    if (!after) {
-      events_.push_back(
-          {.position = ++position_, .kind = wire::ChangeKind::kRemoved, .id = before_record.id});
-    }
+    if (!after) return TellRemoved(before_record.id);
+    if (!hold_durable) durable_ = position_;
+    feed_.NotifyAll();
+  }
+  // A name of the file went.
+  void TellRemoved(wire::FileId id) {
+    events_.push_back({.position = ++position_, .kind = wire::ChangeKind::kRemoved, .id = id});
     if (!hold_durable) durable_ = position_;
     feed_.NotifyAll();
   }
@@ -290,6 +293,7 @@ class FakeObjectd final : public rdma::Channel {
         }
         names_.erase({q.parent, q.name});
         names_[{q.new_parent, q.new_name}] = reply.moved.id;
+        TellRemoved(reply.moved.id);  // under its old name
         return wire::Encode(reply);
       }
       case Method::kMetaSetAttr: {

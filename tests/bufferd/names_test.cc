@@ -396,7 +396,8 @@ TEST_CASE("what objectd made and lost with its power is made again when fsync wa
     t.Leave();
     CHECK(t.Found(t.directory, "nothing") == Code::kNotFound);
     t.Again();
-    o = t.engine->opener().Open({.id = o->record.id, .access = Access::kRead, .deadline = t.Soon()});
+    o = t.engine->opener().Open(
+        {.id = o->record.id, .access = Access::kRead, .deadline = t.Soon()});
     REQUIRE(o.ok());
   }
   REQUIRE(t.engine->Fsync(o->file, wire::Durability::kLocal, t.Soon()).ok());
@@ -592,6 +593,34 @@ TEST_CASE("a file that objectd has is rewritten without it, and is what was clos
   CHECK(t.engine->core().Reported().empty());
 }
 
+TEST_CASE("a file renamed before objectd fell silent is what was closed without it") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", Bytes(1, kBig));
+  t.Settle();
+  t.objectd->hold_durable = true;  // so that the feed tells of the rename afterwards
+  t.Renamed(t.directory, "f", "g");
+  t.Leave();
+  auto o = t.Open(id, Access::kWrite, true);
+  REQUIRE(o.ok());
+  t.Write(*o, 0, "fresh");
+  auto close = [&] {
+    REQUIRE(t.engine->Publish(o->file).ok());
+    t.Release(*o);
+  };
+  bool open = false;
+  SUBCASE("before it is back") { close(); }
+  SUBCASE("when it is back") { open = true; }
+  t.objectd->away = false;
+  t.RunFor(100 * kMillisecond);
+  t.objectd->LetDurable();
+  t.Settle();
+  if (open) close();
+  t.Settle();
+  CHECK(t.BytesOf(id) == "fresh");
+  CHECK(t.Load(id) == "fresh");
+  CHECK(t.engine->core().Reported().empty());
+}
+
 TEST_CASE("a file being rewritten when objectd comes back is read by others as it was opened") {
   Tree t;
   wire::FileId id = t.Saved(t.directory, "f", Bytes(1, kBig));
@@ -627,6 +656,25 @@ TEST_CASE("content that objectd lost with its power is registered again from her
   t.Return();
   CHECK(t.BytesOf(id) == Bytes(2, kBig));
   CHECK(t.engine->core().Reported().empty());
+}
+
+TEST_CASE("content that objectd lost is registered again though nobody called it meanwhile") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", Bytes(1, kBig));
+  t.Settle();
+  REQUIRE(t.meta->Sync().ok());
+  Opened o = t.MustOpen(id, Access::kWrite, true);
+  t.Write(o, 0, Bytes(2, kBig));
+  REQUIRE(t.engine->Publish(o.file).ok());
+  t.engine->flusher().Hold(true);
+  t.Release(o);
+  t.objectd->LosePower();
+  t.objectd->lose_reply = wire::Method::kMetaFeed;  // none but the feed notices, in its next turn
+  t.RunFor(60 * kSecond);
+  CHECK(t.objectd->Get(id).committed->generation == 2);
+  t.engine->flusher().Hold(false);
+  t.Settle();
+  CHECK(t.BytesOf(id) == Bytes(2, kBig));
 }
 
 TEST_CASE("a file is opened for rewriting while objectd falls silent") {

@@ -228,6 +228,36 @@ TEST_CASE("a commit that the daemon did not live to hear of is adopted, not repe
   CHECK(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
 }
 
+TEST_CASE("what was published again after a lost answer is not taken for what was committed") {
+  for (size_t bytes : {size_t{300}, size_t{kBig}}) {
+    World w;
+    const std::string second = Bytes(5, bytes - 100);
+    Opened o = w.Create("a");
+    w.Write(o, 0, Bytes(4, bytes));
+    w.objectd->lose_reply = wire::Method::kMetaPublish;
+    REQUIRE(w.engine->Publish(o.file).ok());
+    w.objectd->away = true;
+    REQUIRE(w.engine->opener().Truncate(o.file, 0).ok());
+    w.Write(o, 0, second);
+    REQUIRE(w.engine->Publish(o.file).ok());
+    wire::FileId id = o.record.id;
+    o = {};
+    w.Kill();
+    w.objectd->away = false;
+    w.Start();
+    w.Settle();
+    w.Settle();
+    wire::Record record = w.objectd->Get(id);
+    REQUIRE(record.committed);
+    CHECK(record.committed->generation == 2);
+    CHECK(record.committed->size == second.size());
+    if (record.committed->layout.kind == LayoutKind::kBlobs)
+      CHECK(w.blobs.BytesOf(*record.committed) == second);
+    else
+      CHECK(w.objectd->InlineOf(id, 2) == second);
+  }
+}
+
 TEST_CASE("files without records are removed and ids are never given again") {
   World w;
   wire::FileId id = w.Save("a", "x");

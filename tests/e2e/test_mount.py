@@ -334,3 +334,31 @@ def test_passthrough_serves_reads_and_writes(stack, where):
     after = stack.status()["fuse"]["counters"]
     assert after["opens_passthrough"] - before["opens_passthrough"] == 2
     assert after["read_requests"] == before["read_requests"] and after["write_requests"] == before["write_requests"]
+
+
+def test_times_of_a_directory_follow_what_is_done_in_it(stack, where):
+    """The mount keeps them for a second: what is done through it is seen at once."""
+    def told():
+        return os.stat(where).st_mtime_ns
+
+    def listed():
+        return next(d["mtime"] for d in stack.json("ls", "data") if d["name"] == os.path.basename(where))
+    seen = [told()]
+
+    def moved():
+        seen.append(told())
+        assert seen[-1] > seen[-2] and os.stat(where).st_ctime_ns == seen[-1]
+    for name in "abc":
+        os.close(os.open(f"{where}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        moved()
+    assert listed() == seen[-1]
+    for change in (lambda: os.mkdir(f"{where}/sub"), lambda: os.rename(f"{where}/a", f"{where}/sub/a"),
+                   lambda: os.unlink(f"{where}/b"), lambda: os.symlink("c", f"{where}/d"),
+                   lambda: os.link(f"{where}/c", f"{where}/e"), lambda: os.mkfifo(f"{where}/fifo")):
+        change()
+        moved()
+    assert listed() == seen[-1]
+    os.chmod(where, 0o700)
+    assert os.stat(where).st_mode & 0o7777 == 0o700
+    os.utime(where, ns=(10**18, 10**18))
+    assert told() == 10**18

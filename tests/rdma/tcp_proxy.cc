@@ -72,6 +72,7 @@ void TcpProxy::Move(Relay& relay, int from) {
     held.resize(kChunk);
     ssize_t n = recv(relay.ends[from].get(), held.data(), held.size(), MSG_DONTWAIT);
     held.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    Spoil(held);
     if (n == 0 || (n < 0 && errno != EAGAIN)) relay.over = true;
   }
   if (held.empty()) return;
@@ -89,6 +90,17 @@ void TcpProxy::Move(Relay& relay, int from) {
     relay.over = true;
   }
   if (until_cut_ <= 0) relay.over = true;
+}
+
+void TcpProxy::Spoil(std::vector<uint8_t>& bytes) {
+  if (until_spoiled_ == INT64_MAX) return;
+  auto size = static_cast<int64_t>(bytes.size());
+  if (until_spoiled_ < size) {
+    bytes[static_cast<size_t>(until_spoiled_)] ^= 1;
+    until_spoiled_ = INT64_MAX;
+  } else {
+    until_spoiled_ -= size;
+  }
 }
 
 void TcpProxy::Run() {

@@ -20,6 +20,8 @@ class TcpProxy {
   // All connections are reset once `bytes` more have passed, both ways together; then it relays as
   // before.
   void CutAfter(int64_t bytes) { until_cut_ = bytes; }
+  // After `bytes` more, both ways together, one bit is changed.
+  void SpoilAfter(int64_t bytes) { until_spoiled_ = bytes; }
   // Nothing passes, and nobody is told.
   void Silence(bool silent) { silent_ = silent; }
   // Bytes a second and direction; 0: as fast as it goes. For connections made afterwards what the
@@ -36,11 +38,13 @@ class TcpProxy {
   void Run();
   void Accept();
   void Move(Relay& relay, int from);
+  void Spoil(std::vector<uint8_t>& bytes);
 
   const uint16_t target_;
   uint16_t port_ = 0;
   OwnedFd listener_;
   std::atomic<int64_t> until_cut_{INT64_MAX};
+  std::atomic<int64_t> until_spoiled_{INT64_MAX};
   std::atomic<bool> silent_{false};
   std::atomic<uint64_t> rate_{0};
   std::atomic<bool> stop_{false};

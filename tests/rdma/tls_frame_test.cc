@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "base/checksum.h"
 #include "rdma/tls/frame.h"
 #include "rdma/transport.h"
 
@@ -15,7 +16,6 @@ static FrameHeader Sample() {
   frame.bulk_len = 0x10000;
   frame.id = 0x1122334455667788;
   frame.timeout_us = 30'000'000;
-  frame.bulk_crc = 0xa1b2c3d4;
   frame.traffic = TrafficClass::kFlush;
   return frame;
 }
@@ -25,15 +25,14 @@ TEST_CASE("tls frame: golden bytes") {
   uint8_t bytes[kFrameBytes];
   EncodeFrame(Sample(), bytes);
   CHECK(HexEncode(AsView(bytes)) ==
-        "50475446010534126400000000000100"
+        "50475446020534126400000000000100"
         "887766554433221180c3c90104000000"
-        "d4c3b2a14d817e65");
+        "00000000de3f5122");
   auto decoded = DecodeFrame(bytes, kLimits);
   REQUIRE(decoded.ok());
   CHECK(decoded->id == Sample().id);
   CHECK(decoded->method == 0x1234);
   CHECK(decoded->timeout_us == 30'000'000);
-  CHECK(decoded->bulk_crc == 0xa1b2c3d4);
   CHECK(decoded->traffic == TrafficClass::kFlush);
   CHECK(decoded->Announces());
   CHECK(decoded->BodyBytes() == 100);
@@ -48,6 +47,14 @@ TEST_CASE("tls frame: every flipped bit is noticed") {
     bytes[bit / 8] ^= static_cast<uint8_t>(1 << (bit % 8));
   }
   CHECK(DecodeFrame(bytes, kLimits).ok());
+}
+
+TEST_CASE("tls frame: what is reserved is zero") {
+  uint8_t bytes[kFrameBytes];
+  EncodeFrame(Sample(), bytes);
+  bytes[32] = 1;
+  PutLe<uint32_t>(bytes + 36, Crc32c(ConstBytes(bytes, 36)));
+  CHECK(DecodeFrame(bytes, kLimits).code() == Code::kCorrupt);
 }
 
 TEST_CASE("tls frame: what is beyond the limits is refused") {

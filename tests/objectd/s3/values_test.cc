@@ -40,6 +40,8 @@ TEST_CASE("times are written and read in S3's three forms") {
   const Nanos t = 1369353600 * kSecond + 7 * kMillisecond;
   CHECK(FormatHttpDate(t) == "Fri, 24 May 2013 00:00:00 GMT");
   CHECK(FormatIsoMillis(t) == "2013-05-24T00:00:00.007Z");
+  CHECK(FormatIsoMillis(t - 8 * kMillisecond) == "2013-05-23T23:59:59.999Z");
+  CHECK(FormatIsoMillis(-1) == "1969-12-31T23:59:59.999Z");
   CHECK(FormatAmzDate(t) == "20130524T000000Z");
   CHECK(ParseHttpDate("Fri, 24 May 2013 00:00:00 GMT") == 1369353600 * kSecond);
   CHECK(ParseHttpDate("Friday, 24-May-13 00:00:00 GMT") == 1369353600 * kSecond);

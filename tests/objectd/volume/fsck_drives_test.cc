@@ -119,6 +119,7 @@ TEST_CASE("shards that nothing refers to are found and collected") {
 TEST_CASE("a shard in a place that is not its own is found and deleted") {
   TestVolumes v;
   Hurry(v);
+  v.scheduler().RunFor(kSecond);  // drives are looked through after a start
   TestObject object = v.Write(500'000);
   const wire::BlobId blob = TestVolumes::BlobsOf(object)[0];
   wire::ShardReadRequest request;

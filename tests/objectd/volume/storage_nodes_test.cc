@@ -1,6 +1,7 @@
 // Storage nodes: joining, dying, coming back, draining, removed; on a simulated network.
 
 #include "base/failpoint.h"
+#include "objectd/volume/shard_check.h"
 #include "tests/objectd/volume/storage_fixture.h"
 
 namespace perigee::objectd {
@@ -250,6 +251,52 @@ TEST_CASE("shards that nobody refers to go after a start of their process, and w
   SUBCASE("a scrub") { s.volumes.manager->DoScrub({.action = wire::ScrubAction::kStart}); }
   CHECK(s.RunUntil(gone));
   CHECK(AllRead(s, objects));
+}
+
+// As a power cut brings a shard back that has moved to another drive since.
+void BringBack(TestStorage& s, const wire::BlobId& blob, uint32_t index, uint64_t to) {
+  const VolumeRecord volume = *s.volumes.table().FindVolume(blob.volume);
+  auto from = s.volumes.storage_nodes->Find(volume.drives[index]);
+  auto shard = ReadCheckedShard(*from, volume, blob, index);
+  REQUIRE_MESSAGE(shard.ok(), shard.status().ToString());
+  REQUIRE(s.volumes.drives->Find(to)->WriteShard(shard->header, shard->bytes.span()).ok());
+}
+
+TEST_CASE("shards that a power cut brings back elsewhere go, though their volume is unverified") {
+  TestStorage s;
+  AddThree(s);
+  REQUIRE(s.RunUntil([&] { return s.Spread(); }));
+  TestObject object = s.volumes.Write(2'000'000);
+  const wire::BlobId blob = TestVolumes::BlobsOf(object).front();
+  auto record = [&] { return *s.volumes.table().FindVolume(blob.volume); };
+  REQUIRE(s.RunUntil([&] { return record().verify_after == 0 && record().left.empty(); }));
+  std::vector<uint64_t> strangers;
+  std::optional<uint64_t> member;
+  for (const DriveSlot& slot : s.volumes.drives->Slots()) {
+    const std::vector<uint64_t> drives = record().drives;
+    const bool in = std::find(drives.begin(), drives.end(), slot.drive_id) != drives.end();
+    if (in) member = slot.drive_id;
+    if (!in) strangers.push_back(slot.drive_id);
+  }
+  REQUIRE(!strangers.empty());
+  const size_t before = s.volumes.ShardsOf(blob).size();
+  SUBCASE("on a drive that the volume has left") { BringBack(s, blob, 0, strangers.front()); }
+  SUBCASE("on a drive that has another shard of it") {
+    REQUIRE(member);
+    BringBack(s, blob, record().drives[0] == *member ? 1 : 0, *member);
+  }
+  CHECK(s.volumes.ShardsOf(blob).size() == before + 1);
+  // As when one of its drives has been away.
+  REQUIRE(s.volumes.table().SetVerify({blob.volume}, s.volumes.table().LeasesOver()).ok());
+  s.StopNamespace();
+  s.StartNamespace();
+  s.RunFor(10 * kSecond);
+  CHECK(record().verify_after != 0);
+  // Perhaps the only shard that a writer with an old lease has sent.
+  CHECK(s.volumes.ShardsOf(blob).size() == before + 1);
+  CHECK(s.RunUntil([&] { return s.volumes.ShardsOf(blob).size() == before; }));
+  CHECK(s.RunUntil([&] { return record().left.empty(); }));
+  CHECK(s.volumes.Reads(object));
 }
 
 TEST_CASE("a partition between the namespace node and a node ends as an absence does") {
