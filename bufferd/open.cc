@@ -302,7 +302,11 @@ Result<Opened> Opener::OpenWriterAway(const FilePtr& file, const OpenAsk& ask, c
       if (begins && (!file->Whole() || !file->rec.registered || file->corrupt || file->lost))
         return why;
     }
-    if (begins && ask.truncate) return WriteNewAway(file, ask);
+    if (begins && ask.truncate) return WriteNewAway(file, ask, Start::kEmpty);
+    if (begins && ask.expect_burst == 0 && CopiedFirst(file, 0)) {
+      Result<Opened> copied = WriteNewAway(file, ask, Start::kCopy);
+      if (!copied.status().Is(Code::kNoSpace)) return copied;
+    }
     if (begins) PERIGEE_TRY(BeginAway(file));
     std::lock_guard lock(file->mu);
     // Asked for and not answered: objectd may know, or not.
@@ -352,22 +356,21 @@ Status Opener::BeginAway(const FilePtr& file) {
   return s;
 }
 
-// O_TRUNC without objectd. The caller has BusyHold on `before`.
-Result<Opened> Opener::WriteNewAway(const FilePtr& before, const OpenAsk& ask) {
+// WriteNew without objectd. The caller has BusyHold on `before`.
+Result<Opened> Opener::WriteNewAway(const FilePtr& before, const OpenAsk& ask, Start start) {
   BurstRecord rec;
   rec.id = ask.id;
-  rec.state = BurstState::kWriting;
-  rec.writing = true;
   {
     std::lock_guard lock(before->mu);
     rec.writer_generation = before->rec.generation + 1;
   }
-  PERIGEE_ASSIGN(FilePtr file, MakeFile(std::move(rec)));
+  PERIGEE_ASSIGN(FilePtr file, MakeWritten(std::move(rec), before, start));
   file->untold = true;
   file->writers = 1;
   Replace(before, file);
-  Opened opened{.file = file, .access = Access::kWrite};
+  Opened opened{.file = file, .access = Access::kWrite, .size = file->rec.size};
   opened.record.id = ask.id;
+  opened.record.mtime = file->rec.mtime;
   core_.stats->opens_descriptor->Add();
   return opened;
 }
@@ -481,7 +484,7 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
   }
   if (fresh && ask.expect_burst != 0)
     return Status(Code::kStale, "the file is replaced by O_TRUNC");
-  if (fresh || (!file && ask.truncate)) return WriteNew(file, record);
+  if (fresh || (!file && ask.truncate)) return WriteNew(file, record, Start::kEmpty);
   if (!file) {
     PERIGEE_ASSIGN(file, MakeCopy(record));
   }
@@ -492,7 +495,10 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
     DropReader(file);
     return whole;
   }
-  Result<Opened> opened = Rewrite(file, record, ask);
+  Result<Opened> opened = Status(Code::kNoSpace, "not copied");
+  if (ask.expect_burst == 0 && !ask.truncate && CopiedFirst(file, 1))
+    opened = WriteNew(file, record, Start::kCopy);
+  if (opened.status().Is(Code::kNoSpace)) opened = Rewrite(file, record, ask);
   DropReader(file);
   if (!opened.ok()) parts_.flusher->Add(file);  // it was taken from the queue
   if (!opened.ok() || !ask.truncate) return opened;
@@ -570,8 +576,58 @@ Result<Opened> Opener::Rewrite(const FilePtr& file, const wire::Record& record,
   return opened;
 }
 
-// O_TRUNC: an empty burst file beside the old one, which serves remote readers until the publish.
-Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& record) {
+// What is rewritten in place is torn by a power cut, and cannot fall back to what it was.
+bool Opener::CopiedFirst(const FilePtr& file, uint32_t own_readers) const {
+  std::lock_guard lock(file->mu);
+  if (file->rec.home != Home::kBurst || file->rec.size > kCopyMax) return false;
+  if (file->writers > 0 || file->readers > own_readers) return false;
+  Result<bool> unopened = core_.store->Unopened(file->dir, file->burst);
+  return unopened.ok() && *unopened;
+}
+
+Status Opener::CopyBytes(const FilePtr& from, const FilePtr& to) {
+  PERIGEE_ASSIGN(auto source, core_.store->Open(from->dir, from->burst, OpenMode::kRead));
+  PERIGEE_ASSIGN(auto target, core_.store->Open(to->dir, to->burst, OpenMode::kReadWrite));
+  PERIGEE_ASSIGN(FileStat was, StoreDir::Stat(*source));
+  AlignedBuffer piece(std::min<uint64_t>(was.size, 1 << 20));
+  for (uint64_t at = 0; at < was.size;) {
+    const uint64_t want = std::min<uint64_t>(piece.size(), was.size - at);
+    PERIGEE_ASSIGN(size_t got, source->ReadAt(at, {piece.data(), want}));
+    if (got != want) return Status(Code::kIo, "the burst file is shorter than it was");
+    PERIGEE_TRY(target->WriteAt(at, {piece.data(), want}));
+    at += want;
+  }
+  PERIGEE_TRY(StoreDir::SetMtime(*target, was.mtime));
+  PERIGEE_ASSIGN(FileStat stat, StoreDir::Stat(*target));
+  std::lock_guard lock(to->mu);
+  to->rec.size = stat.size;
+  to->rec.mtime = stat.mtime;
+  to->SetAllocated(stat.allocated);
+  return Status::Ok();
+}
+
+// A burst file to be written, in place of `before`. kNoSpace: and it could not be copied.
+Result<FilePtr> Opener::MakeWritten(BurstRecord record, const FilePtr& before, Start start) {
+  record.state = BurstState::kWriting;
+  record.writing = true;
+  PERIGEE_ASSIGN(FilePtr file, MakeFile(std::move(record)));
+  // A copy's record is synced, as one's is that is rewritten in place: a power cut does not leave
+  // the namespace with a writer that nobody knows.
+  const bool copy = start == Start::kCopy;
+  Status s = copy ? CopyBytes(before, file) : Status::Ok();
+  if (s.ok()) s = core_.Save(file, copy ? Durable::kYes : Durable::kNo);
+  if (s.ok()) return file;
+  {
+    std::lock_guard lock(file->mu);
+    file->gone = true;
+  }
+  core_.Forget(file);
+  return s;
+}
+
+// An empty burst file beside the old one (O_TRUNC), or a copy of it. The old one serves remote
+// readers until the publish.
+Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& record, Start start) {
   std::unique_ptr<BusyHold> hold;
   if (before) {
     hold = std::make_unique<BusyHold>(before);
@@ -595,15 +651,12 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
   }
   BurstRecord rec;
   rec.id = record.id;
-  rec.state = BurstState::kWriting;
-  rec.writing = true;
-  PERIGEE_ASSIGN(FilePtr file, MakeFile(std::move(rec)));
-  PERIGEE_TRY(core_.Save(file));
+  PERIGEE_ASSIGN(FilePtr file, MakeWritten(std::move(rec), before, start));
   wire::OpenWriteRequest q{.id = record.id,
                            .expect_generation = record.committed ? record.committed->generation : 0,
                            .node = core_.node,
                            .burst = file->burst,
-                           .truncate = true};
+                           .truncate = start == Start::kEmpty};
   Result<wire::RecordReply> reply = core_.saves->OpenWrite(q);
   Status s = reply.status();
   if (s.ok() && !reply->record.writer) s = Status(Code::kInternal, "OpenWrite gave no writer");
@@ -627,7 +680,7 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
     file->writers = 1;
   }
   Replace(before, file);
-  return Opened{.file = file, .record = reply->record};
+  return Opened{.file = file, .record = reply->record, .size = file->rec.size};
 }
 
 Result<wire::RecordReply> Opener::ParentOf(const CreateAsk& ask, std::string* name) {

@@ -5,8 +5,10 @@
 // Reading: the burst file that holds what the namespace names (or what this node is writing); else
 // a new one, filled from where the content is. Writing: the same burst file again, once `writing
 // v+1 over v` is journaled durably, or a new one for O_TRUNC (the old version stays readable until
-// the publish, and with those who have it open). One opener at a time decides for a file id. What
-// it returns counts as a handle until Release. Thread-safe; blocks.
+// the publish, and with those who have it open). A new one with a copy of the bytes where they are
+// nowhere else, are few, and nobody has them open: then the old version is whole whatever happens
+// before the new one is durable. One opener at a time decides for a file id. What it returns counts
+// as a handle until Release. Thread-safe; blocks.
 
 #include <string>
 
@@ -56,6 +58,9 @@ Status CheckAccess(const wire::Record& record, const wire::Caller& caller, wire:
 
 class Opener {
  public:
+  // Content up to this size is copied rather than rewritten in place.
+  static constexpr uint64_t kCopyMax = 4 << 20;
+
   struct Parts {
     Publisher* publisher = nullptr;
     Sealer* sealer = nullptr;
@@ -87,10 +92,14 @@ class Opener {
   Result<Opened> OpenAway(const OpenAsk& ask, const Status& why);
   Result<Opened> OpenWriterAway(const FilePtr& file, const OpenAsk& ask, const Status& why);
   Status BeginAway(const FilePtr& file);
-  Result<Opened> WriteNewAway(const FilePtr& before, const OpenAsk& ask);
+  enum class Start { kEmpty, kCopy };
+  Result<Opened> WriteNewAway(const FilePtr& before, const OpenAsk& ask, Start start);
   void Replace(const FilePtr& before, const FilePtr& file);
   Result<Opened> Rewrite(const FilePtr& file, const wire::Record& record, const OpenAsk& ask);
-  Result<Opened> WriteNew(const FilePtr& before, const wire::Record& record);
+  Result<Opened> WriteNew(const FilePtr& before, const wire::Record& record, Start start);
+  bool CopiedFirst(const FilePtr& file, uint32_t own_readers) const;
+  Result<FilePtr> MakeWritten(BurstRecord record, const FilePtr& before, Start start);
+  Status CopyBytes(const FilePtr& from, const FilePtr& to);
   Result<FilePtr> MakeCopy(const wire::Record& record);
   Result<FilePtr> MakeFile(BurstRecord record);
   Result<wire::RecordReply> ParentOf(const CreateAsk& ask, std::string* name);

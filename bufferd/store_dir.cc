@@ -222,8 +222,17 @@ Status StoreDir::SetMtime(const File& file, int64_t mtime) {
 }
 
 Result<bool> StoreDir::Unwritten(uint32_t dir, wire::BurstId burst) const {
+  return Leased(dir, burst, F_RDLCK);
+}
+
+Result<bool> StoreDir::Unopened(uint32_t dir, wire::BurstId burst) const {
+  if (!leases_) return false;
+  return Leased(dir, burst, F_WRLCK);
+}
+
+Result<bool> StoreDir::Leased(uint32_t dir, wire::BurstId burst, int lease) const {
   PERIGEE_ASSIGN(rdma::OwnedFd fd, Descriptor(dir, burst, false));
-  if (::fcntl(fd.get(), F_SETLEASE, F_RDLCK) != 0) {
+  if (::fcntl(fd.get(), F_SETLEASE, lease) != 0) {
     if (errno == EAGAIN || errno == EBUSY) return false;
     return Status::FromErrno(errno, "test lease on burst file");
   }

@@ -64,6 +64,9 @@ class StoreDir {
   // at once. The caller holds the burst file's lock and knows that no writable descriptor is on its
   // way out. See notes 4.0.
   Result<bool> Unwritten(uint32_t dir, wire::BurstId burst) const;
+  // True when nobody has it open or mapped at all: the same with a write lease. False where leases
+  // do not work.
+  Result<bool> Unopened(uint32_t dir, wire::BurstId burst) const;
 
   // Probed at Open. Without leases a quiet period stands for the seal; without fine timestamps a
   // write right after a publish may look like none, so publishes never count as unchanged.
@@ -80,6 +83,7 @@ class StoreDir {
   std::string DirPath(uint32_t dir) const;
   std::string Path(uint32_t dir, wire::BurstId burst) const;
   Status Probe();
+  Result<bool> Leased(uint32_t dir, wire::BurstId burst, int lease) const;
   void MoveOn();
 
   struct DirState {

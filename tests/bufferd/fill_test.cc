@@ -251,11 +251,18 @@ TEST_CASE("remote reads get the committed generation or nothing") {
   CHECK(got == bytes.substr(1'000'000, 1'500'000));
   CHECK(read(2, 0, 1, &got) == Code::kStale);
   CHECK(read(1, kBig, 1, &got) == Code::kInvalidArgument);
+  Opened alone = w.MustOpen(id, Access::kWrite);
+  w.Write(alone, 0, "x");
+  CHECK(read(1, 0, 10, &got) == Code::kOk);  // written in a copy
+  w.Release(alone);
+  w.RunFor(kSecond);
+  Opened reader = w.MustOpen(id);
   Opened o = w.MustOpen(id, Access::kWrite);
   CHECK(read(1, 0, 10, &got) == Code::kOk);  // still exactly that generation
   w.Write(o, 0, "x");
   CHECK(read(1, 0, 10, &got) == Code::kStale);
   w.Release(o);
+  w.Release(reader);
   CHECK(ReadBurst(w.engine->core(), {.burst = 999, .id = id, .generation = 1}, {}).code() ==
         Code::kUnavailable);
 }

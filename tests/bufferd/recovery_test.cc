@@ -375,6 +375,56 @@ TEST_CASE("after power loss a synced version is there") {
   CHECK(w.Count("fell_back") == 0);
 }
 
+TEST_CASE("a synced version that is only here falls back whole, however it was rewritten") {
+  World w;
+  const std::string bytes = Bytes(11, kBig);
+  wire::FileId id = w.Save("a", bytes);
+  w.RunFor(kSecond);  // local, sealed, not flushed
+  REQUIRE(w.objectd->Get(id).committed->durability == Durability::kLocal);
+  Opened o = w.MustOpen(id, Access::kWrite);
+  CHECK(w.Read(o.file) == bytes);
+  CHECK(o.size == kBig);
+  uint64_t fallbacks = 0;
+  SUBCASE("its writer was at it") { w.Write(o, 0, "torn"); }
+  SUBCASE("its writer had closed it, and it was not synced yet") {
+    w.Write(o, kBig, Bytes(12, 5000));
+    REQUIRE(w.engine->Publish(o.file).ok());
+    fallbacks = 1;
+  }
+  o = {};
+  w.Reboot();
+  w.Settle();
+  wire::Record r = w.objectd->Get(id);
+  CHECK(!r.writer);
+  CHECK(w.blobs.BytesOf(*r.committed) == bytes);
+  CHECK(w.Load(id) == bytes);
+  CHECK(w.Count("rewritten_torn") == 0);
+  CHECK(w.Count("fell_back") == fallbacks);
+}
+
+TEST_CASE("what others have open is rewritten where they see it, and closed unchanged is the same") {
+  World w;
+  const std::string bytes = Bytes(11, kBig);
+  wire::FileId id = w.Save("a", bytes);
+  w.RunFor(kSecond);
+  Opened reader = w.MustOpen(id);
+  Opened writer = w.MustOpen(id, Access::kWrite);
+  CHECK(writer.file == reader.file);
+  w.Write(writer, 0, "seen");
+  CHECK(w.Read(reader.file).substr(0, 4) == "seen");
+  w.Release(writer);
+  w.Release(reader);
+  writer = reader = {};
+  w.RunFor(kSecond);
+  const std::string now = "seen" + bytes.substr(4);
+  Opened alone = w.MustOpen(id, Access::kWrite);
+  w.Release(alone);  // and never closed: its process died
+  alone = {};
+  w.Settle();
+  CHECK(w.Load(id) == now);
+  CHECK(w.objectd->Get(id).committed->generation == 2);
+}
+
 TEST_CASE(
     "a synced version that was being rewritten in place at power loss is kept as what the file "
     "has, and reported") {
@@ -383,9 +433,10 @@ TEST_CASE(
   wire::FileId id = w.Save("a", bytes);
   w.RunFor(kSecond);  // local, sealed, not flushed
   REQUIRE(w.objectd->Get(id).committed->durability == Durability::kLocal);
+  Opened reader = w.MustOpen(id);
   Opened o = w.MustOpen(id, Access::kWrite);
   w.Write(o, 0, "torn");
-  o = {};
+  o = reader = {};
   w.Reboot();
   w.Settle();
   wire::Record r = w.objectd->Get(id);

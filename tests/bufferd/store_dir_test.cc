@@ -75,7 +75,11 @@ TEST_CASE(
   CHECK(!*f.store->Unwritten(*d, 5));
   ::munmap(map, 4096);
   CHECK(*f.store->Unwritten(*d, 5));
+  CHECK(!*f.store->Unopened(*d, 5));
+  reader->Reset(-1);
+  CHECK(!*f.store->Unopened(*d, 5));
   ::munmap(seen, 4096);
+  CHECK(*f.store->Unopened(*d, 5));
 }
 
 TEST_CASE("ballast can be given up once and is filled again") {
