@@ -58,6 +58,8 @@ struct BurstFile {
   bool lost = false;             // its bytes did not survive a reboot
   bool unverified = false;       // loaded after a reboot; its checksums were not looked at since
   bool maybe_committed = false;  // a publish of rec.generation had no known outcome
+  // The life of objectd in which rec.generation was registered, or one before; 0: not known.
+  uint64_t registered_in = 0;
   bool untold = false;  // written here, which objectd did not hear: it was away at the open
   bool seal_queued = false, sync_queued = false;
   uint32_t seal_refusals = 0;

@@ -91,6 +91,11 @@ struct Core {
   // Removes the file when nothing of it is needed any more: no handles, and superseded or orphaned
   // without being the only copy. Called after each change that may have made it so.
   void RetireIfUnneeded(const FilePtr& file);
+  // See Names. Without it all that objectd answered counts as made in the life it has now.
+  uint64_t Life() const { return names ? names->Life() : 0; }
+  Status SyncIn(uint64_t life) const { return names ? names->SyncIn(life) : meta->Sync(); }
+  // objectd may have lost what it holds of the file: it is asked about. Set by Engine.
+  std::function<void(const FilePtr&)> recheck;
   // The journal of names needs its content, whatever the namespace says.
   bool Keeps(wire::FileId id) const { return names && names->Keeps(id); }
   // The name a person knows a file by, as far as this node can tell.

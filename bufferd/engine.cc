@@ -46,7 +46,7 @@ Status Engine::Build() {
   core_.boot = options_.boot_id;
 
   publisher_ = std::make_unique<Publisher>(core_, [this](const FilePtr& f) { syncer_->Add(f); });
-  syncer_ = std::make_unique<Syncer>(core_, [](const FilePtr&) {});
+  syncer_ = std::make_unique<Syncer>(core_);
   sealer_ = std::make_unique<Sealer>(core_, *publisher_, [this](const FilePtr& f) { OnSealed(f); });
   scrub_ = std::make_unique<Scrub>(core_, *sealer_, options_.scrub, deps_.metrics);
   flusher_ = std::make_unique<Flusher>(core_, options_.flush,
@@ -74,6 +74,7 @@ Status Engine::Build() {
                     .reconcile = [this](const FilePtr& f) { return recovery_->Reconcile(f); },
                     .reconcile_flagged = [this] { recovery_->ReconcileAll(); },
                     .lost = [this](const wire::Record& r) { recovery_->Lost(r); }});
+  core_.recheck = [this](const FilePtr& f) { recovery_->Recheck(f); };
   feed_ = std::make_unique<ReleaseFeed>(core_, *recovery_, deps_.poll);
   return Status::Ok();
 }

@@ -262,11 +262,14 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
                                  rdma::CallOptions options, bool* here) {
   *here = false;
   if (!HasHere(method)) {
-    if (method != Method::kMetaSync || state_ == State::kThere)
-      return Guard(method, std::move(header), bulk, options);
-    // As durable as the journal: what it holds is made there in order.
-    PERIGEE_TRY(index_->Sync());
-    return rdma::Payload{.header = wire::Encode(wire::Empty{})};
+    if (method != Method::kMetaSync) return Guard(method, std::move(header), bulk, options);
+    const uint64_t life = Life();
+    if (Status s = SyncIn(life); !s.ok()) {
+      if (!Away(s)) return s;
+      // As durable as the journal: what it holds is made there in order.
+      PERIGEE_TRY(index_->Sync());
+    }
+    return rdma::Payload{.header = wire::Encode(wire::SyncReply{.instance = life})};
   }
   // With its id from the start, it is the same directory whoever makes it in the end.
   if (method == Method::kMetaMkdir) {

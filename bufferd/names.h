@@ -92,6 +92,12 @@ class Names {
   // was not durable there. `caught_up` follows.
   void Suspect(const Status& why);
 
+  // Which of its lives objectd was last heard in; 0: none yet, and it cannot be asked.
+  uint64_t Life();
+  // Syncs there. ok: in `life`, so that what it answered since is durable. kUnavailable: it was
+  // started again, and may have lost that; what it had made is in the journal by now, not synced.
+  Status SyncIn(uint64_t life);
+
   // objectd is asked; else names go on here.
   bool there() const { return state_ == State::kThere; }
   // Made here, and not at objectd yet.
@@ -176,15 +182,15 @@ class Names {
   Scheduler* const work_;
   const NamesOptions options_;
   NamesHooks hooks_;  // set by Start
-  // The replay's own: what is made at objectd and not yet durable there, in order; which of its
-  // lives that was in; up to where some were sent, and were sent by an earlier attempt.
+  // The replay's own: what is made at objectd and not yet durable there, in order; up to where some
+  // were sent, and were sent by an earlier attempt.
   std::vector<JournaledOp> made_;
-  uint64_t instance_ = 0;
   bool restarted_ = false;
   uint64_t tried_ = 0, repeated_ = 0;
   std::shared_ptr<rdma::Channel> calls_, guarded_;
   std::atomic<bool> stopping_{false}, started_{false};
   std::atomic<State> state_{State::kThere};  // changed with mu_ held
+  std::atomic<uint64_t> life_{0};            // 0: not heard yet
   std::atomic<bool> any_pending_{false}, any_kept_{false};
 
   mutable std::mutex mu_;  // guards what follows
@@ -201,7 +207,6 @@ class Names {
   Nanos away_since_ = 0;
   std::deque<NameOp> unsettled_;
   bool settling_ = false;
-  uint64_t settled_in_ = 0;  // the life of objectd that they were made in; 0: not heard yet
   bool reserving_ = false;
   wire::FileId next_id_ = 0, ids_end_ = 0;
   std::string statfs_;

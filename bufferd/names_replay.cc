@@ -50,15 +50,15 @@ bool Names::Replay() {
 Result<uint64_t> Names::SyncThere() {
   PERIGEE_ASSIGN(auto reply,
                  rdma::Call<wire::SyncReply>(*objectd_, Method::kMetaSync, wire::Empty{}, {},
-                                             {.timeout = kSyncTimeout}));
+                                             {.timeout = kSyncTimeout,
+                                              .traffic = rdma::TrafficClass::kCheckpoint}));
   return reply.instance;
 }
 
 Status Names::Begin() {
   PutBack();
   PERIGEE_ASSIGN(uint64_t instance, SyncThere());
-  restarted_ |= instance != instance_;
-  instance_ = instance;
+  restarted_ |= life_.exchange(instance) != instance;
   return Compact();
 }
 
@@ -122,11 +122,11 @@ Status Names::Compact() {
 Status Names::Forget() {
   if (made_.empty()) return Status::Ok();
   PERIGEE_ASSIGN(uint64_t instance, SyncThere());
-  if (instance != instance_) {
+  if (instance != life_) {
     log::Warn("names_made_again",
               {{"why", "objectd was started again"}, {"changes", made_.size()}});
     restarted_ = true;
-    instance_ = instance;
+    life_ = instance;
     PutBack();
     return Compact();
   }
@@ -161,7 +161,6 @@ Result<bool> Names::Proceed() {
   if (state_ == State::kAway) return Status(Code::kUnavailable, "objectd fell silent");
   if (ops_.empty() && made_.empty()) {
     state_ = State::kThere;
-    settled_in_ = instance_;
     held_back_ = false;
     knocking_ = false;
     changed_.NotifyAll();

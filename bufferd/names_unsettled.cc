@@ -57,8 +57,10 @@ void Names::Settle() {
   {
     std::lock_guard lock(mu_);
     if (stopping_ || state_ != State::kThere) return;
-    if (instance.ok() && settled_in_ == 0) settled_in_ = *instance;
-    if (instance.ok() && settled_in_ == *instance) {
+    // What was made before its life was known may be of an earlier one.
+    uint64_t unknown = 0;
+    if (instance.ok() && asked == 0) life_.compare_exchange_strong(unknown, *instance);
+    if (instance.ok() && life_ == *instance) {
       unsettled_.erase(unsettled_.begin(), unsettled_.begin() + static_cast<ptrdiff_t>(asked));
       if (!unsettled_.empty()) ArmSettle(kSettleEvery);
       return;
@@ -67,6 +69,29 @@ void Names::Settle() {
   }
   GoAway(instance.ok() ? Status(Code::kUnavailable, "objectd was started again")
                        : std::move(instance).TakeStatus());
+}
+
+uint64_t Names::Life() {
+  if (life_ == 0 && state_ == State::kThere) {
+    auto instance = SyncThere();
+    uint64_t unknown = 0;
+    std::lock_guard lock(mu_);
+    if (instance.ok() && unsettled_.empty()) life_.compare_exchange_strong(unknown, *instance);
+  }
+  return life_;
+}
+
+Status Names::SyncIn(uint64_t life) {
+  if (state_ == State::kAway) return Status(Code::kUnavailable, "objectd is away");
+  auto instance = SyncThere();
+  if (!instance.ok()) {
+    if (instance.status().Is(Code::kUnavailable)) Suspect(instance.status());
+    return std::move(instance).TakeStatus();
+  }
+  if (*instance == life) return Status::Ok();
+  Status again(Code::kUnavailable, "objectd was started again");
+  if (*instance != life_) Suspect(again);
+  return again;
 }
 
 void Names::JournalUnsettled() {

@@ -157,6 +157,7 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
 }
 
 Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh) {
+  const uint64_t life = core_.Life();
   bool unknown;
   {
     std::lock_guard lock(file->mu);
@@ -168,7 +169,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
   if (unknown) {
     Result<bool> already = AlreadyCommitted(file);
     if (!already.ok()) {
-      return IsGone(already.status()) ? Orphan(file) : already.status();
+      return IsGone(already.status()) ? Orphan(file, life) : already.status();
     }
     committed = *already;
   }
@@ -225,7 +226,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
     Status s = publish();
     if (IsGone(s)) {
       Result<wire::RecordReply> now = core_.saves->GetAttr({.id = q.id});
-      if (!now.ok()) return IsGone(now.status()) ? Orphan(file) : std::move(now).TakeStatus();
+      if (!now.ok()) return IsGone(now.status()) ? Orphan(file, life) : std::move(now).TakeStatus();
       PERIGEE_ASSIGN(bool told, TellWriter(file, now->record));
       if (!told) PERIGEE_TRY(MoveBeside(file, *now));
       {
@@ -250,6 +251,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
     rec.registered = true;
+    file->registered_in = life;
     file->maybe_committed = false;
     rec.writer_generation = std::max(rec.writer_generation, rec.generation + 1);
     if (rec.home == Home::kInline && sync && !committed) rec.durability = Durability::kObject;
@@ -269,6 +271,7 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
   Home home;
   Durability durability;
   bool registered;
+  uint64_t registered_in;
   wire::SetDurabilityRequest q;
   {
     std::lock_guard lock(file->mu);
@@ -276,6 +279,7 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
     home = file->rec.home;
     durability = file->rec.durability;
     registered = file->rec.registered;
+    registered_in = file->registered_in;
     q = {.id = file->rec.id,
          .node = core_.node,
          .burst = file->burst,
@@ -285,12 +289,15 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
   }
   if (home == Home::kBlobs || home == Home::kPeer || durability >= Durability::kLocal) {
     if (home != Home::kBurst || !registered) return Status::Ok();
-    // Local already; the commit that says so has to be durable as well.
-    Status s = core_.saves->Sync();
-    return IsAway(s) ? Status::Ok() : s;
+    // Local already; the commit that says so has to be durable as well, or the journal that makes it
+    // again.
+    Status s = core_.SyncIn(registered_in);
+    if (s.ok() || !IsAway(s)) return s;
+    core_.recheck(file);
+    return core_.index->Sync();
   }
   if (home == Home::kInline && registered) {
-    Status s = core_.saves->Sync();
+    Status s = core_.SyncIn(registered_in);
     if (s.ok()) {
       {
         std::lock_guard lock(file->mu);
@@ -299,6 +306,7 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
       return core_.Save(file);
     }
     if (!IsAway(s)) return s;
+    core_.recheck(file);
   }
   PERIGEE_TRY(SyncBytes(file, open));
   {
@@ -312,16 +320,23 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
   if (!registered || home != Home::kBurst) return Status::Ok();
   Status s = core_.saves->SetDurability(q).status();
   PERIGEE_FAILPOINT(burst_fsync_after_commit);
+  // Not there: replaced, or it lost its power, and the name is in the journal.
+  if (IsGone(s) && !core_.SyncIn(registered_in).ok()) {
+    core_.recheck(file);
+    return core_.index->Sync();
+  }
   // Away or replaced: the bytes are safe here, and the journal says so.
   return s.ok() || IsAway(s) || IsGone(s) ? Status::Ok() : s;
 }
 
-Status Publisher::Orphan(const FilePtr& file) {
+// objectd answered in `life`, or later, that it does not have the file.
+Status Publisher::Orphan(const FilePtr& file, uint64_t life) {
   wire::FileId id;
   {
     std::lock_guard lock(file->mu);
     id = file->rec.id;
   }
+  PERIGEE_TRY(core_.SyncIn(life));  // or it may have lost what this node made
   if (core_.Keeps(id)) return Status(Code::kStale, "the journal of names makes it once more");
   std::lock_guard lock(file->mu);
   file->orphan = true;

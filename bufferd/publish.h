@@ -53,7 +53,7 @@ class Publisher {
   Result<bool> AlreadyCommitted(const FilePtr& file);
   Result<bool> TellWriter(const FilePtr& file, const wire::Record& now);
   Status MoveBeside(const FilePtr& file, const wire::RecordReply& theirs);
-  Status Orphan(const FilePtr& file);
+  Status Orphan(const FilePtr& file, uint64_t life);
 
   Core& core_;
   const std::function<void(const FilePtr&)> on_unsynced_;

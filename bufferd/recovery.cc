@@ -26,15 +26,21 @@ bool IsCopy(const BurstRecord& rec) {
                           (rec.home == Home::kNone && rec.state == BurstState::kClean));
 }
 
+// That generation, or a newer one.
+bool Knows(const wire::Record& record, const BurstRecord& rec) {
+  return rec.generation <= (record.committed ? record.committed->generation : 0);
+}
+
 // Newer than what the namespace has, where nobody else has written since: closed while it was away
 // and did not know of the writer, or committed there and lost with its power. It is registered
 // (again): see Publisher::TellWriter. With the file's lock held.
 bool Untold(const Core& core, const BurstFile& file, const wire::Record& record) {
   const BurstRecord& rec = file.rec;
   if (file.superseded || (record.writer && record.writer->node != core.node)) return false;
-  const bool here =
-      rec.registered ? rec.home == Home::kBurst && rec.boot == core.boot : rec.writing;
-  return here && rec.generation > (record.committed ? record.committed->generation : 0);
+  const bool survived =
+      rec.boot == core.boot || (rec.generation != 0 && rec.synced_generation == rec.generation);
+  const bool here = rec.registered ? file.OnlyCopy() && survived : rec.writing;
+  return here && !Knows(record, rec);
 }
 
 // A publish was committed, its answer lost, and the file published again by the same number.
@@ -186,14 +192,13 @@ Status Recovery::Reconcile(const FilePtr& file) {
   {
     BusyHold hold(file);
     if (!hold.held()) return Status::Ok();
+    bool written;
     {
       std::lock_guard lock(file->mu);
       if (!file->needs_reconcile) return Status::Ok();
-      if (file->writers > 0) {
-        file->needs_reconcile = false;
-        return Status::Ok();
-      }
+      written = file->writers > 0;
     }
+    if (written) return ReconcileWritten(file);
     parts_.flusher->CancelAndWait(file);
     PERIGEE_ASSIGN(verdict, ReconcileHeld(file));
     std::lock_guard lock(file->mu);
@@ -233,6 +238,29 @@ Status Recovery::Reconcile(const FilePtr& file) {
   return Status::Ok();
 }
 
+// Its bytes are its writers'. What was published of it, and objectd has lost, is registered again.
+Status Recovery::ReconcileWritten(const FilePtr& file) {
+  const uint64_t life = core_.Life();
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.registered && file->rec.generation != 0 && file->OnlyCopy() ? file->rec.id : 0;
+  }
+  Result<wire::RecordReply> now = Status(Code::kNotFound, "not asked");
+  if (id != 0) now = core_.meta->GetAttr({.id = id});
+  if (!now.ok() && IsAway(now.status())) return std::move(now).TakeStatus();
+  bool lost = false;
+  {
+    std::lock_guard lock(file->mu);
+    file->needs_reconcile = false;
+    if (now.ok() && Knows(now->record, file->rec)) file->registered_in = life;
+    lost = now.ok() && !Knows(now->record, file->rec) && !file->superseded;
+    if (lost) file->rec.registered = false;
+  }
+  if (lost) parts_.publisher->RegisterLater();
+  return Status::Ok();
+}
+
 Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   BurstRecord rec;
   bool rebooted, untold;
@@ -242,12 +270,13 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
     rebooted = rec.boot != core_.boot || file->lost;
   }
   if (rec.id == 0) return UnfinishedCreate(file, rec);
+  const uint64_t life = core_.Life();
   Result<wire::RecordReply> reply = core_.meta->GetAttr({.id = rec.id});
   if (!reply.ok()) {
     // The journal of names is about to make it there once more.
     if (!IsGone(reply.status()) || core_.Keeps(rec.id)) return std::move(reply).TakeStatus();
-    PERIGEE_TRY(
-        core_.meta->Sync());  // nothing is destroyed before the commit that released it is durable
+    // Nothing is destroyed before the commit that released it is durable.
+    PERIGEE_TRY(core_.SyncIn(life));
     return Verdict::kDrop;
   }
   const wire::Record& record = reply->record;
@@ -257,9 +286,11 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
   {
     std::lock_guard lock(file->mu);
     untold = Untold(core_, *file, record);
+    if (record.committed && record.committed->generation == rec.generation)
+      file->registered_in = life;
   }
   if (!committed_here && !writer_here && !untold) {
-    if (!previous_here) return Unnamed(file, record);
+    if (!previous_here) return Unnamed(file, record, life);
     const wire::Layout& now = record.committed->layout;
     bool unsynced = record.committed->durability < Durability::kLocal;
     if (unsynced && now.kind == wire::LayoutKind::kBurst && now.node == core_.node &&
@@ -291,7 +322,8 @@ Result<Recovery::Verdict> Recovery::UnfinishedCreate(const FilePtr& file, const 
 
 // Nothing in the namespace names this burst file: a copy of what is committed stays, everything
 // else goes.
-Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Record& record) {
+Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Record& record,
+                                            uint64_t life) {
   {
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
@@ -318,7 +350,7 @@ Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Rec
       return Verdict::kKeep;
     }
   }
-  PERIGEE_TRY(core_.meta->Sync());
+  PERIGEE_TRY(core_.SyncIn(life));
   return Verdict::kDrop;
 }
 
@@ -369,17 +401,16 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
   }
   bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
   bool writer_here = IsWriter(core_, record, file->burst);
-  // Small content whose publish was not heard of is here only, until it is registered.
-  bool kept_here = rec.home == Home::kBurst || (rec.home == Home::kInline && !rec.registered);
+  // Small content that the namespace has not heard of, or has lost, is here only.
+  const bool known = rec.registered && Knows(record, rec);
+  bool kept_here = rec.home == Home::kBurst || (rec.home == Home::kInline && !known);
   bool synced = kept_here && rec.synced_generation != 0 && rec.synced_generation == rec.generation;
-  if (synced && !lost &&
-      (!rec.writing || (!committed_here && !rec.registered) || Intact(file, rec))) {
+  if (synced && !lost && (!rec.writing || (!committed_here && !known) || Intact(file, rec))) {
     std::lock_guard lock(file->mu);
     file->rec.boot = core_.boot;
   } else if (!committed_here) {
     // The write was never published: what was committed before it stands, and is elsewhere.
-    if (rec.generation != 0 && rec.home != Home::kNone &&
-        (!record.committed || record.committed->generation < rec.generation)) {
+    if (rec.home != Home::kNone && !Knows(record, rec)) {
       core_.stats->fell_back->Add();
       core_.Report(Core::NameOf(*file) +
                    ": content that was closed while the namespace was away was unsynced when the "
@@ -482,6 +513,7 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
 }
 
 Status Recovery::Released(const FilePtr& file, Release release, client::MetaClient& objectd) {
+  const uint64_t life = release == Release::kMaybe ? core_.Life() : 0;
   wire::FileId id;
   {
     std::lock_guard lock(file->mu);
@@ -506,7 +538,7 @@ Status Recovery::Released(const FilePtr& file, Release release, client::MetaClie
     if (r.committed && r.committed->generation == file->rec.generation && !file->superseded)
       return Status::Ok();
   }
-  if (release == Release::kMaybe) PERIGEE_TRY(objectd.Sync());
+  if (release == Release::kMaybe) PERIGEE_TRY(core_.SyncIn(life));
   {
     std::lock_guard lock(file->mu);
     file->released = true;
@@ -531,10 +563,18 @@ void Recovery::FlagAll() {
 void Recovery::FlagUnsettled() {
   for (const FilePtr& file : core_.table->All()) {
     std::lock_guard lock(file->mu);
-    if (file->writers == 0 && !file->gone && !file->orphan && file->rec.registered &&
-        file->OnlyCopy())
+    if (!file->gone && !file->orphan && file->rec.registered && file->OnlyCopy())
       file->needs_reconcile = true;
   }
+}
+
+void Recovery::Recheck(const FilePtr& file) {
+  {
+    std::lock_guard lock(file->mu);
+    if (file->gone || file->orphan || !file->rec.registered) return;
+    file->needs_reconcile = true;
+  }
+  ReconcileAll();
 }
 
 uint64_t Recovery::left() const {

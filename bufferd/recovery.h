@@ -56,6 +56,8 @@ class Recovery {
   // The namespace was away, and may have lost what was not durable there: the same of those whose
   // only copy is here.
   void FlagUnsettled();
+  // The same of one, in the background.
+  void Recheck(const FilePtr& file);
   // The namespace names a burst file of this node that does not exist.
   void Lost(const wire::Record& record);
   uint64_t left() const;
@@ -64,9 +66,10 @@ class Recovery {
   enum class Verdict { kKeep, kDrop };
   Status ClearUnrecorded(const std::map<wire::BurstId, uint32_t>& files);
   Status LoadOne(BurstRecord record, bool has_file, std::vector<FilePtr>* kept);
+  Status ReconcileWritten(const FilePtr& file);
   Result<Verdict> ReconcileHeld(const FilePtr& file);
   Result<Verdict> UnfinishedCreate(const FilePtr& file, const BurstRecord& rec);
-  Result<Verdict> Unnamed(const FilePtr& file, const wire::Record& record);
+  Result<Verdict> Unnamed(const FilePtr& file, const wire::Record& record, uint64_t life);
   Result<Verdict> AfterReboot(const FilePtr& file, const wire::Record& record);
   Result<Verdict> AfterCrash(const FilePtr& file, const wire::Record& record);
   Status FallBack(const FilePtr& file, const wire::Record& record);

@@ -81,24 +81,28 @@ bool Syncer::Settle(const Item& item) {
 void Syncer::RunBatch() {
   std::vector<Item> batch = TakeBatch();
   bool inline_any = false;
+  const uint64_t life = core_.Life();
   for (Item& item : batch) {
     std::lock_guard lock(item.file->mu);
     item.file->sync_queued = false;
     item.generation = item.file->rec.generation;
     item.home = item.file->rec.home;
+    item.registered_in = item.file->registered_in;
     if (item.file->gone || item.file->orphan || item.file->sync_failed) item.home = Home::kNone;
     if (item.home == Home::kInline && item.file->rec.durability != Durability::kObject)
       inline_any = true;
   }
   bool namespace_synced = true;
   // What fails is queued again, below.
-  if (inline_any && !core_.stopping) namespace_synced = core_.saves->Sync().ok();
+  if (inline_any && !core_.stopping) namespace_synced = core_.SyncIn(life).ok();
   for (Item& item : batch) {
     if (item.home == Home::kNone || core_.stopping) continue;
-    if (item.home == Home::kInline)
-      item.synced = namespace_synced;
-    else
+    if (item.home != Home::kInline)
       SyncData(&item);
+    else if (namespace_synced && item.registered_in != life)
+      core_.recheck(item.file);
+    else
+      item.synced = namespace_synced;
   }
   PERIGEE_FAILPOINT(burst_sync_after_data);
   bool stored = true;
@@ -133,7 +137,6 @@ void Syncer::RunBatch() {
       if (q.id != 0) core_.saves->SetDurability(q).status().Ignore();
       PERIGEE_FAILPOINT(burst_sync_after_commit);
     }
-    if (item.synced) on_settled_(item.file);
     core_.RetireIfUnneeded(item.file);
   }
   if (again) {

@@ -3,12 +3,12 @@
 // waiting for it.
 //
 // Burst layouts: data and names are synced, then the records (one sync for the batch), then the
-// namespace is told (kLocal). Inline contents: one namespace sync for the batch (kObject). Fetched
+// namespace is told (kLocal). Inline contents: one namespace sync for the batch (kObject); of what
+// was registered in an earlier life of it, it is asked whether it is there still. Fetched
 // copies: data synced, so that they outlive a reboot. A failed sync is reported and not tried
 // again. Thread-safe.
 
 #include <deque>
-#include <functional>
 #include <mutex>
 
 #include "bufferd/core.h"
@@ -17,9 +17,7 @@ namespace perigee::bufferd {
 
 class Syncer {
  public:
-  // on_settled: the file may have become clean.
-  Syncer(Core& core, std::function<void(const FilePtr&)> on_settled)
-      : core_(core), on_settled_(std::move(on_settled)) {}
+  explicit Syncer(Core& core) : core_(core) {}
   void Add(const FilePtr& file);  // content to raise, or a copy to keep
 
  private:
@@ -27,6 +25,7 @@ class Syncer {
     FilePtr file;
     uint64_t generation = 0;
     Home home = Home::kNone;
+    uint64_t registered_in = 0;
     bool synced = false;
   };
   void Arm(Nanos delay);
@@ -41,7 +40,6 @@ class Syncer {
   static constexpr Nanos kGather = 10 * kMillisecond, kBatchEvery = 50 * kMillisecond;
 
   Core& core_;
-  const std::function<void(const FilePtr&)> on_settled_;
   std::mutex mu_;  // guards what follows
   std::deque<FilePtr> queue_;
   bool armed_ = false;    // a batch is to come

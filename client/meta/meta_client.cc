@@ -129,9 +129,10 @@ Result<wire::RecordReply> MetaClient::Mknod(const wire::MakeRequest& q) {
   return AskRecord(Method::kMetaMknod, q);
 }
 
-Status MetaClient::Sync() {
-  auto reply = Ask<wire::Empty>(Method::kMetaSync, wire::Empty{}, options_.durable_timeout);
-  return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
+Result<uint64_t> MetaClient::SyncedInstance() {
+  PERIGEE_ASSIGN(auto reply, Ask<wire::SyncReply>(Method::kMetaSync, wire::Empty{},
+                                                  options_.durable_timeout));
+  return reply.instance;
 }
 
 Result<wire::RecordReply> MetaClient::FallBack(const wire::FallBackRequest& q) {

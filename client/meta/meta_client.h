@@ -70,7 +70,8 @@ class MetaClient {
   Result<wire::RegisterNodeReply> RegisterNode(const wire::RegisterNodeRequest& q);
   Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& q);
   Result<wire::RecordReply> Mknod(const wire::MakeRequest& q);
-  Status Sync();
+  Status Sync() { return SyncedInstance().status(); }
+  Result<uint64_t> SyncedInstance();  // which life of objectd did: another after each start
   Result<wire::RecordReply> FallBack(const wire::FallBackRequest& q);
   Result<wire::RecordReply> CreateBucket(const wire::CreateBucketRequest& q);
 

@@ -677,6 +677,49 @@ TEST_CASE("content that objectd lost is registered again though nobody called it
   CHECK(t.BytesOf(id) == Bytes(2, kBig));
 }
 
+namespace {
+
+enum class Then { kClosed, kStaysOpen, kFsynced, kDirectoryFsynced };
+
+// objectd loses its power after a file was published, and is back before anybody calls it.
+void LostUnnoticed(Then then, const std::string& bytes) {
+  CAPTURE(static_cast<int>(then));
+  CAPTURE(bytes.size());
+  Tree t;
+  REQUIRE(t.meta->Sync().ok());
+  auto o = t.TryCreate(t.directory, "f");
+  REQUIRE(o.ok());
+  const wire::FileId id = o->record.id;
+  t.Write(*o, 0, bytes);
+  REQUIRE(t.engine->Publish(o->file).ok());
+  if (then == Then::kClosed) t.Release(*o);
+  t.objectd->LosePower();
+  if (then == Then::kStaysOpen) {
+    t.Settle();
+    CHECK(t.objectd->Get(id).committed.has_value());
+    t.Release(*o);
+  }
+  if (then == Then::kFsynced)
+    REQUIRE(t.engine->Fsync(o->file, wire::Durability::kLocal, t.Soon()).ok());
+  if (then == Then::kDirectoryFsynced) REQUIRE(t.calls->Sync().ok());
+  if (then >= Then::kFsynced) {
+    o->file.reset();
+    t.Reboot();
+  }
+  t.Settle();
+  REQUIRE(t.objectd->IdOf(t.directory, "f") == id);
+  if (then != Then::kDirectoryFsynced) CHECK(t.BytesOf(id) == bytes);
+}
+
+}  // namespace
+
+TEST_CASE("content that objectd lost in a start that nobody noticed is not taken for durable") {
+  for (Then then : {Then::kClosed, Then::kStaysOpen, Then::kFsynced, Then::kDirectoryFsynced}) {
+    LostUnnoticed(then, "small");
+    LostUnnoticed(then, Bytes(2, kBig));
+  }
+}
+
 TEST_CASE("a file is opened for rewriting while objectd falls silent") {
   Tree t;
   const std::string fresh = Bytes(2, kBig);
