@@ -94,6 +94,11 @@ Status Engine::StartNames() {
       {.owned = [this](wire::FileId id) { return Owned(id); },
        .describe = [this](wire::Record* record) { DescribeClosed(record); },
        .commit = [this](wire::FileId id) { return Commit(id); },
+       .commit_all =
+           [this] {
+             bool left;
+             return publisher_->RegisterWaiting(&left);
+           },
        .again = [this](wire::FileId id) { return publisher_->TakeBack(id); },
        .let_go =
            [this](wire::FileId id) {

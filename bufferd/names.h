@@ -20,7 +20,8 @@
 //
 // Two channels to objectd go through it: calls(), for what concerns names, and guarded(), for all
 // else: it fails at once while objectd is away, and for files whose name is not made there yet.
-// Files are published after their create, and before a rename that puts them into place.
+// Files are published after their create, and before a rename that puts them into place: objectd is
+// asked again only once what waited for it is published.
 // Thread-safe; blocks.
 
 #include <atomic>
@@ -56,6 +57,7 @@ struct NamesHooks {
   // Completes a record by what was closed here and is not committed there yet, or was since.
   std::function<void(wire::Record*)> describe;
   std::function<Status(wire::FileId)> commit;  // what is closed and not committed: now
+  std::function<Status()> commit_all;          // the same of every file
   // objectd no longer has this file: it is about to be made there again, with this node as the
   // writer of its content. kNotFound: the content is not here.
   std::function<Result<wire::WriterInfo>(wire::FileId)> again;
@@ -159,6 +161,8 @@ class Names {
   Status Compact();
   Status Forget();
   Result<bool> Proceed();
+  void HoldBack(bool changes);
+  bool CaughtUp();
   void PutBack();
   Result<uint64_t> SyncThere();
 

@@ -26,10 +26,15 @@ bool Names::Replay() {
   size_t done = 0;
   auto replay = [&]() -> Status {
     PERIGEE_TRY(Begin());
-    while (true) {
-      PERIGEE_ASSIGN(bool caught_up, Proceed());
-      if (caught_up) return Status::Ok();
-      ++done;
+    for (bool first = true; true; first = false) {
+      while (true) {
+        PERIGEE_ASSIGN(bool more, Proceed());
+        if (!more) break;
+        ++done;
+      }
+      if (first) HoldBack(false);  // it may take long, and little is left for the next time
+      PERIGEE_TRY(hooks_.commit_all());
+      if (CaughtUp()) return Status::Ok();
     }
   };
   Status s = replay();
@@ -47,11 +52,28 @@ bool Names::Replay() {
   return false;
 }
 
+void Names::HoldBack(bool changes) {
+  std::lock_guard lock(mu_);
+  held_back_ = changes;
+  changed_.NotifyAll();
+}
+
+// objectd is asked from now on, where nothing came meanwhile.
+bool Names::CaughtUp() {
+  std::lock_guard lock(mu_);
+  if (!ops_.empty() || !made_.empty() || state_ == State::kAway) return false;
+  state_ = State::kThere;
+  held_back_ = false;
+  knocking_ = false;
+  changed_.NotifyAll();
+  return true;
+}
+
 Result<uint64_t> Names::SyncThere() {
   PERIGEE_ASSIGN(auto reply,
-                 rdma::Call<wire::SyncReply>(*objectd_, Method::kMetaSync, wire::Empty{}, {},
-                                             {.timeout = kSyncTimeout,
-                                              .traffic = rdma::TrafficClass::kCheckpoint}));
+                 rdma::Call<wire::SyncReply>(
+                     *objectd_, Method::kMetaSync, wire::Empty{}, {},
+                     {.timeout = kSyncTimeout, .traffic = rdma::TrafficClass::kCheckpoint}));
   return reply.instance;
 }
 
@@ -153,24 +175,18 @@ Status Names::Forget() {
   return Compact();  // what came meanwhile
 }
 
-// One change, or one batch's end. True: nothing is left, and objectd is asked from now on.
+// One change, or one batch's end. False: nothing is left.
 Result<bool> Names::Proceed() {
   std::unique_lock lock(mu_);
   if (stopping_) return Status(Code::kCancelled, "stopping");
   // Another call found it silent.
   if (state_ == State::kAway) return Status(Code::kUnavailable, "objectd fell silent");
-  if (ops_.empty() && made_.empty()) {
-    state_ = State::kThere;
-    held_back_ = false;
-    knocking_ = false;
-    changed_.NotifyAll();
-    return true;
-  }
+  if (ops_.empty() && made_.empty()) return false;
   if (ops_.size() <= kHoldBackOps) held_back_ = true;
   if (ops_.empty() || made_.size() >= kBatch) {
     lock.unlock();
     PERIGEE_TRY(Forget());
-    return false;
+    return true;
   }
   JournaledOp next = ops_.front();
   uint64_t last = ops_[std::min(ops_.size(), kBatch) - 1].sequence;
@@ -187,7 +203,7 @@ Result<bool> Names::Proceed() {
   pending_.erase(next.op.id);
   any_pending_ = !pending_.empty();
   made_.push_back(std::move(next));
-  return false;
+  return true;
 }
 
 }  // namespace perigee::bufferd

@@ -289,8 +289,8 @@ Status Publisher::MakeDurableHeld(const FilePtr& file, File& open) {
   }
   if (home == Home::kBlobs || home == Home::kPeer || durability >= Durability::kLocal) {
     if (home != Home::kBurst || !registered) return Status::Ok();
-    // Local already; the commit that says so has to be durable as well, or the journal that makes it
-    // again.
+    // Local already; the commit that says so has to be durable as well, or the journal that makes
+    // it again.
     Status s = core_.SyncIn(registered_in);
     if (s.ok() || !IsAway(s)) return s;
     core_.recheck(file);
@@ -394,40 +394,52 @@ uint64_t Publisher::waiting() const {
   return n;
 }
 
+Status Publisher::RegisterWaiting(bool* left) {
+  std::vector<FilePtr> all = core_.table->All();
+  // Burst ids tell the order.
+  std::sort(all.begin(), all.end(),
+            [](const FilePtr& a, const FilePtr& b) { return a->burst < b->burst; });
+  *left = false;
+  for (const FilePtr& f : all) {
+    if (core_.stopping) return Status(Code::kUnavailable, "stopping");
+    wire::FileId id;
+    {
+      std::lock_guard lock(f->mu);
+      if (f->rec.registered || f->rec.generation == 0 || f->orphan || f->gone || f->needs_reconcile)
+        continue;
+      id = f->rec.id;
+    }
+    if (core_.names && core_.names->Waits(id)) {
+      *left = true;
+      continue;
+    }
+    Status s;
+    {
+      BusyHold hold(f);
+      if (!hold.held()) continue;
+      s = RegisterHeld(f, false);
+      if (s.ok()) {
+        if (Status saved = core_.Save(f); !saved.ok())
+          log::Error("burst_record_not_saved", {{"error", saved}});
+      }
+    }
+    core_.RetireIfUnneeded(f);  // it may have been unlinked while it was busy
+    if (s.ok()) continue;
+    *left = true;
+    if (IsAway(s)) return s;
+    if (Postponed(s)) continue;
+    log::Error("publish_refused", {{"burst", HexEncode64(f->burst)}, {"error", s}});
+  }
+  return Status::Ok();
+}
+
 void Publisher::RegisterLater() {
   if (core_.stopping || retry_armed_.exchange(true)) return;
   auto attempt = [this] {
     retry_armed_ = false;
-    if (core_.stopping) return;
-    std::vector<FilePtr> all = core_.table->All();
-    // In the order they were made, which burst ids tell.
-    std::sort(all.begin(), all.end(),
-              [](const FilePtr& a, const FilePtr& b) { return a->burst < b->burst; });
     bool left = false;
-    for (const FilePtr& f : all) {
-      {
-        std::lock_guard lock(f->mu);
-        if (f->rec.registered || f->rec.generation == 0 || f->orphan || f->gone ||
-            f->needs_reconcile)
-          continue;
-      }
-      Status s;
-      {
-        BusyHold hold(f);
-        if (!hold.held()) continue;
-        s = RegisterHeld(f, false);
-        if (s.ok()) {
-          if (Status saved = core_.Save(f); !saved.ok())
-            log::Error("burst_record_not_saved", {{"error", saved}});
-        }
-      }
-      core_.RetireIfUnneeded(f);  // it may have been unlinked while it was busy
-      if (s.ok()) continue;
-      left = true;
-      if (IsAway(s)) break;
-      if (Postponed(s)) continue;
-      log::Error("publish_refused", {{"burst", HexEncode64(f->burst)}, {"error", s}});
-    }
+    Status s = RegisterWaiting(&left);
+    s.Ignore();  // what is left is tried again
     if (left) RegisterLater();
   };
   if (core_.work->PostAfter(kRetryEvery, attempt) == 0) retry_armed_ = false;

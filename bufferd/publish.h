@@ -35,7 +35,10 @@ class Publisher {
   Result<wire::WriterInfo> TakeBack(wire::FileId id);
   // objectd is back: it hears of the files that were opened for writing without it.
   void TellWriters();
-  // Tries what waits, over and over while any is left.
+  // Registers what waits, in the order it was made. kUnavailable: objectd is away; what else cannot
+  // be registered now stays waiting (`left`).
+  Status RegisterWaiting(bool* left);
+  // The same in the background, over and over while any is left.
   void RegisterLater();
   uint64_t waiting() const;  // files whose generation the namespace does not have yet
 

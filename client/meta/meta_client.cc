@@ -130,8 +130,8 @@ Result<wire::RecordReply> MetaClient::Mknod(const wire::MakeRequest& q) {
 }
 
 Result<uint64_t> MetaClient::SyncedInstance() {
-  PERIGEE_ASSIGN(auto reply, Ask<wire::SyncReply>(Method::kMetaSync, wire::Empty{},
-                                                  options_.durable_timeout));
+  PERIGEE_ASSIGN(auto reply,
+                 Ask<wire::SyncReply>(Method::kMetaSync, wire::Empty{}, options_.durable_timeout));
   return reply.instance;
 }
 

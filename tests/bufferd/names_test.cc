@@ -720,6 +720,22 @@ TEST_CASE("content that objectd lost in a start that nobody noticed is not taken
   }
 }
 
+TEST_CASE("objectd is asked to rename a file again only once it has what was closed without it") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", "old");
+  t.Settle();
+  t.Leave();
+  Opened o = t.MustOpen(id, Access::kWrite, true);
+  t.Write(o, 0, "new");
+  REQUIRE(t.engine->Publish(o.file).ok());
+  t.Release(o);
+  t.objectd->away = false;
+  while (!t.names->there()) t.RunFor(kMillisecond);
+  t.Renamed(t.directory, "f", "g");
+  CHECK(t.objectd->IdOf(t.directory, "g") == id);
+  CHECK(t.BytesOf(id) == "new");
+}
+
 TEST_CASE("a file is opened for rewriting while objectd falls silent") {
   Tree t;
   const std::string fresh = Bytes(2, kBig);

@@ -402,7 +402,8 @@ TEST_CASE("a synced version that is only here falls back whole, however it was r
   CHECK(w.Count("fell_back") == fallbacks);
 }
 
-TEST_CASE("what others have open is rewritten where they see it, and closed unchanged is the same") {
+TEST_CASE(
+    "what others have open is rewritten where they see it, and closed unchanged is the same") {
   World w;
   const std::string bytes = Bytes(11, kBig);
   wire::FileId id = w.Save("a", bytes);
