@@ -10,7 +10,7 @@ namespace perigee::bufferd {
 
 // This node writes the file, and objectd does not know: it was opened without it, or objectd lost
 // its power before it knew durably. Where nobody else has written since, it hears of it now. False:
-// another has taken over.
+// another has taken over. kStale: try again.
 Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now) {
   wire::OpenWriteRequest q{.id = now.id, .node = core_.node, .burst = file->burst};
   q.expect_generation = now.committed ? now.committed->generation : 0;
@@ -23,8 +23,10 @@ Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now)
   if (now.writer && now.writer->node != core_.node) return false;
   Result<wire::RecordReply> reply = core_.saves->OpenWrite(q);
   if (!reply.ok()) {
-    if (IsGone(reply.status()) || reply.status().Is(Code::kBusy)) return false;
-    return std::move(reply).TakeStatus();
+    if (reply.status().Is(Code::kBusy)) return false;
+    // Removed or changed since it was looked at: the next try finds out.
+    return IsGone(reply.status()) ? Status(Code::kStale, "the file changed meanwhile")
+                                  : std::move(reply).TakeStatus();
   }
   if (!reply->record.writer) return Status(Code::kInternal, "OpenWrite gave no writer");
   std::lock_guard lock(file->mu);
