@@ -259,6 +259,16 @@ Status Repair::FinishVerify(uint32_t id) {
   return deps_.table->SetVerify({id}, 0);
 }
 
+// A write that was sent before its lease was given back may still arrive: looked through twice.
+Status Repair::FinishLeft(uint64_t drive_id, uint32_t volume) {
+  const Nanos now = deps_.background->clock().Monotonic();
+  auto [look, first] = last_look_.try_emplace({drive_id, volume}, now + options_.stray_after);
+  if (first || look->second > now) return Status::Ok();
+  PERIGEE_TRY(deps_.table->ForgetLeft(volume, drive_id));
+  last_look_.erase(look);
+  return Status::Ok();
+}
+
 // Order of the looks: liveness.h.
 Status Repair::ReconcilePage() {
   auto drive = deps_.drives->Find(reconcile_->drive);
@@ -296,7 +306,7 @@ Status Repair::ReconcilePage() {
     return Status::Ok();
   }
   if (reconcile_->left && only != 0 && !reconcile_->kept_misplaced)
-    PERIGEE_TRY(deps_.table->ForgetLeft(only, reconcile_->drive));
+    PERIGEE_TRY(FinishLeft(reconcile_->drive, only));
   else if (!reconcile_->left)
     PERIGEE_TRY(only != 0 ? FinishVerify(only) : FinishDrive(reconcile_->drive));
   reconcile_.reset();

@@ -49,6 +49,8 @@ class Repair {
         600 * kSecond;  // reports of a blob that cannot be rebuilt are not looked at again
     size_t reports_max = 4096;
     Nanos settle_every = 10 * kSecond;
+    // What was sent under a lease that is over arrives within this: a call's longest time.
+    Nanos stray_after = 35 * kSecond;
     uint64_t spread_rate = 64 << 20;  // bytes a second of moves that only spread
     MoveLimits moves;
   };
@@ -145,6 +147,7 @@ class Repair {
   Status ReconcilePage();
   Status FinishDrive(uint64_t drive_id);
   Status FinishVerify(uint32_t volume);
+  Status FinishLeft(uint64_t drive_id, uint32_t volume);
   void StartBatch(std::vector<Item> items);
   void Work();
   void EndBatch();
@@ -165,6 +168,8 @@ class Repair {
   std::optional<Reconcile> reconcile_;
   std::set<std::pair<uint64_t, uint32_t>> filled_;  // (drive, volume), until the drive is online
   std::map<std::pair<uint64_t, uint32_t>, Nanos> later_;  // (drive, volume) -> not before
+  // (drive, volume) of drives that were left -> when the last look may be.
+  std::map<std::pair<uint64_t, uint32_t>, Nanos> last_look_;
   Leases leases_;
   std::map<uint32_t, uint32_t> verified_;  // volume -> indices done
   bool reports_last_ = false;              // they take turns with the other work

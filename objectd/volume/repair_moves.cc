@@ -89,12 +89,16 @@ bool Repair::PickClear() {
 
 // What drives still have of volumes in whose places for it they are no more.
 bool Repair::PickLeft() {
+  const Nanos now = deps_.background->clock().Monotonic();
   for (const VolumeRecord& volume : deps_.table->Volumes()) {
     if (volume.verify_after != 0) continue;
     for (uint64_t id : volume.left) {
-      if (Postponed(id, volume.volume)) continue;
+      auto last = last_look_.find({id, volume.volume});
+      const bool looked = last != last_look_.end() && last->second > now;
+      if (looked || Postponed(id, volume.volume)) continue;
       // One that is away is gone through as a whole when it comes back.
       if (deps_.table->StateOf(id) != DriveState::kOnline) {
+        last_look_.erase({id, volume.volume});
         Status forgotten = deps_.table->ForgetLeft(volume.volume, id);
         if (!forgotten.ok()) log::Warn("left_drive_not_forgotten", {{"cause", forgotten}});
         return forgotten.ok();

@@ -5,7 +5,8 @@ namespace {
 
 constexpr size_t kKeys = 12;
 constexpr size_t kCallsARound = 12;
-constexpr Nanos kQuiet = 10 * kSecond;    // within which doors agree again
+// Within which doors agree again: a message that was lost keeps a call to a drive waiting for 30 s.
+constexpr Nanos kQuiet = 40 * kSecond;
 constexpr Nanos kHealed = 240 * kSecond;  // within which a whole cluster has got over everything
 
 }  // namespace
