@@ -433,7 +433,8 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
     return Verdict::kKeep;
   } else {
     bool whole_elsewhere = record.previous && !IsOurs(core_, record.previous->layout, file->burst);
-    bool unsynced = record.committed->durability < Durability::kLocal;
+    // The namespace may not have heard that it was synced.
+    bool unsynced = record.committed->durability < Durability::kLocal && !synced;
     if (lost || (unsynced && (whole_elsewhere || rec.synced_generation == 0))) {
       PERIGEE_TRY(FallBack(file, record));
       Status s =

@@ -720,6 +720,24 @@ TEST_CASE("content that objectd lost in a start that nobody noticed is not taken
   }
 }
 
+TEST_CASE("what was fsynced without objectd is not undone where it had heard of the close alone") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", "old");
+  t.Settle();
+  Opened o = t.MustOpen(id, Access::kWrite, true);
+  t.Write(o, 0, Bytes(2, kBig));
+  t.objectd->lose_reply = wire::Method::kMetaPublish;
+  REQUIRE(t.engine->Publish(o.file).ok());
+  t.Leave();
+  REQUIRE(t.objectd->Get(id).committed->generation == 2);
+  REQUIRE(t.engine->Fsync(o.file, wire::Durability::kLocal, t.Soon()).ok());
+  o.file.reset();
+  t.Reboot();
+  t.Return();
+  CHECK(t.BytesOf(id) == Bytes(2, kBig));
+  CHECK(t.Count("fell_back") == 0);
+}
+
 TEST_CASE("objectd is asked to rename a file again only once it has what was closed without it") {
   Tree t;
   wire::FileId id = t.Saved(t.directory, "f", "old");

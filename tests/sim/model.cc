@@ -36,6 +36,11 @@ void Key::Durable() {
   since_durable_ = states_;
 }
 
+void Key::ReplacedBy(const Key& moved) {
+  for (const Content& content : moved.since_durable_)
+    if (content) Add(&since_durable_, content);
+}
+
 void Key::Refused(const Content& before) {
   history_.push_back("refused");
   states_ = {before};

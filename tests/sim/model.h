@@ -28,6 +28,8 @@ class Key {
   // It was answered. What came before its last durable state is gone for good.
   void Acknowledged(const Content& content);
   void Durable();
+  // `moved` is about to take its place: it may fall back to what that was before, whole.
+  void ReplacedBy(const Key& moved);
   // The call did not happen.
   void Refused(const Content& before);
   // Power was lost somewhere: what was not durable may be undone.

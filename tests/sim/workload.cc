@@ -81,6 +81,7 @@ void Workload::Remove(GpuNode& gpu, Key& key) {
 
 void Workload::Move(GpuNode& gpu, Key& from, Key& to) {
   const Content content = from.content();
+  to.ReplacedBy(from);
   from.Begin(gpu.name() + " rename to " + to.path(), {std::nullopt});
   to.Begin(gpu.name() + " rename from " + from.path(), {content});
   const size_t a = from.path().find('/'), b = to.path().find('/');
