@@ -129,6 +129,24 @@ Status Filler::Fetch(const wire::Version& source, wire::FileId id, ByteRange ran
   return Status(Code::kUnimplemented, "content has a layout this build does not know");
 }
 
+// The content is elsewhere by now: a burst buffer gave it to the object tier.
+bool Filler::Moved(const FilePtr& file, wire::Version* source) {
+  wire::FileId id;
+  {
+    std::lock_guard lock(file->mu);
+    id = file->rec.id;
+  }
+  auto now = core_.meta->GetAttr({.id = id});
+  const bool moved = now.ok() && now->record.committed &&
+                     now->record.committed->generation == source->generation &&
+                     now->record.committed->layout.kind != source->layout.kind;
+  if (!moved) return false;
+  *source = *now->record.committed;
+  std::lock_guard lock(file->mu);
+  if (file->source) file->source = *source;
+  return true;
+}
+
 void Filler::Measure(uint64_t bytes, Nanos took) {
   if (bytes < (1 << 20) || took <= 0) return;
   // What this range got, times those beside it: the rate a whole fill would see. Readers who go
@@ -157,13 +175,13 @@ void Filler::FillOne(const FilePtr& file, ByteRange range, TrafficClass traffic)
   if (s.ok()) {
     PieceCrcs crcs;
     auto open = core_.store->Open(file->dir, file->burst, OpenMode::kReadWrite);
-    s = open.ok() ? Fetch(source, id, range, traffic,
-                          [&](uint64_t offset, ConstBytes bytes) {
-                            crcs.Add(offset, bytes);
-                            std::lock_guard lock(file->fill_write);
-                            return (*open)->WriteAt(offset, bytes);
-                          })
-                  : open.status();
+    auto write = [&](uint64_t offset, ConstBytes bytes) {
+      crcs.Add(offset, bytes);
+      std::lock_guard lock(file->fill_write);
+      return (*open)->WriteAt(offset, bytes);
+    };
+    s = open.ok() ? Fetch(source, id, range, traffic, write) : open.status();
+    if (open.ok() && !s.ok() && Moved(file, &source)) s = Fetch(source, id, range, traffic, write);
     if (s.ok()) {
       std::lock_guard lock(file->mu);
       file->fill_crcs.merge(crcs.Blocks(source.size));

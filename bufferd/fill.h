@@ -40,6 +40,7 @@ class Filler {
                rdma::TrafficClass traffic, const client::BlobSink& sink);
   Status Finish(const FilePtr& file);
   Status FinishCrcs(const FilePtr& file, File& open);
+  bool Moved(const FilePtr& file, wire::Version* source);
   void Measure(uint64_t bytes, Nanos took);
 
   Core& core_;

@@ -150,9 +150,9 @@ Result<FilePtr> Opener::ServingFile(const wire::Record& record) {
 bool Opener::TakeReader(const FilePtr& file, const wire::Record& record) {
   std::lock_guard lock(file->mu);
   if (!Serves(*file, record)) return false;
-  if (!file->Whole() && !file->source) {
+  if (!file->Whole()) {
     if (!record.committed) return false;
-    file->source = record.committed;
+    file->source = record.committed;  // it may have moved since it was last opened
   }
   file->orphan = false;  // the namespace has just named it
   ++file->readers;

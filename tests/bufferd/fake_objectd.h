@@ -104,6 +104,11 @@ class FakeObjectd final : public rdma::Channel {
     files_[r.id] = r;
     return r.id;
   }
+  // The same generation, somewhere else now.
+  void MoveContent(wire::FileId id, wire::Layout layout) {
+    std::lock_guard lock(mu_);
+    files_[id].committed->layout = std::move(layout);
+  }
   void SetMode(wire::FileId id, uint32_t mode, uint32_t uid) {
     std::lock_guard lock(mu_);
     files_[id].mode = mode;

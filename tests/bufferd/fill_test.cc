@@ -182,6 +182,35 @@ TEST_CASE(
   CHECK(w.Open(other, Access::kRead, false, 10 * kSecond).code() == Code::kStale);
 }
 
+TEST_CASE(
+    "content that left another node's buffer before it was read is read from where it is now") {
+  World w;
+  FakePeer peer;
+  peer.answer = Status(Code::kUnavailable, "the node is down");
+  peer.answer.Ignore();
+  w.Kill();
+  w.peers = &peer;
+  w.Start();
+  const std::string bytes = Bytes(8, kHuge);
+  wire::Version v{.generation = 5, .size = kHuge, .mtime = 1};
+  v.layout = {.kind = wire::LayoutKind::kBurst, .node = 7, .burst = 3};
+  wire::FileId id = w.objectd->Put("a", v);
+  SUBCASE("while it is open") {
+    auto opened = w.Open(id, Access::kRead, false, 0);
+    REQUIRE(opened.ok());
+    Opened o = std::move(*opened);
+    w.objectd->MoveContent(id, w.blobs.Store(bytes).layout);
+    REQUIRE(w.engine->filler().Ensure(o.file, {0, kHuge}, w.Soon(), false).ok());
+    CHECK(w.Read(o.file) == bytes);
+    w.Release(o);
+  }
+  SUBCASE("by the next open") {
+    CHECK(!w.Open(id, Access::kRead, false, 10 * kSecond).ok());
+    w.objectd->MoveContent(id, w.blobs.Store(bytes).layout);
+    CHECK(w.Load(id) == bytes);
+  }
+}
+
 TEST_CASE("a version committed elsewhere gets a burst file of its own, and the old copy goes") {
   World w;
   wire::FileId id = w.objectd->Put("a", w.blobs.Store(Bytes(9, kBig)));
