@@ -177,6 +177,7 @@ class Names {
   Result<wire::RecordReply> ComeBack(const NameOp& op, wire::RenameRequest* q);
   Result<wire::FileId> DirectoryAt(const std::string& place, wire::FileId was);
   Result<wire::FileId> DirectoryIn(wire::FileId parent, const std::string& name, wire::FileId was);
+  static bool IsUnanswered(const wire::Record& there, const wire::MakeRequest& q);
   Result<wire::RecordReply> Send(wire::Method method, const wire::MakeRequest& q);
   void Lost(const std::string& what, const Status& why);
 

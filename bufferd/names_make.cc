@@ -72,6 +72,12 @@ Status Names::Make(const JournaledOp& journaled) {
   return Status::Ok();
 }
 
+// This node's own create, sent without an id and never answered; here it was made with another id.
+bool Names::IsUnanswered(const wire::Record& there, const wire::MakeRequest& q) {
+  return there.writer && q.writer && there.writer->node == q.writer->node &&
+         there.writer->burst == q.writer->burst && !there.committed;
+}
+
 Result<wire::RecordReply> Names::Send(Method method, const wire::MakeRequest& q) {
   return method == Method::kMetaMkdir ? direct_.Mkdir(q) : direct_.Create(q);
 }
@@ -128,6 +134,16 @@ Status Names::MakeFile(const JournaledOp& journaled) {
       return Status::Ok();
     q.name = ConflictName(wanted, op.id);
     made = Send(method, q);
+    if (made.ok() && there.ok() && IsUnanswered(there->record, q)) {
+      return direct_
+          .Rename({.parent = q.parent,
+                   .name = q.name,
+                   .new_parent = q.parent,
+                   .new_name = wanted,
+                   .id = op.id,
+                   .replaced = there->record.id})
+          .status();
+    }
     if (made.ok()) {
       log::Warn("name_conflict", {{"name", op.place + "/" + wanted}, {"made", q.name}});
       hooks_.report(op.place + "/" + wanted + ": the name was taken while objectd was away; made " +

@@ -109,6 +109,35 @@ TEST_CASE(
   CHECK(!t.objectd->Get(one).writer);
 }
 
+TEST_CASE("a create without an id that was made and not answered is the file that was made here") {
+  World w({.names = true});
+  client::MetaClient calls(w.names->calls());
+  auto bucket = calls.Mkdir({.parent = wire::kRootId, .name = "b", .mode = 0755});
+  REQUIRE(bucket.ok());
+  auto made = calls.Mkdir({.parent = bucket->record.id, .name = "d", .mode = 0755});
+  REQUIRE(made.ok());
+  const wire::FileId directory = made->record.id;
+  w.objectd->before = [&](wire::Method m) {
+    if (m == wire::Method::kMetaCreate) w.RunFor(kMillisecond);  // ids come while it is on its way
+  };
+  w.objectd->lose_reply = wire::Method::kMetaCreate;
+  auto o = w.engine->opener().Create(
+      {.parent = directory, .name = "f", .mode = 0644, .deadline = w.Soon()});
+  REQUIRE(o.ok());
+  w.objectd->before = nullptr;
+  const wire::FileId first = w.objectd->IdOf(directory, "f");
+  REQUIRE(first != 0);
+  REQUIRE(first != o->record.id);
+  w.Write(*o, 0, "bytes");
+  REQUIRE(w.engine->Publish(o->file).ok());
+  w.Release(*o);
+  w.Settle();
+  CHECK(w.objectd->IdOf(directory, "f") == o->record.id);
+  CHECK(!w.objectd->Exists(first));
+  CHECK(w.Load(o->record.id) == "bytes");
+  CHECK(w.engine->core().Reported().empty());
+}
+
 TEST_CASE("a file put into place by a rename has its content before it replaces the old one") {
   Tree t;
   wire::FileId old = t.Saved(t.directory, "latest", "old");
