@@ -27,6 +27,7 @@ Result<std::unique_ptr<BurstTable>> BurstTable::Create(BurstIndex* index) {
     AppendBe64(&value, table->ceiling_);
     PERIGEE_TRY(index->PutValue(kCeilingName, value, Durable::kYes));
   }
+  table->first_ = table->next_;
   return table;
 }
 

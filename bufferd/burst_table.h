@@ -22,6 +22,8 @@ class BurstTable {
 
   // Never given twice, also across crashes: ranges are reserved by a synced write.
   Result<wire::BurstId> NextBurst();
+  // Given out by this process, so that a burst file that is not in the table may be in the making.
+  bool OfThisRun(wire::BurstId burst) const { return burst >= first_; }
 
   FilePtr Make(BurstRecord record);  // not added yet
   void Add(const FilePtr& file);
@@ -68,6 +70,7 @@ class BurstTable {
   CondVar gate_cv_;
   std::unordered_set<wire::FileId> gated_;  // guarded by gate_mu_
   std::mutex ids_mu_;
+  wire::BurstId first_ = 1;               // of this process
   wire::BurstId next_ = 1, ceiling_ = 1;  // guarded by ids_mu_
 };
 

@@ -304,6 +304,13 @@ Status Engine::SetMtime(wire::FileId id, int64_t mtime) {
   return Status::Ok();
 }
 
+bool Engine::Writes(const wire::BurstWritesRequest& q) const {
+  FilePtr file = table_->Find(q.burst);
+  if (!file) return table_->OfThisRun(q.burst);
+  std::lock_guard lock(file->mu);
+  return !file->gone && file->rec.id == q.id && (file->rec.writing || file->writers > 0);
+}
+
 void Engine::FillStatus(wire::BufferdStatusReply* status) const {
   status->node = options_.node;
   status->store_dir = options_.store_dir;

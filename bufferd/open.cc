@@ -462,8 +462,11 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
   BurstTable::Gate gate(*core_.table, record.id);
   PERIGEE_ASSIGN(FilePtr file, ServingFile(record));
   if (record.writer && record.writer->node != core_.node) {
-    return Status(Code::kBusy,
-                  "node " + HexEncode64(record.writer->node) + " is writing this file");
+    Status s = core_.meta->ReclaimWriter({.id = record.id}).status();
+    if (s.ok() || IsGone(s)) return LookAgain();
+    return IsAway(s) ? std::move(s)
+                     : Status(Code::kBusy,
+                              "node " + HexEncode64(record.writer->node) + " is writing this file");
   }
   if (ask.expect_burst != 0 && (!file || file->burst != ask.expect_burst))
     return Status(Code::kStale, "another burst file serves this file now");

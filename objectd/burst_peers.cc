@@ -48,4 +48,14 @@ Status RpcBurstPeers::Recall(wire::NodeId node, const std::vector<wire::FileId>&
   return std::move(reply).TakeStatus();
 }
 
+Result<bool> RpcBurstPeers::Writes(wire::NodeId node, const wire::BurstWritesRequest& request,
+                                   Nanos timeout) {
+  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));
+  auto reply = rdma::Call<wire::BurstWritesReply>(*channel, wire::Method::kBurstWrites, request, {},
+                                                  {.timeout = timeout});
+  if (reply.ok()) return reply->writes;
+  channels_.Note(node, channel, reply.status());
+  return std::move(reply).TakeStatus();
+}
+
 }  // namespace perigee::objectd

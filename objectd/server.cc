@@ -21,6 +21,7 @@ namespace {
 constexpr Nanos kHousekeepEvery = 60 * kSecond;
 constexpr Nanos kReturnLeasesEvery = 5 * kSecond;
 constexpr Nanos kWatchEvery = kSecond;
+constexpr Nanos kWritesTimeout = 2 * kSecond;  // a node that does not answer is not reached
 constexpr Nanos kReclaimEvery = 10 * kSecond;
 constexpr uint32_t kS3Threads = 32;
 }  // namespace
@@ -152,6 +153,12 @@ Status Server::BuildNamespace() {
   o.inline_bytes_max = options_.inline_bytes_max;
   o.room = [room = room_.get()] { return room->Check(); };
   PERIGEE_ASSIGN(namespace_, Namespace::Create(*store_, RealClock::Get(), *registry_, o));
+  auto writes = [this](wire::NodeId node, const wire::BurstWritesRequest& q) -> Result<bool> {
+    if (!peers_) return true;  // the doors are not open yet
+    return peers_->Writes(node, q, kWritesTimeout);
+  };
+  absent_writers_ =
+      std::make_unique<AbsentWriters>(*namespace_, RealClock::Get(), std::move(writes));
   return Status::Ok();
 }
 
@@ -164,6 +171,7 @@ Status Server::ListenRpc() {
   };
   meta.nodes = nodes_.get();
   meta.delegations = delegations_.get();
+  meta.writers = absent_writers_.get();
   meta.end_leases_before = [this](wire::NodeId node, uint64_t incarnation) {
     return volumes_->table().EndLeasesBefore(node, incarnation);
   };

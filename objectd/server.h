@@ -68,6 +68,7 @@ class Server {
   std::unique_ptr<Namespace> namespace_;
   std::unique_ptr<NodeTable> nodes_;
   std::unique_ptr<Delegations> delegations_;
+  std::unique_ptr<AbsentWriters> absent_writers_;
   std::shared_ptr<rdma::Router> router_;
   std::unique_ptr<RpcBurstPeers> peers_;
   const std::shared_ptr<client::GivenUpLeases> given_up_ =

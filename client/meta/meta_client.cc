@@ -135,6 +135,10 @@ Result<uint64_t> MetaClient::SyncedInstance() {
   return reply.instance;
 }
 
+Result<wire::RecordReply> MetaClient::ReclaimWriter(const wire::ReclaimWriterRequest& q) {
+  return AskRecord(Method::kMetaReclaimWriter, q);
+}
+
 Result<wire::RecordReply> MetaClient::FallBack(const wire::FallBackRequest& q) {
   return AskRecord(Method::kMetaFallBack, q);
 }

@@ -72,6 +72,7 @@ class MetaClient {
   Result<wire::RecordReply> Mknod(const wire::MakeRequest& q);
   Status Sync() { return SyncedInstance().status(); }
   Result<uint64_t> SyncedInstance();  // which life of objectd did: another after each start
+  Result<wire::RecordReply> ReclaimWriter(const wire::ReclaimWriterRequest& q);
   Result<wire::RecordReply> FallBack(const wire::FallBackRequest& q);
   Result<wire::RecordReply> CreateBucket(const wire::CreateBucketRequest& q);
 

@@ -77,6 +77,13 @@ class MetaService {
           std::memcpy(ctx.reply_bulk.data(), bytes.data(), bytes.size());
           return wire::Empty{};
         });
+    router_.Add<wire::ReclaimWriterRequest>(
+        Method::kMetaReclaimWriter, Access::kNodesOnly, pool_,
+        [writers = deps_->writers](const Context&,
+                                   wire::ReclaimWriterRequest q) -> Result<wire::RecordReply> {
+          if (!writers) return Status(Code::kBusy, "the file has a writer");
+          return writers->Reclaim(q.id);
+        });
     router_.Add<wire::Empty>(Method::kMetaSync, Access::kNodesOnly, pool_,
                              [&ns = ns_, instance = SecretU64()](
                                  const Context&, wire::Empty) -> Result<wire::SyncReply> {
@@ -91,8 +98,10 @@ class MetaService {
     const bool may_wait = deps_->feed_pool != nullptr;
     router_.Add<wire::FeedRequest>(
         Method::kMetaFeed, Access::kNodesOnly, where,
-        [&ns = ns_, may_wait](const Context&, wire::FeedRequest q) -> Result<wire::FeedReply> {
+        [&ns = ns_, may_wait, writers = deps_->writers](
+            const Context&, wire::FeedRequest q) -> Result<wire::FeedReply> {
           if (!may_wait) q.wait_ms = 0;
+          if (writers && q.released_for != 0) writers->Heard(q.released_for);
           return ns.Feed(q);
         });
   }

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/scheduler.h"
+#include "objectd/meta/absent_writers.h"
 #include "objectd/meta/namespace.h"
 #include "objectd/meta/node_table.h"
 #include "rdma/rpc.h"
@@ -22,6 +23,7 @@ struct MetaServiceDeps {
   Delegations* delegations = nullptr;  // null: there are none to renew
   // Called when a node has registered; what it leased as an earlier incarnation ends. May be null.
   std::function<Status(wire::NodeId node, uint64_t incarnation)> end_leases_before;
+  AbsentWriters* writers = nullptr;  // null: what has a writer keeps it
   uint64_t cluster_id = 0;
   std::shared_ptr<rdma::SlabPool> slabs;  // for the bytes that ReadInline answers
   // One thread for each node that follows the feed; null: `pool`, and the feed answers at once

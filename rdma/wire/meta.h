@@ -601,6 +601,36 @@ struct RegisterNodeReply {
   }
 };
 
+// Another node wants to write the file: ends the write of a writer that is gone. -> RecordReply.
+// kBusy: it may be there.
+struct ReclaimWriterRequest {
+  FileId id = 0;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.id);
+    v.Rest(s.unknown);
+  }
+};
+// Does the node's buffer still write, or begin to write, this file in that burst file?
+struct BurstWritesRequest {
+  FileId id = 0;
+  BurstId burst = 0;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.id);
+    v(2, s.burst);
+    v.Rest(s.unknown);
+  }
+};
+struct BurstWritesReply {
+  bool writes = true;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.writes);
+    v.Rest(s.unknown);
+  }
+};
+
 struct GetNodeRequest {  // -> GetNodeReply. Where a node registered itself; kNotFound
   NodeId node = 0;
   Unknown unknown;

@@ -46,6 +46,7 @@ enum class Method : uint16_t {
   kMetaGetNode = 38,
   kMetaRenewDelegations = 39,
   kMetaEndWrites = 40,
+  kMetaReclaimWriter = 41,
 
   // objectd: volumes and shards (rdma/wire/shard.h).
   kVolumeMap = 50,
@@ -99,6 +100,9 @@ enum class Method : uint16_t {
 
   // perigee-fuse: control.
   kControlFuseStatus = 110,
+
+  // bufferd: objectd (rdma/wire/meta.h).
+  kBurstWrites = 111,
 };
 inline constexpr size_t kMethodCount = 128;
 

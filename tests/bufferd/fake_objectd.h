@@ -61,6 +61,7 @@ class FakeObjectd final : public rdma::Channel {
 
   // What tests look at and turn.
   bool away = false;
+  bool writers_gone = false;          // of other nodes
   Method lose_reply = Method::kPing;  // executed, but its caller hears nothing, once
   bool hold_durable = false;          // the durable watermark stands still
   uint64_t inline_bytes_max = 16 << 10;
@@ -370,6 +371,13 @@ class FakeObjectd final : public rdma::Channel {
         PERIGEE_ASSIGN(auto q, In<wire::EndWriteRequest>(header));
         PERIGEE_ASSIGN(auto* r, File(q.id));
         if (Writes(*r, q.node, q.burst)) r->writer.reset();
+        return Record(*r);
+      }
+      case Method::kMetaReclaimWriter: {
+        PERIGEE_ASSIGN(auto q, In<wire::ReclaimWriterRequest>(header));
+        PERIGEE_ASSIGN(auto* r, File(q.id));
+        if (r->writer && !writers_gone) return Status(Code::kBusy, "another node writes it");
+        r->writer.reset();
         return Record(*r);
       }
       case Method::kMetaEndWrites: {

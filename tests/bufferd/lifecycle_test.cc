@@ -304,6 +304,31 @@ TEST_CASE("a file written on another node opens for write as busy") {
   REQUIRE(other.OpenWrite({.id = id, .expect_generation = 1, .node = 7, .burst = 1}).ok());
   CHECK(w.Open(id, Access::kWrite).code() == Code::kBusy);
   CHECK(w.Load(id) == "x");
+  w.objectd->writers_gone = true;
+  Opened o = w.MustOpen(id, Access::kWrite);
+  CHECK(w.objectd->Get(id).writer->node == kNode);
+  w.Release(o);
+}
+
+TEST_CASE("a node tells whether it writes a file still") {
+  World w;
+  Opened o = w.Create("a");
+  const wire::FileId id = o.record.id;
+  const wire::BurstId burst = o.file->burst;
+  auto writes = [&](wire::FileId file, wire::BurstId in) {
+    return w.engine->Writes({.id = file, .burst = in});
+  };
+  CHECK(writes(id, burst));
+  CHECK(!writes(id + 1, burst));
+  CHECK(writes(id, burst + 1));  // may be in the making
+  w.Write(o, 0, "x");
+  REQUIRE(w.engine->Publish(o.file).ok());
+  w.Release(o);
+  o = {};
+  w.Settle();
+  CHECK(!writes(id, burst));
+  w.Restart();
+  CHECK(!writes(id, burst + 1));  // of an earlier run, and lost
 }
 
 TEST_CASE("a stale burst file is refused, the current one is not") {

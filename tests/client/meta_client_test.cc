@@ -45,6 +45,7 @@ TEST_CASE("each call goes out under its own method") {
   CHECK(sent(s.meta.Publish({}).ok(), Method::kMetaPublish));
   CHECK(sent(s.meta.EndWrite({}).ok(), Method::kMetaEndWrite));
   CHECK(sent(s.meta.EndWrites({}).ok(), Method::kMetaEndWrites));
+  CHECK(sent(s.meta.ReclaimWriter({}).ok(), Method::kMetaReclaimWriter));
   CHECK(sent(s.meta.CommitFlush({}).ok(), Method::kMetaCommitFlush));
   CHECK(sent(s.meta.SetDurability({}).ok(), Method::kMetaSetDurability));
   CHECK(sent(s.meta.ReadInline({}).ok(), Method::kMetaReadInline));

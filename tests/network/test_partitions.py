@@ -3,6 +3,8 @@ namespace node and three storage nodes (cluster.py). Whatever happens: what was 
 says what is wrong, and nothing is left degraded once the network is whole. PERIGEE_NODES=all adds providers and what takes minutes."""
 
 import contextlib
+import errno
+import os
 
 import machines
 import pytest
@@ -131,6 +133,35 @@ class TestPartitions:
         in_time("flushed", lambda: a.run("flush", "--wait"))
         in_time("read", lambda: check(cluster, files, alone))
         healed(cluster, files, alone)
+
+    def test_a_file_whose_writer_is_gone_is_written_by_another_node(self, cluster):
+        a, b = cluster.gpus
+        theirs, ours = (os.path.join(stack.mount, "data", "latest") for stack in (a, b))
+        saved(a, [700], "beside")
+
+        def written():
+            try:
+                with open(ours, "wb") as f:
+                    f.write(b"b" * 70_000)
+                return True
+            except OSError as e:
+                assert e.errno == errno.EBUSY
+                return False
+
+        with open(theirs, "wb") as held:
+            held.write(b"a" * 80_000)
+            held.flush()
+            assert not written()
+            with down(a.host):
+                assert not written()
+                until("the dead node gives way", written, 90)
+        a.wait("told", lambda s: s["well"] and s["bufferd"]["registered_later"] == 0, WITHIN)
+        there = {e["name"] for e in b.json("ls", "data") if e["name"].startswith("latest")}
+        beside = there - {"latest"}
+        assert len(beside) == 1 and "latest" in there
+        until("both show it", lambda: open(theirs, "rb").read() == open(ours, "rb").read() == b"b" * 70_000, WITHIN)
+        assert open(os.path.join(b.mount, "data", beside.pop()), "rb").read() == b"a" * 80_000
+        healed(cluster)
 
     def test_a_storage_nodes_interface_goes_in_the_middle_of_a_restore(self, cluster):
         b, n1 = cluster.gpus[1], cluster.storage[0]
