@@ -31,16 +31,32 @@ bool Knows(const wire::Record& record, const BurstRecord& rec) {
   return rec.generation <= (record.committed ? record.committed->generation : 0);
 }
 
+// Its bytes are what they were when it was closed.
+bool Survived(const Core& core, const BurstRecord& rec) {
+  return rec.boot == core.boot || (rec.generation != 0 && rec.synced_generation == rec.generation);
+}
+
 // Newer than what the namespace has, where nobody else has written since: closed while it was away
 // and did not know of the writer, or committed there and lost with its power. It is registered
 // (again): see Publisher::TellWriter. With the file's lock held.
 bool Untold(const Core& core, const BurstFile& file, const wire::Record& record) {
   const BurstRecord& rec = file.rec;
   if (file.superseded || (record.writer && record.writer->node != core.node)) return false;
-  const bool survived =
-      rec.boot == core.boot || (rec.generation != 0 && rec.synced_generation == rec.generation);
-  const bool here = rec.registered ? file.OnlyCopy() && survived : rec.writing;
+  const bool here = rec.registered ? file.OnlyCopy() && Survived(core, rec) : rec.writing;
   return here && !Knows(record, rec);
+}
+
+// Closed here and not registered, and another node has taken the file over: it becomes a file
+// beside (Publisher::MoveBeside). With the file's lock held.
+bool TakenOver(const Core& core, const BurstFile& file, const wire::Record& record) {
+  const BurstRecord& rec = file.rec;
+  if (rec.generation == 0 || rec.registered || !rec.writing || file.superseded || file.lost ||
+      !Survived(core, rec))
+    return false;
+  if (record.writer && record.writer->node != core.node) return true;
+  const auto& committed = record.committed;
+  return committed && !(committed->generation == rec.generation && committed->size == rec.size &&
+                        committed->mtime == rec.mtime);
 }
 
 // A publish was committed, its answer lost, and the file published again by the same number.
@@ -290,6 +306,14 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
       file->registered_in = life;
   }
   if (!committed_here && !writer_here && !untold) {
+    {
+      std::lock_guard lock(file->mu);
+      if (TakenOver(core_, *file, record)) {
+        file->rec.boot = core_.boot;
+        file->rec.state = BurstState::kPublished;
+        return Verdict::kKeep;
+      }
+    }
     if (!previous_here) return Unnamed(file, record, life);
     const wire::Layout& now = record.committed->layout;
     bool unsynced = record.committed->durability < Durability::kLocal;
@@ -535,6 +559,9 @@ Status Recovery::Released(const FilePtr& file, Release release, client::MetaClie
     // What the namespace has not heard of it cannot have let go of.
     const bool untold = (file->untold && !file->superseded) || Untold(core_, *file, r);
     if (release != Release::kDurable && untold) return Status::Ok();
+    // Another node has taken it over: what is closed here, or will be, goes beside.
+    const bool unheard = file->writers > 0 || (!file->rec.registered && file->rec.generation != 0);
+    if (unheard && !file->superseded) return Status::Ok();
     // Flushed, and now a copy of what is committed: stays until it is evicted.
     if (r.committed && r.committed->generation == file->rec.generation && !file->superseded)
       return Status::Ok();

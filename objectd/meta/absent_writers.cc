@@ -29,7 +29,7 @@ Result<wire::RecordReply> AbsentWriters::Reclaim(wire::FileId id) {
   log::Warn("writer_gone", {{"file", HexEncode64(id)},
                             {"node", HexEncode64(writer.node)},
                             {"why", writes.ok() ? "it knows nothing of it" : "it is not heard"}});
-  return ns_.EndWrite({.id = id, .node = writer.node, .burst = writer.burst});
+  return ns_.TakeFromWriter(id, writer);
 }
 
 }  // namespace perigee::objectd

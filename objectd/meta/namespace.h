@@ -108,6 +108,10 @@ class Namespace {
   virtual Result<wire::RecordReply> Publish(const wire::PublishRequest& q,
                                             std::string_view inline_bytes) = 0;
   virtual Result<wire::RecordReply> EndWrite(const wire::EndWriteRequest& q) = 0;
+  // Ends the write of a writer that is gone; what it may still publish is no generation of the
+  // file.
+  virtual Result<wire::RecordReply> TakeFromWriter(wire::FileId id,
+                                                   const wire::WriterInfo& writer) = 0;
   virtual Result<wire::EndWritesReply> EndWrites(const wire::EndWritesRequest& q) = 0;
   virtual Result<wire::RecordReply> CommitFlush(const wire::CommitFlushRequest& q) = 0;
   virtual Result<wire::RecordReply> SetDurability(const wire::SetDurabilityRequest& q) = 0;

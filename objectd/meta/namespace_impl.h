@@ -47,6 +47,8 @@ class NamespaceImpl final : public Namespace {
   Result<wire::RecordReply> Publish(const wire::PublishRequest& q,
                                     std::string_view inline_bytes) override;
   Result<wire::RecordReply> EndWrite(const wire::EndWriteRequest& q) override;
+  Result<wire::RecordReply> TakeFromWriter(wire::FileId id,
+                                           const wire::WriterInfo& writer) override;
   Result<wire::EndWritesReply> EndWrites(const wire::EndWritesRequest& q) override;
   Result<wire::RecordReply> CommitFlush(const wire::CommitFlushRequest& q) override;
   Result<wire::RecordReply> SetDurability(const wire::SetDurabilityRequest& q) override;

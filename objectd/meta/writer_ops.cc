@@ -182,6 +182,22 @@ Result<wire::RecordReply> NamespaceImpl::EndWrite(const wire::EndWriteRequest& q
   return reply;
 }
 
+Result<wire::RecordReply> NamespaceImpl::TakeFromWriter(wire::FileId id,
+                                                        const wire::WriterInfo& writer) {
+  wire::RecordReply reply;
+  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+    PERIGEE_ASSIGN(Node node, OpenFile(tree, id));
+    if (IsWriter(node.record, writer.node, writer.burst)) {
+      node.record.generation_floor =
+          std::max(node.record.generation_floor, node.record.writer->generation);
+      PERIGEE_TRY(EndWriter(tree, &node, writer.node, writer.burst));
+    }
+    reply = ReplyOf(std::move(node));
+    return Status::Ok();
+  }));
+  return reply;
+}
+
 Result<wire::EndWritesReply> NamespaceImpl::EndWrites(const wire::EndWritesRequest& q) {
   if (q.writes.size() > wire::kEndWritesMax)
     return Status(Code::kInvalidArgument, "too many writes to end at once");

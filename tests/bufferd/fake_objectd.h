@@ -331,7 +331,9 @@ class FakeObjectd final : public rdma::Channel {
         if (committed != q.expect_generation) return Replaced();
         if (r->writer && r->writer->node != q.node)
           return Status(Code::kBusy, "another node writes");
-        r->writer = wire::WriterInfo{.node = q.node, .burst = q.burst, .generation = committed + 1};
+        r->writer = wire::WriterInfo{.node = q.node,
+                                     .burst = q.burst,
+                                     .generation = std::max(committed, r->generation_floor) + 1};
         return Record(*r);
       }
       case Method::kMetaPublish: {
@@ -377,7 +379,10 @@ class FakeObjectd final : public rdma::Channel {
         PERIGEE_ASSIGN(auto q, In<wire::ReclaimWriterRequest>(header));
         PERIGEE_ASSIGN(auto* r, File(q.id));
         if (r->writer && !writers_gone) return Status(Code::kBusy, "another node writes it");
+        const wire::Record before_record = *r;
+        if (r->writer) r->generation_floor = r->writer->generation;
         r->writer.reset();
+        Release(before_record, r);
         return Record(*r);
       }
       case Method::kMetaEndWrites: {

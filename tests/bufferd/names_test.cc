@@ -1,5 +1,7 @@
 // Names without objectd: what goes on, what is journaled, and what becomes of it afterwards.
 
+#include <algorithm>
+
 #include "world.h"
 
 using namespace perigee;
@@ -765,6 +767,52 @@ TEST_CASE("what was fsynced without objectd is not undone where it had heard of 
   t.Return();
   CHECK(t.BytesOf(id) == Bytes(2, kBig));
   CHECK(t.Count("fell_back") == 0);
+}
+
+TEST_CASE("what was fsynced here while another node took the file over becomes a file beside it") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", "old");
+  t.Settle();
+  Opened o = t.MustOpen(id, Access::kWrite, true);
+  t.Write(o, 0, "ours");
+  t.Leave();
+  bool closed = true, reboot = false;
+  SUBCASE("before it was heard of") {}
+  SUBCASE("and the node lost its power") { reboot = true; }
+  SUBCASE("and it is closed afterwards") { closed = false; }
+  auto fsync = [&] {
+    REQUIRE(t.engine->Fsync(o.file, wire::Durability::kLocal, t.Soon()).ok());
+    if (!reboot) t.Release(o);
+    o.file.reset();
+  };
+  if (closed) fsync();
+  t.objectd->away = false;
+  client::MetaClient other(t.objectd);
+  t.objectd->writers_gone = true;
+  REQUIRE(other.ReclaimWriter({.id = id}).ok());
+  REQUIRE(other.OpenWrite({.id = id, .expect_generation = 1, .node = 7, .burst = 1}).ok());
+  REQUIRE(other
+              .Publish({.id = id,
+                        .node = 7,
+                        .burst = 1,
+                        .generation = 3,
+                        .size = 6,
+                        .has_inline = true,
+                        .sync = true},
+                       AsBytes("theirs"))
+              .ok());
+  REQUIRE(other.EndWrite({.id = id, .node = 7, .burst = 1}).ok());
+  if (reboot) t.Reboot();
+  t.Settle();
+  if (!closed) fsync();
+  t.Settle();
+  CHECK(t.BytesOf(id) == "theirs");
+  auto listed = other.ReadDir({.dir = t.directory});
+  REQUIRE(listed.ok());
+  std::vector<std::string> contents;
+  for (const auto& item : listed->items) contents.push_back(t.BytesOf(item.record.id));
+  std::sort(contents.begin(), contents.end());
+  CHECK(contents == std::vector<std::string>{"ours", "theirs"});
 }
 
 TEST_CASE("objectd is asked to rename a file again only once it has what was closed without it") {

@@ -158,7 +158,7 @@ class TestPartitions:
         a.wait("told", lambda s: s["well"] and s["bufferd"]["registered_later"] == 0, WITHIN)
         there = {e["name"] for e in b.json("ls", "data") if e["name"].startswith("latest")}
         beside = there - {"latest"}
-        assert len(beside) == 1 and "latest" in there
+        assert len(beside) == 1 and "latest" in there, (there, a.status()["bufferd"])
         until("both show it", lambda: open(theirs, "rb").read() == open(ours, "rb").read() == b"b" * 70_000, WITHIN)
         assert open(os.path.join(b.mount, "data", beside.pop()), "rb").read() == b"a" * 80_000
         healed(cluster)

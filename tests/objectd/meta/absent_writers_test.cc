@@ -36,6 +36,9 @@ TEST_CASE_FIXTURE(Absent, "a writer that its node knows nothing of is ended at o
   CHECK(Must(writers.Reclaim(file)).record.writer == std::nullopt);
   CHECK(!HasWriter());
   CHECK(writers.Reclaim(file).ok());  // and there is none to ask for
+  // What it may have published cannot be taken for the next one's.
+  auto next = Must(ns->OpenWrite({.id = file, .node = 2, .burst = 3}));
+  CHECK(next.record.writer->generation == 2);
 }
 
 TEST_CASE_FIXTURE(Absent, "a node that is not reached keeps its files until it was long silent") {
