@@ -771,15 +771,29 @@ TEST_CASE("what was fsynced without objectd is not undone where it had heard of 
 
 TEST_CASE("what was fsynced here while another node took the file over becomes a file beside it") {
   Tree t;
-  wire::FileId id = t.Saved(t.directory, "f", "old");
-  t.Settle();
-  Opened o = t.MustOpen(id, Access::kWrite, true);
-  t.Write(o, 0, "ours");
-  t.Leave();
-  bool closed = true, reboot = false;
+  bool fresh = false, closed = true, reboot = false;
   SUBCASE("before it was heard of") {}
   SUBCASE("and the node lost its power") { reboot = true; }
   SUBCASE("and it is closed afterwards") { closed = false; }
+  SUBCASE("and it was new") { fresh = true; }
+  SUBCASE("and it was new, and is closed afterwards") {
+    fresh = true;
+    closed = false;
+  }
+  wire::FileId id = 0;
+  Opened o;
+  if (fresh) {
+    auto made = t.TryCreate(t.directory, "f");
+    REQUIRE(made.ok());
+    o = std::move(*made);
+    id = o.record.id;
+  } else {
+    id = t.Saved(t.directory, "f", "old");
+    t.Settle();
+    o = t.MustOpen(id, Access::kWrite, true);
+  }
+  t.Write(o, 0, "ours");
+  t.Leave();
   auto fsync = [&] {
     REQUIRE(t.engine->Fsync(o.file, wire::Durability::kLocal, t.Soon()).ok());
     if (!reboot) t.Release(o);
@@ -790,12 +804,13 @@ TEST_CASE("what was fsynced here while another node took the file over becomes a
   client::MetaClient other(t.objectd);
   t.objectd->writers_gone = true;
   REQUIRE(other.ReclaimWriter({.id = id}).ok());
-  REQUIRE(other.OpenWrite({.id = id, .expect_generation = 1, .node = 7, .burst = 1}).ok());
+  REQUIRE(other.OpenWrite({.id = id, .expect_generation = fresh ? 0u : 1u, .node = 7, .burst = 1})
+              .ok());
   REQUIRE(other
               .Publish({.id = id,
                         .node = 7,
                         .burst = 1,
-                        .generation = 3,
+                        .generation = fresh ? 2u : 3u,
                         .size = 6,
                         .has_inline = true,
                         .sync = true},

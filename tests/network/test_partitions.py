@@ -155,12 +155,13 @@ class TestPartitions:
             with down(a.host):
                 assert not written()
                 until("the dead node gives way", written, 90)
+                held.write(b"a" * 1000)
         a.wait("told", lambda s: s["well"] and s["bufferd"]["registered_later"] == 0, WITHIN)
         there = {e["name"] for e in b.json("ls", "data") if e["name"].startswith("latest")}
         beside = there - {"latest"}
-        assert len(beside) == 1 and "latest" in there, (there, a.status()["bufferd"])
+        assert len(beside) == 1 and "latest" in there
         until("both show it", lambda: open(theirs, "rb").read() == open(ours, "rb").read() == b"b" * 70_000, WITHIN)
-        assert open(os.path.join(b.mount, "data", beside.pop()), "rb").read() == b"a" * 80_000
+        assert open(os.path.join(b.mount, "data", beside.pop()), "rb").read() == b"a" * 81_000
         healed(cluster)
 
     def test_a_storage_nodes_interface_goes_in_the_middle_of_a_restore(self, cluster):
