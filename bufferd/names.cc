@@ -264,11 +264,11 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
   if (!HasHere(method)) {
     if (method != Method::kMetaSync) return Guard(method, std::move(header), bulk, options);
     const uint64_t life = Life();
-    if (Status s = SyncIn(life); !s.ok()) {
-      if (!Away(s)) return s;
-      // As durable as the journal: what it holds is made there in order.
-      PERIGEE_TRY(index_->Sync());
-    }
+    Status s =
+        state_ == State::kThere ? SyncIn(life) : Status(Code::kUnavailable, "objectd is away");
+    if (!s.ok() && !IsAway(s)) return s;
+    // As durable as the journal: what it holds is made there in order.
+    if (!s.ok()) PERIGEE_TRY(index_->Sync());
     return rdma::Payload{.header = wire::Encode(wire::SyncReply{.instance = life})};
   }
   // With its id from the start, it is the same directory whoever makes it in the end.

@@ -96,8 +96,9 @@ class Names {
 
   // Which of its lives objectd was last heard in; 0: none yet, and it cannot be asked.
   uint64_t Life();
-  // Syncs there. ok: in `life`, so that what it answered since is durable. kUnavailable: it was
-  // started again, and may have lost that; what it had made is in the journal by now, not synced.
+  // Syncs there. ok: in `life`, so that what it answered since is durable. An away error: it was
+  // started again, and may have lost that, or it does not answer; what it had made is in the
+  // journal by now, not synced.
   Status SyncIn(uint64_t life);
 
   // objectd is asked; else names go on here.

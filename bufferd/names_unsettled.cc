@@ -85,7 +85,7 @@ Status Names::SyncIn(uint64_t life) {
   if (state_ == State::kAway) return Status(Code::kUnavailable, "objectd is away");
   auto instance = SyncThere();
   if (!instance.ok()) {
-    if (instance.status().Is(Code::kUnavailable)) Suspect(instance.status());
+    if (IsAway(instance.status())) Suspect(instance.status());
     return std::move(instance).TakeStatus();
   }
   if (*instance == life) return Status::Ok();
