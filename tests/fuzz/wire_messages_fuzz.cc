@@ -63,8 +63,8 @@ constexpr auto kCheckers =
            WriterOf, EndWritesRequest, EndWritesReply, NetEchoRequest, NetProbeRequest, NetProbeRow,
            NetProbeReply, NodeReportRequest, NodeReportReply, NodeListReply, NodeChangeRequest,
            DriveListRequest, DriveListReply, ShardName, DriveAskRequest, DriveCount,
-           DriveAuditReply, objectd::StorageNodeRow, ShardBatchRequest,
-           ShardOutcome, ShardBatchReply>();
+           DriveAuditReply, objectd::StorageNodeRow, ShardBatchRequest, ShardOutcome,
+           ShardBatchReply, ReclaimWriterRequest, BurstWritesRequest, BurstWritesReply>();
 
 }  // namespace
 
