@@ -149,7 +149,7 @@ Status Names::Start(NamesHooks hooks) {
   }
   log::Info("names_wait", {{"changes", ops_.size()}});
   // What they made is known again, as far as each tells.
-  for (const auto& [sequence, op] : ops_) {
+  for (const auto& [sequence, op, sent] : ops_) {
     auto method = static_cast<Method>(op.method);
     if (method != Method::kMetaCreate && method != Method::kMetaMkdir) continue;
     auto q = wire::Decode<wire::MakeRequest>(op.request);
@@ -165,7 +165,7 @@ Status Names::Start(NamesHooks hooks) {
     known_.Own(op.id);
     if (directory) known_.MadeEmpty(op.id);
   }
-  for (const auto& [sequence, op] : ops_) {
+  for (const auto& [sequence, op, sent] : ops_) {
     if (static_cast<Method>(op.method) != Method::kMetaRename) continue;
     auto q = wire::Decode<wire::RenameRequest>(op.request);
     const KnownNames::Known* moved = known_.Get(op.id);
@@ -173,7 +173,7 @@ Status Names::Start(NamesHooks hooks) {
     KnownNames::Known was = *moved;
     known_.Move(was.parent, was.name, q->new_parent, q->new_name, was.record);
   }
-  for (const auto& [sequence, op] : ops_) {
+  for (const auto& [sequence, op, sent] : ops_) {
     auto method = static_cast<Method>(op.method);
     const KnownNames::Known* removed = known_.Get(op.id);
     if (removed && (method == Method::kMetaUnlink || method == Method::kMetaRmdir))
@@ -196,7 +196,7 @@ void Names::Count(const JournaledOp& journaled) {
   switch (static_cast<Method>(op.method)) {
     case Method::kMetaCreate:
     case Method::kMetaMkdir:
-      pending_[op.id] = op.made || journaled.sequence <= tried_;
+      pending_[op.id] = op.made || journaled.sent || journaled.sequence <= tried_;
       [[fallthrough]];
     case Method::kMetaRename:
       kept_[op.id] = journaled.sequence;
@@ -281,8 +281,10 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
   }
   Status away(Code::kUnavailable, "objectd is away, and this is not known here");
   away.Ignore();  // an answer may be found all the same
+  bool sent = false;
   for (int attempt = 0; attempt < 3 && !stopping_; ++attempt) {
     if (state_ == State::kThere) {
+      sent = true;
       rdma::CallOptions patient = options;
       patient.timeout = std::min(options.timeout, options_.patience);
       auto reply = objectd_->CallAndWait(method, header, bulk, patient);
@@ -300,7 +302,7 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
         changed_.WaitFor(lock, kHoldBack, [this] { return !held_back_ || stopping_.load(); });
       }
       if (state_ == State::kThere) continue;
-      answer = Here(method, header);
+      answer = Here(method, header, sent);
       if (answer.way == Way::kCannot && state_ == State::kReplaying && !Reads(method)) {
         changed_.WaitFor(lock, options_.patience,
                          [this] { return state_ != State::kReplaying || stopping_.load(); });

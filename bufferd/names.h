@@ -131,10 +131,11 @@ class Names {
     std::optional<wire::Record> discarded;  // nothing needs its bytes, once the journal is synced
     bool changed = false;
   };
-  Answer Here(wire::Method method, std::string_view header);
+  // `sent`: objectd was asked, and may have done it.
+  Answer Here(wire::Method method, std::string_view header, bool sent);
   Answer LookupHere(const wire::LookupRequest& q);
   Answer ListHere(const wire::ReadDirRequest& q);
-  Answer MakeHere(wire::Method method, wire::MakeRequest q);
+  Answer MakeHere(wire::Method method, wire::MakeRequest q, bool sent);
   Answer RemoveHere(wire::Method method, const wire::RemoveRequest& q);
   Answer RenameHere(const wire::RenameRequest& q);
   Answer SetAttrHere(const wire::SetAttrRequest& q);
@@ -142,7 +143,7 @@ class Names {
   bool Mine(const KnownNames::Known& known) const;
   bool NeverThere(wire::FileId id) const;
   wire::FileId TakeIdHeld();
-  Status Journal(NameOp op);
+  Status Journal(NameOp op, bool sent = false);
   void Count(const JournaledOp& journaled);
 
   // names_unsettled.cc: what objectd made, and is not known to hold durably. With mu_ held, except
@@ -157,7 +158,7 @@ class Names {
   Status Begin();
   // Perhaps made before: sent by an earlier attempt, or made by objectd itself.
   bool Again(const JournaledOp& journaled) const {
-    return journaled.op.made || journaled.sequence <= repeated_;
+    return journaled.op.made || journaled.sent || journaled.sequence <= repeated_;
   }
   Status Compact();
   Status Forget();

@@ -19,6 +19,7 @@ namespace perigee::bufferd {
 struct JournaledOp {
   uint64_t sequence = 0;
   NameOp op;
+  bool sent = false;  // objectd was asked and did not answer: it may have done it
 };
 
 // By sequence: the op it is now; nothing: it is left out. `there`: made at objectd already,

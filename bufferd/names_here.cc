@@ -21,7 +21,7 @@ Result<std::string> Encoded(const wire::Record& record, wire::FileId parent,
 
 }  // namespace
 
-Names::Answer Names::Here(Method method, std::string_view header) {
+Names::Answer Names::Here(Method method, std::string_view header, bool sent) {
   auto run = [&](auto request, auto fn) -> Answer {
     auto q = wire::Decode<decltype(request)>(header);
     if (!q.ok()) return {.way = Way::kDone, .reply = std::move(q).TakeStatus()};
@@ -43,7 +43,7 @@ Names::Answer Names::Here(Method method, std::string_view header) {
       return run(wire::ReadDirRequest(), [&](auto q) { return ListHere(q); });
     case Method::kMetaMkdir:
     case Method::kMetaCreate:
-      return run(wire::MakeRequest(), [&](auto q) { return MakeHere(method, std::move(q)); });
+      return run(wire::MakeRequest(), [&](auto q) { return MakeHere(method, std::move(q), sent); });
     case Method::kMetaUnlink:
     case Method::kMetaRmdir:
       return run(wire::RemoveRequest(), [&](auto q) { return RemoveHere(method, q); });
@@ -116,16 +116,16 @@ bool Names::NeverThere(wire::FileId id) const {
   return made != pending_.end() && !made->second;
 }
 
-Status Names::Journal(NameOp op) {
+Status Names::Journal(NameOp op, bool sent) {
   if (ops_.size() >= kOpsMax)
     return Status(Code::kNoSpace, "too many changes of names wait for objectd");
   PERIGEE_TRY(index_->PutValue(OpName(next_op_), EncodeOp(op), Durable::kNo));
-  ops_.push_back({next_op_++, std::move(op)});
+  ops_.push_back({next_op_++, std::move(op), sent});
   Count(ops_.back());
   return Status::Ok();
 }
 
-Names::Answer Names::MakeHere(Method method, wire::MakeRequest q) {
+Names::Answer Names::MakeHere(Method method, wire::MakeRequest q, bool sent) {
   bool directory = method == Method::kMetaMkdir;
   const KnownNames::Known* parent = known_.Get(q.parent);
   if (q.parents || q.parent == wire::kRootId || !parent ||
@@ -160,7 +160,8 @@ Names::Answer Names::MakeHere(Method method, wire::MakeRequest q) {
   Status journaled = Journal({.method = static_cast<uint64_t>(method),
                               .id = q.id,
                               .request = wire::Encode(q),
-                              .place = known_.PathOf(q.parent)});
+                              .place = known_.PathOf(q.parent)},
+                             sent);
   if (!journaled.ok()) return {.way = Way::kDone, .reply = journaled};
   known_.Learn(q.parent, q.name, record);
   known_.Own(q.id);

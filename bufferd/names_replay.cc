@@ -130,7 +130,7 @@ Status Names::Compact() {
     if (it == changed.end())
       left.push_back(std::move(journaled));
     else if (it->second)
-      left.push_back({journaled.sequence, std::move(*it->second)});
+      left.push_back({journaled.sequence, std::move(*it->second), journaled.sent});
   }
   log::Info("names_compacted", {{"changes", ops_.size()}, {"left", left.size()}});
   ops_ = std::move(left);
@@ -158,7 +158,7 @@ Status Names::Forget() {
   std::vector<wire::FileId> let_go;
   {
     std::lock_guard lock(mu_);
-    for (const auto& [sequence, op] : made_) {
+    for (const auto& [sequence, op, sent] : made_) {
       auto it = kept_.find(op.id);
       if (it == kept_.end() || it->second != sequence) continue;
       kept_.erase(it);

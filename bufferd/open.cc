@@ -498,6 +498,7 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
     DropReader(file);
     return whole;
   }
+  parts_.flusher->CancelAndWait(file);  // it has the file open
   Result<Opened> opened = Status(Code::kNoSpace, "not copied");
   if (ask.expect_burst == 0 && !ask.truncate && CopiedFirst(file, 1))
     opened = WriteNew(file, record, Start::kCopy);

@@ -120,7 +120,7 @@ std::deque<JournaledOp> Compacted(const std::deque<JournaledOp>& ops,
   auto changed = CompactOps(ops, there);
   REQUIRE(changed.ok());
   std::deque<JournaledOp> left;
-  for (const auto& [sequence, op] : ops) {
+  for (const auto& [sequence, op, sent] : ops) {
     auto it = changed->find(sequence);
     if (it == changed->end())
       left.push_back({sequence, op});
@@ -149,7 +149,7 @@ TEST_CASE("a compacted journal leaves the same names, by changes that are all po
     }
     Place compacted = before;
     auto left = Compacted(ops, {});
-    for (const auto& [sequence, op] : left) {
+    for (const auto& [sequence, op, sent] : left) {
       INFO("op " << sequence);
       REQUIRE(compacted.Apply(op));
     }

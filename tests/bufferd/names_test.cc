@@ -140,6 +140,24 @@ TEST_CASE("a create without an id that was made and not answered is the file tha
   CHECK(w.engine->core().Reported().empty());
 }
 
+TEST_CASE("what objectd made and did not answer goes when it was removed here") {
+  Tree t;
+  t.objectd->lose_reply = wire::Method::kMetaCreate;
+  auto first = t.TryCreate(t.directory, "f");
+  REQUIRE(first.ok());
+  t.Leave();
+  REQUIRE(t.objectd->IdOf(t.directory, "f") == first->record.id);
+  t.Release(*first);
+  REQUIRE(t.calls->Unlink({.parent = t.directory, .name = "f"}).ok());
+  wire::FileId second = t.Saved(t.directory, "f", "second");
+  REQUIRE(second != first->record.id);
+  first->file.reset();
+  t.Return();
+  CHECK(t.objectd->IdOf(t.directory, "f") == second);
+  CHECK(t.BytesOf(second) == "second");
+  CHECK(t.engine->core().Reported().empty());
+}
+
 TEST_CASE("a file put into place by a rename has its content before it replaces the old one") {
   Tree t;
   wire::FileId old = t.Saved(t.directory, "latest", "old");
