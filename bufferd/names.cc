@@ -149,7 +149,8 @@ Status Names::Start(NamesHooks hooks) {
   }
   log::Info("names_wait", {{"changes", ops_.size()}});
   // What they made is known again, as far as each tells.
-  for (const auto& [sequence, op, sent] : ops_) {
+  for (const JournaledOp& journaled : ops_) {
+    const NameOp& op = journaled.op;
     auto method = static_cast<Method>(op.method);
     if (method != Method::kMetaCreate && method != Method::kMetaMkdir) continue;
     auto q = wire::Decode<wire::MakeRequest>(op.request);
@@ -165,7 +166,8 @@ Status Names::Start(NamesHooks hooks) {
     known_.Own(op.id);
     if (directory) known_.MadeEmpty(op.id);
   }
-  for (const auto& [sequence, op, sent] : ops_) {
+  for (const JournaledOp& journaled : ops_) {
+    const NameOp& op = journaled.op;
     if (static_cast<Method>(op.method) != Method::kMetaRename) continue;
     auto q = wire::Decode<wire::RenameRequest>(op.request);
     const KnownNames::Known* moved = known_.Get(op.id);
@@ -173,7 +175,8 @@ Status Names::Start(NamesHooks hooks) {
     KnownNames::Known was = *moved;
     known_.Move(was.parent, was.name, q->new_parent, q->new_name, was.record);
   }
-  for (const auto& [sequence, op, sent] : ops_) {
+  for (const JournaledOp& journaled : ops_) {
+    const NameOp& op = journaled.op;
     auto method = static_cast<Method>(op.method);
     const KnownNames::Known* removed = known_.Get(op.id);
     if (removed && (method == Method::kMetaUnlink || method == Method::kMetaRmdir))

@@ -163,7 +163,7 @@ class Names {
   Status Compact();
   Status Forget();
   Result<bool> Proceed();
-  void HoldBack(bool changes);
+  void HoldBackNoMore();
   bool CaughtUp();
   void PutBack();
   Result<uint64_t> SyncThere();

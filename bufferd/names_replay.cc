@@ -32,7 +32,7 @@ bool Names::Replay() {
         if (!more) break;
         ++done;
       }
-      if (first) HoldBack(false);  // it may take long, and little is left for the next time
+      if (first) HoldBackNoMore();  // it may take long, and little is left for the next time
       PERIGEE_TRY(hooks_.commit_all());
       if (CaughtUp()) return Status::Ok();
     }
@@ -52,9 +52,9 @@ bool Names::Replay() {
   return false;
 }
 
-void Names::HoldBack(bool changes) {
+void Names::HoldBackNoMore() {
   std::lock_guard lock(mu_);
-  held_back_ = changes;
+  held_back_ = false;
   changed_.NotifyAll();
 }
 
@@ -158,11 +158,11 @@ Status Names::Forget() {
   std::vector<wire::FileId> let_go;
   {
     std::lock_guard lock(mu_);
-    for (const auto& [sequence, op, sent] : made_) {
-      auto it = kept_.find(op.id);
-      if (it == kept_.end() || it->second != sequence) continue;
+    for (const JournaledOp& journaled : made_) {
+      auto it = kept_.find(journaled.op.id);
+      if (it == kept_.end() || it->second != journaled.sequence) continue;
       kept_.erase(it);
-      let_go.push_back(op.id);
+      let_go.push_back(journaled.op.id);
     }
     any_kept_ = !kept_.empty();
   }

@@ -392,6 +392,15 @@ void Opener::Replace(const FilePtr& before, const FilePtr& file) {
     log::Error("burst_record_not_saved", {{"error", saved}});
 }
 
+// A file that was made for an open that fails.
+void Opener::Abandon(const FilePtr& file) {
+  {
+    std::lock_guard lock(file->mu);
+    file->gone = true;
+  }
+  core_.Forget(file);
+}
+
 Result<FilePtr> Opener::MakeFile(BurstRecord record) {
   PERIGEE_ASSIGN(record.burst, core_.table->NextBurst());
   PERIGEE_ASSIGN(record.dir, core_.store->Create(record.burst));
@@ -446,11 +455,7 @@ Result<FilePtr> Opener::MakeCopy(const wire::Record& record) {
   }();
   if (s.ok()) s = core_.Save(file);
   if (!s.ok()) {
-    {
-      std::lock_guard lock(file->mu);
-      file->gone = true;
-    }
-    core_.Forget(file);
+    Abandon(file);
     return s;
   }
   core_.table->Add(file);
@@ -499,10 +504,10 @@ Result<Opened> Opener::OpenWrite(const wire::Record& record, const OpenAsk& ask)
     return whole;
   }
   parts_.flusher->CancelAndWait(file);  // it has the file open
-  Result<Opened> opened = Status(Code::kNoSpace, "not copied");
-  if (ask.expect_burst == 0 && !ask.truncate && CopiedFirst(file, 1))
-    opened = WriteNew(file, record, Start::kCopy);
-  if (opened.status().Is(Code::kNoSpace)) opened = Rewrite(file, record, ask);
+  const bool copied = ask.expect_burst == 0 && !ask.truncate && CopiedFirst(file, 1);
+  Result<Opened> opened =
+      copied ? WriteNew(file, record, Start::kCopy) : Rewrite(file, record, ask);
+  if (copied && opened.status().Is(Code::kNoSpace)) opened = Rewrite(file, record, ask);
   DropReader(file);
   if (!opened.ok()) parts_.flusher->Add(file);  // it was taken from the queue
   if (!opened.ok() || !ask.truncate) return opened;
@@ -621,11 +626,7 @@ Result<FilePtr> Opener::MakeWritten(BurstRecord record, const FilePtr& before, S
   Status s = copy ? CopyBytes(before, file) : Status::Ok();
   if (s.ok()) s = core_.Save(file, copy ? Durable::kYes : Durable::kNo);
   if (s.ok()) return file;
-  {
-    std::lock_guard lock(file->mu);
-    file->gone = true;
-  }
-  core_.Forget(file);
+  Abandon(file);
   return s;
 }
 
@@ -671,11 +672,7 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
       parts_.sealer->Queue(file);
       return s;
     }
-    {
-      std::lock_guard lock(file->mu);
-      file->gone = true;
-    }
-    core_.Forget(file);
+    Abandon(file);
     return IsGone(s) ? LookAgain() : s;
   }
   {
@@ -746,11 +743,7 @@ Result<Opened> Opener::Create(const CreateAsk& ask) {
       parts_.reconcile_flagged();
       return std::move(reply).TakeStatus();
     }
-    {
-      std::lock_guard lock(file->mu);
-      file->gone = true;
-    }
-    core_.Forget(file);
+    Abandon(file);
     if (!reply.status().Is(Code::kAlreadyExists) || !ask.replace)
       return std::move(reply).TakeStatus();
     OpenAsk again{

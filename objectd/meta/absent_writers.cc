@@ -1,7 +1,5 @@
 #include "objectd/meta/absent_writers.h"
 
-#include <algorithm>
-
 #include "base/bytes.h"
 #include "base/log.h"
 

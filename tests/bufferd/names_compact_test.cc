@@ -120,12 +120,12 @@ std::deque<JournaledOp> Compacted(const std::deque<JournaledOp>& ops,
   auto changed = CompactOps(ops, there);
   REQUIRE(changed.ok());
   std::deque<JournaledOp> left;
-  for (const auto& [sequence, op, sent] : ops) {
-    auto it = changed->find(sequence);
+  for (const JournaledOp& journaled : ops) {
+    auto it = changed->find(journaled.sequence);
     if (it == changed->end())
-      left.push_back({sequence, op});
+      left.push_back(journaled);
     else if (it->second)
-      left.push_back({sequence, *it->second});
+      left.push_back({journaled.sequence, *it->second});
   }
   return left;
 }
@@ -149,9 +149,9 @@ TEST_CASE("a compacted journal leaves the same names, by changes that are all po
     }
     Place compacted = before;
     auto left = Compacted(ops, {});
-    for (const auto& [sequence, op, sent] : left) {
-      INFO("op " << sequence);
-      REQUIRE(compacted.Apply(op));
+    for (const JournaledOp& journaled : left) {
+      INFO("op " << journaled.sequence);
+      REQUIRE(compacted.Apply(journaled.op));
     }
     CHECK(compacted.names == whole.names);
     CHECK(Compacted(left, {}).size() == left.size());
