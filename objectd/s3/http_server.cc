@@ -294,7 +294,8 @@ class AsioHttpServer final : public HttpServer {
 
   // Ends connections that waited too long. Runs only while there are any.
   void Sweep() {
-    Nanos least = std::min({options_.head_timeout, options_.idle_timeout, 2 * kLingerMax});
+    Nanos least = std::min({options_.head_timeout, options_.idle_timeout,
+                            options_.pressed_idle_timeout, 2 * kLingerMax});
     sweep_.expires_after(std::chrono::nanoseconds(std::max(least / 2, 10 * kMillisecond)));
     sweep_.async_wait([this](error_code ec) {
       if (ec) return;
