@@ -76,6 +76,24 @@ FilePtr BurstTable::Current(wire::FileId id) const {
   return it == current_.end() ? nullptr : it->second;
 }
 
+bool BurstTable::IsBeforeCurrent(const FilePtr& file) const {
+  FilePtr at;
+  {
+    std::lock_guard lock(file->mu);
+    at = Current(file->rec.id);
+  }
+  if (at == file) return false;
+  while (at && at != file) {
+    FilePtr before;
+    {
+      std::lock_guard lock(at->mu);
+      before = at->predecessor;
+    }
+    at = std::move(before);
+  }
+  return at == file;
+}
+
 FilePtr BurstTable::SetCurrent(wire::FileId id, const FilePtr& file) {
   std::lock_guard lock(mu_);
   FilePtr& slot = current_[id];

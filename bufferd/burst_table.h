@@ -32,6 +32,8 @@ class BurstTable {
   FilePtr Current(wire::FileId id) const;
   // Returns what served the id before, if it was another.
   FilePtr SetCurrent(wire::FileId id, const FilePtr& file);
+  // Another serves its id now, which is not published yet and stands for it.
+  bool IsBeforeCurrent(const FilePtr& file) const;
   // `file` serves the id that its record says now, and no longer `was`.
   void Renamed(wire::FileId was, const FilePtr& file);
   std::vector<FilePtr> All() const;

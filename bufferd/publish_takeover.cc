@@ -9,8 +9,8 @@
 namespace perigee::bufferd {
 
 // This node writes the file, and objectd does not know: it was opened without it, or objectd lost
-// its power before it knew durably. Where nobody else has written since, it hears of it now. False:
-// another has taken over. kStale: try again.
+// its power before it knew durably. Where nobody else writes it, or has since, it hears of it now.
+// False: another has taken over. kStale: try again.
 Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now) {
   wire::OpenWriteRequest q{.id = now.id, .node = core_.node, .burst = file->burst};
   q.expect_generation = now.committed ? now.committed->generation : 0;
@@ -20,8 +20,10 @@ Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now)
         q.expect_generation >= file->rec.writer_generation)
       return false;
   }
-  if (now.writer && now.writer->node != core_.node) return false;
-  Result<wire::RecordReply> reply = core_.saves->OpenWrite(q);
+  Result<wire::RecordReply> reply = wire::RecordReply{.record = now};
+  if (now.writer && now.writer->node != core_.node)
+    reply = core_.saves->ReclaimWriter({.id = now.id});  // its end may have been lost over there
+  if (reply.ok()) reply = core_.saves->OpenWrite(q);
   if (!reply.ok()) {
     if (reply.status().Is(Code::kBusy)) return false;
     // Removed or changed since it was looked at: the next try finds out.
@@ -61,11 +63,9 @@ void Publisher::TellWriters() {
 // in the same directory. Its name follows from the burst file, so that after a crash it is found
 // again and not made twice.
 Status Publisher::MoveBeside(const FilePtr& file, const wire::RecordReply& theirs) {
-  {
-    std::lock_guard lock(file->mu);
-    // Replaced here as well: the one that replaced it is registered, or moved, in its own turn.
-    if (file->superseded) return Status(Code::kStale, "a newer content of this node comes first");
-  }
+  // Replaced here as well: the one that replaced it is registered, or moved, in its own turn.
+  if (core_.table->IsBeforeCurrent(file))
+    return Status(Code::kStale, "a newer content of this node comes first");
   const std::string name = ConflictName(theirs.name, core_.node + file->burst);
   wire::MakeRequest q{
       .parent = theirs.parent,
@@ -92,7 +92,8 @@ Status Publisher::MoveBeside(const FilePtr& file, const wire::RecordReply& their
     rec.id = made->record.id;
     rec.generation = rec.writer_generation = generation;
     rec.writing = true;
-    file->untold = file->maybe_committed = false;
+    // Superseded it was, at the most, by a copy of their content.
+    file->superseded = file->untold = file->maybe_committed = false;
   }
   core_.table->Renamed(was, file);
   PERIGEE_TRY(core_.Save(file, Durable::kYes));

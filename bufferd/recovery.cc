@@ -561,7 +561,7 @@ Status Recovery::Released(const FilePtr& file, Release release, client::MetaClie
     if (release != Release::kDurable && untold) return Status::Ok();
     // Another node has taken it over: what is closed here, or will be, goes beside.
     const bool unheard = file->writers > 0 || (!file->rec.registered && file->rec.generation != 0);
-    if (unheard && !file->superseded) return Status::Ok();
+    if (unheard) return Status::Ok();
     // Flushed, and now a copy of what is committed: stays until it is evicted.
     if (r.committed && r.committed->generation == file->rec.generation && !file->superseded)
       return Status::Ok();

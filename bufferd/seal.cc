@@ -80,8 +80,9 @@ bool Sealer::Hold(const FilePtr& file) {
   {
     std::lock_guard lock(file->mu);
     file->seal_queued = false;
-    if (core_.stopping || file->gone || file->writers > 0 || !file->Unsealed() || file->superseded)
-      return false;
+    if (core_.stopping || file->gone || file->writers > 0 || !file->Unsealed()) return false;
+    // Replaced. One whose write goes on had it taken over by another node, and was read here since.
+    if (file->superseded && !file->rec.writing) return false;
     if (file->busy) {
       again = kFirstTest;
     } else if (!Quiet(file)) {
@@ -171,8 +172,9 @@ Status Sealer::Discard(const FilePtr& file) {
     file->predecessor.reset();
     file->gone = true;
   }
+  const bool served = core_.table->Current(q.id) == file;
   core_.Forget(file);
-  Reinstate(std::move(before));
+  if (served) Reinstate(std::move(before));
   return Status::Ok();
 }
 
@@ -286,12 +288,13 @@ void Sealer::Finish(Candidate* candidate) {
     core_.stats->seals->Add();
     s = core_.Save(file);
   }
-  bool sealed;
+  bool sealed, superseded;
   {
     std::lock_guard lock(file->mu);
     file->busy = false;
     file->changed.NotifyAll();
     gone = file->gone;
+    superseded = file->superseded;
     sealed = !gone && file->rec.state == BurstState::kSealed && file->rec.home == Home::kBurst &&
              !file->orphan;
   }
@@ -300,6 +303,7 @@ void Sealer::Finish(Candidate* candidate) {
     return Queue(file, kObjectdRetry);
   }
   if (gone) return;
+  if (superseded) return core_.recheck(file);  // nothing was written to it, and it goes
   if (sealed) on_sealed_(file);
   core_.RetireIfUnneeded(file);
 }

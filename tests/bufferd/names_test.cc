@@ -789,13 +789,21 @@ TEST_CASE("what was fsynced without objectd is not undone where it had heard of 
 
 TEST_CASE("what was fsynced here while another node took the file over becomes a file beside it") {
   Tree t;
-  bool fresh = false, closed = true, reboot = false;
+  bool fresh = false, closed = true, reboot = false, read = false;
   SUBCASE("before it was heard of") {}
   SUBCASE("and the node lost its power") { reboot = true; }
   SUBCASE("and it is closed afterwards") { closed = false; }
   SUBCASE("and it was new") { fresh = true; }
   SUBCASE("and it was new, and is closed afterwards") {
     fresh = true;
+    closed = false;
+  }
+  SUBCASE("and it is read here before it is closed") {
+    closed = false;
+    read = true;
+  }
+  SUBCASE("and it was new, and is read here before it is closed") {
+    fresh = read = true;
     closed = false;
   }
   wire::FileId id = 0;
@@ -837,15 +845,37 @@ TEST_CASE("what was fsynced here while another node took the file over becomes a
   REQUIRE(other.EndWrite({.id = id, .node = 7, .burst = 1}).ok());
   if (reboot) t.Reboot();
   t.Settle();
+  if (read) CHECK(t.Load(id) == "theirs");
+  t.Settle();
   if (!closed) fsync();
   t.Settle();
   CHECK(t.BytesOf(id) == "theirs");
+  CHECK(t.Load(id) == "theirs");
   auto listed = other.ReadDir({.dir = t.directory});
   REQUIRE(listed.ok());
   std::vector<std::string> contents;
   for (const auto& item : listed->items) contents.push_back(t.BytesOf(item.record.id));
   std::sort(contents.begin(), contents.end());
   CHECK(contents == std::vector<std::string>{"ours", "theirs"});
+}
+
+TEST_CASE("a file that nobody writes, and objectd does not know it, is no other node's") {
+  Tree t;
+  wire::FileId id = t.Saved(t.directory, "f", "old");
+  t.Settle();
+  // The end of this write was lost with the power of objectd.
+  client::MetaClient other(t.objectd);
+  REQUIRE(other.OpenWrite({.id = id, .expect_generation = 1, .node = 7, .burst = 1}).ok());
+  t.objectd->writers_gone = true;
+  t.Leave();
+  Opened o = t.MustOpen(id, Access::kWrite, true);
+  t.Write(o, 0, "new");
+  REQUIRE(t.engine->Publish(o.file).ok());
+  t.Release(o);
+  t.Return();
+  CHECK(t.BytesOf(id) == "new");
+  CHECK(!t.objectd->Get(id).writer);
+  CHECK(t.engine->core().Reported().empty());
 }
 
 TEST_CASE("objectd is asked to rename a file again only once it has what was closed without it") {

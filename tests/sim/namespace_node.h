@@ -182,6 +182,10 @@ class NamespaceProcess {
                                     .doors = std::move(node.doors)};
         });
     PERIGEE_ASSIGN(namespace_, objectd::Namespace::Create(store_, clock, *metrics_, {}));
+    writers_ = std::make_unique<objectd::AbsentWriters>(
+        *namespace_, clock, [this](wire::NodeId node, const wire::BurstWritesRequest& q) {
+          return peers_->Writes(node, q, 2 * kSecond);
+        });
     objectd::s3::ContentIoDeps io;
     io.ns = namespace_.get();
     io.blobs = Io();
@@ -196,6 +200,7 @@ class NamespaceProcess {
     auto router = std::make_shared<rdma::Router>();
     objectd::MetaServiceDeps meta;
     meta.nodes = nodes_.get();
+    meta.writers = writers_.get();
     meta.end_leases_before = [this](wire::NodeId node, uint64_t incarnation) {
       return volumes_->table().EndLeasesBefore(node, incarnation);
     };
@@ -241,6 +246,7 @@ class NamespaceProcess {
   std::unique_ptr<objectd::NodeTable> nodes_;
   std::unique_ptr<objectd::RpcBurstPeers> peers_;
   std::unique_ptr<objectd::Namespace> namespace_;
+  std::unique_ptr<objectd::AbsentWriters> writers_;
   const std::shared_ptr<client::GivenUpLeases> given_up_ =
       std::make_shared<client::GivenUpLeases>();
   std::unique_ptr<objectd::s3::ContentIo> content_;
