@@ -44,9 +44,9 @@ void BurstService::Register(rdma::Router* router,
   router->Add<wire::BurstReadRequest>(
       Method::kBurstRead, Access::kNodesOnly, pools_.peer,
       [this](Ctx& c, const wire::BurstReadRequest& q) { return Read(c, q); });
-  router->Add<wire::BurstWritesRequest>(
+  router->Add<wire::WriterOf>(
       Method::kBurstWrites, Access::kNodesOnly, nullptr,
-      [this](Ctx&, const wire::BurstWritesRequest& q) -> Result<wire::BurstWritesReply> {
+      [this](Ctx&, const wire::WriterOf& q) -> Result<wire::BurstWritesReply> {
         return wire::BurstWritesReply{.writes = engine_.Writes(q)};
       });
   // Whoever changed the files waits for this, and it waits for nothing.

@@ -304,7 +304,7 @@ Status Engine::SetMtime(wire::FileId id, int64_t mtime) {
   return Status::Ok();
 }
 
-bool Engine::Writes(const wire::BurstWritesRequest& q) const {
+bool Engine::Writes(const wire::WriterOf& q) const {
   FilePtr file = table_->Find(q.burst);
   if (!file) return table_->OfThisRun(q.burst);
   std::lock_guard lock(file->mu);

@@ -289,15 +289,18 @@ Result<Opened> Opener::OpenWriterAway(const FilePtr& file, const OpenAsk& ask, c
   {
     BusyHold hold(file);
     if (!hold.held() || core_.table->Current(ask.id) != file) return why;
-    parts_.flusher->CancelAndWait(file);
     bool begins;
+    {
+      std::lock_guard lock(file->mu);
+      begins = !file->rec.writing;
+    }
+    if (!begins || !ask.truncate) parts_.flusher->CancelAndWait(file);
     {
       std::unique_lock lock(file->mu);
       file->changed.Wait(lock, [&] { return file->fills_in_flight == 0 || file->gone; });
       if (file->gone || file->orphan || file->needs_reconcile ||
           (ask.expect_burst != 0 && ask.expect_burst != file->burst))
         return why;
-      begins = !file->rec.writing;
       // Only on what is wholly here, and known to the namespace as it is.
       if (begins && (!file->Whole() || !file->rec.registered || file->corrupt || file->lost))
         return why;
@@ -637,7 +640,7 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
   if (before) {
     hold = std::make_unique<BusyHold>(before);
     if (!hold->held()) return LookAgain();
-    parts_.flusher->CancelAndWait(before);
+    // A flush of it goes on: it may hang on a drive, and is of what is committed.
     bool writing, registered;
     {
       std::lock_guard lock(before->mu);

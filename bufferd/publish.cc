@@ -260,7 +260,10 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
     before = std::move(file->predecessor);
     file->predecessor.reset();
   }
-  if (before) core_.RetireIfUnneeded(before);
+  if (before) {
+    before->flush_cancel = true;
+    core_.RetireIfUnneeded(before);
+  }
   if (unsynced) on_unsynced_(file);
   core_.table->NotifyProgress();
   return Status::Ok();

@@ -65,6 +65,14 @@ bool PublishedBefore(const BurstRecord& rec, const wire::Record& record) {
          (record.committed->size != rec.size || record.committed->mtime != rec.mtime);
 }
 
+// Of a file whose committed version was lost, in words.
+std::string WhatIsLeft(const wire::Record& record) {
+  if (!record.previous) return "there was no earlier version";
+  const uint64_t generation = record.previous->generation;
+  return generation & wire::kOfReplaced ? "fell back to what it had replaced by a rename"
+                                        : "fell back to version " + std::to_string(generation);
+}
+
 // Which of several burst files of one id serves it.
 bool Before(const FilePtr& a, const FilePtr& b) {
   if (a->rec.writing != b->rec.writing) return b->rec.writing;
@@ -387,12 +395,10 @@ Status Recovery::FallBack(const FilePtr& file, const wire::Record& record) {
   PERIGEE_TRY(Revert(q));
   PERIGEE_FAILPOINT(burst_recover_after_fallback);
   core_.stats->fell_back->Add();
-  core_.Report(
-      "file " + HexEncode64(record.id) + ": version " +
-      std::to_string(record.committed->generation) + " (" + std::to_string(record.committed->size) +
-      " bytes) was unsynced when the node went down; " +
-      (record.previous ? "fell back to version " + std::to_string(record.previous->generation)
-                       : "there was no earlier version"));
+  core_.Report("file " + HexEncode64(record.id) + ": version " +
+               std::to_string(record.committed->generation) + " (" +
+               std::to_string(record.committed->size) +
+               " bytes) was unsynced when the node went down; " + WhatIsLeft(record));
   return Status::Ok();
 }
 
@@ -664,8 +670,8 @@ Status Recovery::FallBackLost(const wire::Record& record) {
                       .generation = version.generation}));
   core_.stats->fell_back->Add();
   core_.Report("file " + HexEncode64(record.id) + ": version " +
-               std::to_string(version.generation) +
-               " was unsynced when the node went down; fell back");
+               std::to_string(version.generation) + " was unsynced when the node went down; " +
+               WhatIsLeft(record));
   return Status::Ok();
 }
 

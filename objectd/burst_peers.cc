@@ -48,7 +48,7 @@ Status RpcBurstPeers::Recall(wire::NodeId node, const std::vector<wire::FileId>&
   return std::move(reply).TakeStatus();
 }
 
-Result<bool> RpcBurstPeers::Writes(wire::NodeId node, const wire::BurstWritesRequest& request,
+Result<bool> RpcBurstPeers::Writes(wire::NodeId node, const wire::WriterOf& request,
                                    Nanos timeout) {
   PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));
   auto reply = rdma::Call<wire::BurstWritesReply>(*channel, wire::Method::kBurstWrites, request, {},

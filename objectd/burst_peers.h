@@ -26,7 +26,7 @@ class RpcBurstPeers final : public BurstPeers {
   Result<rdma::Piece> Read(wire::NodeId node, wire::BurstId burst, wire::FileId id,
                            uint64_t generation, uint64_t offset, uint32_t length) override;
   Status Recall(wire::NodeId node, const std::vector<wire::FileId>& ids, Nanos timeout);
-  Result<bool> Writes(wire::NodeId node, const wire::BurstWritesRequest& request, Nanos timeout);
+  Result<bool> Writes(wire::NodeId node, const wire::WriterOf& request, Nanos timeout);
   std::vector<wire::LinkInfo> Links() const { return channels_.Links(); }
 
  private:

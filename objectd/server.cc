@@ -153,7 +153,7 @@ Status Server::BuildNamespace() {
   o.inline_bytes_max = options_.inline_bytes_max;
   o.room = [room = room_.get()] { return room->Check(); };
   PERIGEE_ASSIGN(namespace_, Namespace::Create(*store_, RealClock::Get(), *registry_, o));
-  auto writes = [this](wire::NodeId node, const wire::BurstWritesRequest& q) -> Result<bool> {
+  auto writes = [this](wire::NodeId node, const wire::WriterOf& q) -> Result<bool> {
     if (!peers_) return true;  // the doors are not open yet
     return peers_->Writes(node, q, kWritesTimeout);
   };

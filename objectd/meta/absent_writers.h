@@ -21,7 +21,7 @@ class AbsentWriters {
   static constexpr Nanos kSilence = 30 * kSecond;  // three of the calls that a node makes when idle
 
   // kBurstWrites at that node; an error: not reached.
-  using Ask = std::function<Result<bool>(wire::NodeId, const wire::BurstWritesRequest&)>;
+  using Ask = std::function<Result<bool>(wire::NodeId, const wire::WriterOf&)>;
   AbsentWriters(Namespace& ns, Clock& clock, Ask ask)
       : ns_(ns), clock_(clock), ask_(std::move(ask)), started_(clock.Monotonic()) {}
 

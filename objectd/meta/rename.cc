@@ -101,8 +101,9 @@ Result<wire::RenameReply> NamespaceImpl::Rename(const wire::RenameRequest& q) {
       if (target) {
         PERIGEE_TRY(CheckReplace(tree, *source, *target));
         PERIGEE_TRY(CheckSticky(q.caller, to.record, target->record));
+        reply.replaced = target->record;
+        PERIGEE_TRY(tree.KeepReplaced(&*target, &source->record));
         PERIGEE_TRY(tree.Remove(*target));
-        reply.replaced = std::move(target->record);
       }
       PERIGEE_TRY(tree.TakeOff(*source));
       PERIGEE_TRY(tree.PutAt(&*source, {q.new_parent, ComponentFor(*source, q.new_name)}));

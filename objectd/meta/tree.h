@@ -37,6 +37,9 @@ struct Node {
 // with an S3 delete, and becomes explicit when emptied through the mount.
 enum class Door { kMount, kS3 };
 
+// Survives the loss of a node's page cache.
+bool IsSafe(const wire::Version& version);
+
 class Tree {
  public:
   Tree(kv::Transaction& txn, PathCache& paths, int64_t now) : txn_(txn), paths_(paths), now_(now) {}
@@ -93,6 +96,12 @@ class Tree {
 
   // ---- Content (tree_content.cc)
   Status ReleaseVersion(wire::FileId id, const wire::Version& version);
+  // What `from` held becomes `to`'s, by another generation.
+  Status MoveVersion(wire::FileId from, wire::Version* version, wire::FileId to,
+                     uint64_t generation);
+  // A rename is about to replace `target` by `moved`, which the loss of a node's page cache would
+  // leave without content: `target`'s becomes its previous version. `target` is removed next.
+  Status KeepReplaced(Node* target, wire::Record* moved);
   // kReleasedBurst for each burst file that `before` names and `after` (null: nothing) does not.
   Status EmitReleased(const wire::Record& before, const wire::Record* after);
   // Releases all content of a record.

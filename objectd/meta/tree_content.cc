@@ -26,6 +26,11 @@ Bursts BurstsOf(const wire::Record& record) {
 
 }  // namespace
 
+bool IsSafe(const wire::Version& version) {
+  return version.layout.kind != wire::LayoutKind::kBurst ||
+         version.durability >= wire::Durability::kLocal;
+}
+
 std::string MountEtag(wire::FileId id, uint64_t generation) {
   return HexEncode64(id) + HexEncode64(generation) + "-1";
 }
@@ -44,6 +49,37 @@ Status Tree::ReleaseVersion(wire::FileId id, const wire::Version& version) {
       return Status::Ok();
   }
   return Status(Code::kUnimplemented, "content of a kind written by a newer version of Perigee");
+}
+
+Status Tree::MoveVersion(wire::FileId from, wire::Version* version, wire::FileId to,
+                         uint64_t generation) {
+  const wire::Layout& layout = version->layout;
+  if (layout.kind == wire::LayoutKind::kInline) {
+    PERIGEE_ASSIGN(auto bytes,
+                   txn_.Get(keys::Inline(from, version->generation), kv::ReadMode::kConflict));
+    if (!bytes) return Status(Code::kCorrupt, "no inline content of file " + std::to_string(from));
+    txn_.Put(keys::Inline(to, generation), *bytes);
+  } else if (layout.kind == wire::LayoutKind::kBlobs) {
+    PERIGEE_TRY(AcquireContent(txn_, {to, generation}, layout.extents, layout.list_id, {}));
+  }
+  PERIGEE_TRY(ReleaseVersion(from, *version));
+  version->generation = generation;
+  return Status::Ok();
+}
+
+Status Tree::KeepReplaced(Node* target, wire::Record* moved) {
+  wire::Record& r = target->record;
+  const bool at_risk = moved->committed ? !IsSafe(*moved->committed) : moved->writer.has_value();
+  if (r.kind != wire::FileKind::kFile || r.nlink > 1 || !r.committed || !at_risk ||
+      (moved->previous && IsSafe(*moved->previous)))
+    return Status::Ok();
+  // A burst file goes with its file.
+  if (r.committed->layout.kind == wire::LayoutKind::kBurst) return Status::Ok();
+  const wire::Record before = *moved;
+  if (moved->previous) PERIGEE_TRY(ReleaseVersion(moved->id, *moved->previous));
+  PERIGEE_TRY(MoveVersion(r.id, &*r.committed, moved->id, wire::kOfReplaced | r.id));
+  moved->previous = std::exchange(r.committed, std::nullopt);
+  return EmitReleased(before, moved);
 }
 
 Status Tree::EmitReleased(const wire::Record& before, const wire::Record* after) {

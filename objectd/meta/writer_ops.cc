@@ -38,15 +38,26 @@ bool IsWriter(const wire::Record& r, wire::NodeId node, wire::BurstId burst) {
   return r.writer && r.writer->node == node && r.writer->burst == burst;
 }
 
-Status EndWriter(Tree& tree, Node* node, wire::NodeId writer, wire::BurstId burst) {
-  if (!IsWriter(node->record, writer, burst)) return Status::Ok();
-  node->record.writer.reset();
-  return tree.Update(*node, Tree::Delegated::kKeep);
+// The previous version is committed again, in place of `lost`.
+Status Restore(Tree& tree, wire::Record* r, uint64_t lost) {
+  const wire::Record before = *r;
+  wire::Version kept = *std::exchange(r->previous, std::nullopt);
+  if (kept.generation & wire::kOfReplaced)
+    PERIGEE_TRY(tree.MoveVersion(r->id, &kept, r->id, lost + 1));
+  r->committed = std::move(kept);
+  r->generation_floor = lost;
+  r->mtime = r->committed->mtime;
+  r->ctime = tree.now();
+  return tree.EmitReleased(before, r);
 }
 
-// Survives the loss of a node's page cache.
-bool IsSafe(const wire::Version& v) {
-  return v.layout.kind != LayoutKind::kBurst || v.durability >= Durability::kLocal;
+Status EndWriter(Tree& tree, Node* node, wire::NodeId writer, wire::BurstId burst) {
+  wire::Record& r = node->record;
+  if (!IsWriter(r, writer, burst)) return Status::Ok();
+  const uint64_t given = std::exchange(r.writer, std::nullopt)->generation;
+  if (r.committed || !r.previous) return tree.Update(*node, Tree::Delegated::kKeep);
+  PERIGEE_TRY(Restore(tree, &r, std::max(given, r.generation_floor)));
+  return tree.Update(*node);
 }
 
 Status DropPrevious(Tree& tree, wire::Record* r) {
@@ -60,7 +71,7 @@ Status DropPrevious(Tree& tree, wire::Record* r) {
 Status Supersede(Tree& tree, wire::Record* r, wire::Version next) {
   if (!r->committed) {
     r->committed = std::move(next);
-    return Status::Ok();
+    return IsSafe(*r->committed) ? DropPrevious(tree, r) : Status::Ok();
   }
   wire::Version old = std::move(*r->committed);
   // Rewritten in place, the old bytes are nowhere any more.
@@ -303,13 +314,10 @@ Result<wire::RecordReply> NamespaceImpl::FallBack(const wire::FallBackRequest& q
     }
     if (IsWriter(r, q.node, q.burst)) r.writer.reset();
     if (r.previous && !IsOnBurst(*r.previous, q.node, q.burst)) {
-      const wire::Record before = r;
-      r.committed = std::move(r.previous);
-      r.previous.reset();
-      r.generation_floor = q.generation;
-      r.mtime = r.committed->mtime;
-      r.ctime = tree.now();
-      PERIGEE_TRY(tree.EmitReleased(before, &r));
+      // Its writer may have been given the next generation already.
+      if (r.writer && r.previous->generation & wire::kOfReplaced)
+        return Status(Code::kBusy, "the file is being written; what it is now is told by the end");
+      PERIGEE_TRY(Restore(tree, &r, q.generation));
       PERIGEE_TRY(tree.Update(node));
       reply = ReplyOf(std::move(node));
       return Status::Ok();

@@ -611,17 +611,7 @@ struct ReclaimWriterRequest {
     v.Rest(s.unknown);
   }
 };
-// Does the node's buffer still write, or begin to write, this file in that burst file?
-struct BurstWritesRequest {
-  FileId id = 0;
-  BurstId burst = 0;
-  Unknown unknown;
-  static void Fields(auto& s, auto& v) {
-    v(1, s.id);
-    v(2, s.burst);
-    v.Rest(s.unknown);
-  }
-};
+// To WriterOf: does the node's buffer still write, or begin to write, this file in that burst file?
 struct BurstWritesReply {
   bool writes = true;
   Unknown unknown;

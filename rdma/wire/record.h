@@ -148,6 +148,8 @@ struct BucketSettings {
   }
 };
 
+inline constexpr uint64_t kOfReplaced = uint64_t{1} << 63;  // and the id of the file replaced
+
 struct Record {
   FileId id = 0;
   FileKind kind = FileKind::kFile;
@@ -163,7 +165,9 @@ struct Record {
   bool implicit = false;           // directories made by an S3 key with slashes
   std::optional<BucketSettings> bucket;
   std::optional<Version> committed;  // what every door serves
-  std::optional<Version> previous;   // kept until `committed` is at least kLocal
+  // Kept until `committed` is at least kLocal. By a generation with kOfReplaced: it was the content
+  // of the file that a rename to its name replaced, and `committed` may not be there yet.
+  std::optional<Version> previous;
   std::optional<WriterInfo> writer;
   uint64_t generation_floor = 0;  // a generation lost by a fall back; new ones are greater
   Unknown unknown;

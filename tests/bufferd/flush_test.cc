@@ -57,6 +57,34 @@ TEST_CASE("a flush that fails is tried again and a stale one is dropped") {
   CHECK(w.Count("flush_failures") == 2);
 }
 
+TEST_CASE("a file is replaced by O_TRUNC while a flush of it hangs") {
+  World w;
+  wire::FileId id = w.Save("a", Bytes(2, kBig));
+  bool publish = true, goes_on = false;
+  SUBCASE("which fails in the end") {}
+  SUBCASE("which goes on in the end") { goes_on = true; }
+  SUBCASE("and nothing is written, and the flush fails") { publish = false; }
+  SUBCASE("and nothing is written, and the flush goes on") { goes_on = !(publish = false); }
+  std::optional<Opened> o;
+  w.blobs.on_commit = [&](uint64_t) {
+    if (o) return Status::Ok();
+    o = w.MustOpen(id, wire::Access::kWrite, true);
+    if (publish) {
+      w.Write(*o, 0, "new");
+      REQUIRE(w.engine->Publish(o->file).ok());
+    }
+    w.Release(*o);
+    return goes_on ? Status::Ok() : Status(Code::kUnavailable, "the drive does not answer");
+  };
+  w.Settle();
+  REQUIRE(o);
+  o->file.reset();
+  w.Settle();
+  CHECK(w.Load(id) == (publish ? "new" : Bytes(2, kBig)));
+  CHECK(w.StateOf(id) == BurstState::kClean);
+  CHECK(w.engine->core().table->size() == 1);
+}
+
 TEST_CASE("a flush whose commit was answered by nobody is found done") {
   World w;
   wire::FileId id = w.Save("a", Bytes(3, kBig));

@@ -16,7 +16,7 @@ import time
 from conftest import EXAMPLE_FREE_PORTS, Made, needs_fuse, needs_root
 from crash_model import Model, words
 from cutfs import CutFs
-from test_kill_matrix import LANES, OPTIONS, KillStack, Lane, Load, from_the_object_tier, look, settle_doubts, wait_until
+from test_kill_matrix import LANES, OPTIONS, KillStack, Lane, Load, from_the_object_tier, look, quick_s3, s3_content, settle_doubts, wait_until
 
 SEED = int(os.environ.get("PERIGEE_CUT_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 CUTS = int(os.environ.get("PERIGEE_CUTS", "2"))
@@ -189,6 +189,38 @@ def test_power_cuts_under_load():
         settle_doubts(house.stack, house.model, "at the end")
         from_the_object_tier(house.stack, house.model, "from the object tier")
         house.assert_none("at the end")
+        house.well = True
+    finally:
+        house.close()
+
+
+@needs_root
+@needs_fuse
+def test_a_save_that_is_lost_gives_way_to_the_one_that_it_was_renamed_over():
+    house = House(SEED)
+    try:
+        stack = house.stack
+        stack.arm("bufferd", "burst_sync_before_data=delay:60000@*")  # the background sync comes too late
+        house.start()
+        stack.run("flush", "--hold")
+        latest, new = (os.path.join(stack.mount, "data", name) for name in ("latest", "new"))
+        old = random.Random(SEED).randbytes(300_000)
+        quick_s3(stack).put_object(Bucket="data", Key="latest", Body=old)
+        with open(new, "wb") as f:
+            f.write(bytes(1_000_000))
+        os.replace(new, latest)
+        folder = os.open(os.path.dirname(latest), os.O_RDONLY)
+        os.fsync(folder)  # names are durable
+        os.close(folder)
+        stack.disk.off()
+        stack.kill_processes()
+        stack.power_returns(SEED)
+        stack.up()
+        with open(latest, "rb") as f:
+            assert f.read() == old
+        assert s3_content(quick_s3(stack), "latest") == old
+        assert not os.path.exists(new)
+        assert "fell back to what it had replaced by a rename" in str(stack.status())
         house.well = True
     finally:
         house.close()

@@ -64,7 +64,7 @@ constexpr auto kCheckers =
            NetProbeReply, NodeReportRequest, NodeReportReply, NodeListReply, NodeChangeRequest,
            DriveListRequest, DriveListReply, ShardName, DriveAskRequest, DriveCount,
            DriveAuditReply, objectd::StorageNodeRow, ShardBatchRequest, ShardOutcome,
-           ShardBatchReply, ReclaimWriterRequest, BurstWritesRequest, BurstWritesReply>();
+           ShardBatchReply, ReclaimWriterRequest, BurstWritesReply>();
 
 }  // namespace
 

@@ -17,6 +17,7 @@ void Key::Add(std::vector<Content>* to, const Content& content) {
 
 void Key::Begin(const std::string& what, const std::vector<Content>& outcomes) {
   history_.push_back(what);
+  in_object_tier_ = false;
   for (const Content& outcome : outcomes) {
     Add(&states_, outcome);
     Add(&since_durable_, outcome);
@@ -31,14 +32,15 @@ void Key::Acknowledged(const Content& content) {
   Add(&since_look_, content);
 }
 
-void Key::Durable() {
+void Key::Durable(At at) {
   history_.push_back("durable");
+  in_object_tier_ = at == At::kObjectTier;
   since_durable_ = states_;
 }
 
 void Key::ReplacedBy(const Key& moved) {
   for (const Content& content : moved.since_durable_)
-    if (content) Add(&since_durable_, content);
+    if (content && !(in_object_tier_ && content->empty())) Add(&since_durable_, content);
 }
 
 void Key::Refused(const Content& before) {

@@ -27,8 +27,10 @@ class Key {
   void Begin(const std::string& what, const std::vector<Content>& outcomes);
   // It was answered. What came before its last durable state is gone for good.
   void Acknowledged(const Content& content);
-  void Durable();
-  // `moved` is about to take its place: it may fall back to what that was before, whole.
+  enum class At { kNode, kObjectTier };
+  void Durable(At at);
+  // `moved` is about to take its place: it may fall back to what that was before, whole. It is not
+  // emptied by that where the object tier has what was replaced.
   void ReplacedBy(const Key& moved);
   // The call did not happen.
   void Refused(const Content& before);
@@ -46,6 +48,7 @@ class Key {
 
   const std::string path_;
   std::vector<Content> states_{std::nullopt};
+  bool in_object_tier_ = false;
   std::vector<Content> since_durable_{std::nullopt};
   std::vector<Content> since_look_{std::nullopt};
   std::vector<std::string> history_;

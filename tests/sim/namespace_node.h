@@ -183,7 +183,7 @@ class NamespaceProcess {
         });
     PERIGEE_ASSIGN(namespace_, objectd::Namespace::Create(store_, clock, *metrics_, {}));
     writers_ = std::make_unique<objectd::AbsentWriters>(
-        *namespace_, clock, [this](wire::NodeId node, const wire::BurstWritesRequest& q) {
+        *namespace_, clock, [this](wire::NodeId node, const wire::WriterOf& q) {
           return peers_->Writes(node, q, 2 * kSecond);
         });
     objectd::s3::ContentIoDeps io;

@@ -58,10 +58,12 @@ void Workload::Save(GpuNode& gpu, Key& key, Random& random) {
     key.Acknowledged(bytes);
     ++acknowledged_;
     if (sync <= 1) {
-      const auto durability = sync == 0 ? wire::Durability::kObject : wire::Durability::kLocal;
-      Status synced = gpu.Fsync(*open, durability);
+      const bool flushed = sync == 0;
+      Status synced =
+          gpu.Fsync(*open, flushed ? wire::Durability::kObject : wire::Durability::kLocal);
       Note(gpu.name(), what + " fsync", synced);
-      if (synced.ok() && !key.doubtful()) key.Durable();
+      if (synced.ok() && !key.doubtful())
+        key.Durable(flushed ? Key::At::kObjectTier : Key::At::kNode);
     }
   }
   Status released = gpu.Release(*open);
@@ -107,7 +109,7 @@ void Workload::Put(Key& key, Random& random) {
   Note("s3", "put " + key.path() + " " + Words(bytes), put);
   if (!put.ok()) return;
   key.Acknowledged(bytes);
-  key.Durable();
+  key.Durable(Key::At::kObjectTier);
   ++acknowledged_;
 }
 
@@ -118,7 +120,7 @@ void Workload::Delete(Key& key) {
   Note("s3", "delete " + key.path(), deleted);
   if (!deleted.ok()) return;
   key.Acknowledged(std::nullopt);
-  key.Durable();
+  key.Durable(Key::At::kObjectTier);
   ++acknowledged_;
 }
 

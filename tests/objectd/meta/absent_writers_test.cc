@@ -14,7 +14,7 @@ struct Absent : Fixture {
 
   wire::FileId file;
   Result<bool> answer = true;
-  AbsentWriters writers{*ns, clock, [this](wire::NodeId node, const wire::BurstWritesRequest& q) {
+  AbsentWriters writers{*ns, clock, [this](wire::NodeId node, const wire::WriterOf& q) {
                           CHECK(node == 1);
                           CHECK(q.id == file);
                           CHECK(q.burst == 7);

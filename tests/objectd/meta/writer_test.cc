@@ -296,6 +296,93 @@ TEST_CASE_FIXTURE(
   CHECK(Open(f, 1, 1, 21).writer->generation == 3);
 }
 
+TEST_CASE_FIXTURE(Writers, "what a rename replaced is kept while the new content is unsynced") {
+  auto old = File(b, "latest", "safe");
+  const std::string etag = At(old).committed->etag;
+  auto f = Create(b, "tmp", 1, 20);
+  Burst(f, 1, 20, 1, 1000);
+  CHECK(Must(Rename(b, "tmp", b, "latest")).replaced->committed->etag == etag);
+  CHECK(Must(ns->GetObject("bucket", "latest")).committed->size == 1000);
+  CHECK(ns->FileCount() == 1);
+  CHECK(ns->ReadInline(old, 1).code() == Code::kStale);
+  SUBCASE("and serves again where that is lost") {
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = 20}));
+    Open(f, 1, 1, 21);
+    CHECK(ns->FallBack({.id = f, .node = 1, .burst = 20, .generation = 1}).code() == Code::kBusy);
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = 21}));
+    auto r = Must(ns->FallBack({.id = f, .node = 1, .burst = 20, .generation = 1})).record;
+    CHECK(Must(Get("bucket", "latest")) == "safe");
+    CHECK(r.committed->etag == etag);
+    CHECK_FALSE(r.previous.has_value());
+    CHECK(r.committed->generation > 1);
+    Open(f, r.committed->generation, 1, 22);
+    CHECK(Burst(f, 1, 22, r.committed->generation + 1, 5).committed->size == 5);
+  }
+  SUBCASE("also where it was written again since") {
+    Burst(f, 1, 20, 2, 1001);
+    CHECK(Must(ns->FallBack({.id = f, .node = 1, .burst = 20, .generation = 2}))
+              .record.committed->size == 4);
+    CHECK(Must(Get("bucket", "latest")) == "safe");
+  }
+  SUBCASE("and goes when that is safe") {
+    auto q = wire::SetDurabilityRequest{.id = f, .node = 1, .burst = 20, .generation = 1};
+    CHECK_FALSE(Must(ns->SetDurability(q)).record.previous.has_value());
+  }
+  SUBCASE("and goes with its name") {
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = 20}));
+    CHECK(Unlink(b, "latest") == Code::kOk);
+  }
+}
+
+TEST_CASE_FIXTURE(Writers, "what a rename replaced is kept while the new file was never closed") {
+  File(b, "latest", "safe");
+  auto f = Create(b, "tmp", 1, 20);
+  Must(Rename(b, "tmp", b, "latest"));
+  CHECK_FALSE(At(f).committed.has_value());
+  SUBCASE("and serves again where it never is") {
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = 20}));
+    CHECK(Must(Get("bucket", "latest")) == "safe");
+    CHECK(Open(f, At(f).committed->generation, 1, 21).writer->generation >
+          At(f).committed->generation);
+  }
+  SUBCASE("and after its close, until that is safe") {
+    CHECK(Burst(f, 1, 20, 1, 9).previous.has_value());
+    CHECK_FALSE(Burst(f, 1, 20, 1, 9, Durability::kLocal).previous.has_value());
+  }
+  SUBCASE("and goes when that is safe at once") {
+    CHECK_FALSE(Burst(f, 1, 20, 1, 9, Durability::kLocal).previous.has_value());
+  }
+}
+
+TEST_CASE_FIXTURE(Writers, "blobs that a rename replaced are kept, and released once") {
+  uint32_t count = 2;
+  SUBCASE("a few") {}
+  SUBCASE("in a list") { count = 1300; }
+  auto flushed = [&](const std::string& name, wire::BurstId burst, uint64_t seq) {
+    auto f = Create(b, name, 1, burst);
+    Burst(f, 1, burst, 1, uint64_t{count} << 20);
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = burst}));
+    Must(ns->CommitFlush({.id = f,
+                          .node = 1,
+                          .burst = burst,
+                          .generation = 1,
+                          .extents = Blobs(seq, count).extents}));
+    return f;
+  };
+  flushed("latest", 10, 50);
+  for (wire::BurstId burst : {20, 21}) {
+    auto f = Create(b, "tmp", 1, burst);
+    Burst(f, 1, burst, 1, 1000);
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = burst}));
+    Must(Rename(b, "tmp", b, "latest"));
+    CHECK(FsckAll(*store, clock).findings.empty());
+    auto r = Must(ns->FallBack({.id = f, .node = 1, .burst = burst, .generation = 1})).record;
+    CHECK(r.committed->layout.kind == LayoutKind::kBlobs);
+    CHECK(r.committed->size == uint64_t{count} << 20);
+    CHECK(FsckAll(*store, clock).findings.empty());
+  }
+}
+
 TEST_CASE_FIXTURE(Writers, "a lost burst file without a version before takes all names with it") {
   auto f = Create(b, "f", 1, 20);
   Burst(f, 1, 20, 1, 10);
