@@ -77,11 +77,12 @@ FilePtr BurstTable::Current(wire::FileId id) const {
 }
 
 bool BurstTable::IsBeforeCurrent(const FilePtr& file) const {
-  FilePtr at;
+  wire::FileId id;
   {
     std::lock_guard lock(file->mu);
-    at = Current(file->rec.id);
+    id = file->rec.id;
   }
+  FilePtr at = Current(id);
   if (at == file) return false;
   while (at && at != file) {
     FilePtr before;
