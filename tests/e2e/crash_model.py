@@ -42,6 +42,7 @@ class Key:
         self.view = self.view_before = None  # what both doors showed at the last looks, as a 1-tuple
         self.doors = {}  # what each of them showed at the last look, in words
         self.recent = []  # what S3 may still show after closes since the last look
+        self.went_to = []  # the names that its files have got since: S3 may hear of their closes before it hears of the rename
         self.earlier = []  # contents since the last look: the mount may show one while objectd is away
         self.by_s3 = False  # changed through S3 since the last look: a node without objectd may not know
         self.history = []
@@ -68,6 +69,7 @@ class Key:
     def looked_at(self):
         """Every door shows the same now."""
         self.recent.clear()
+        self.went_to.clear()
         self.earlier.clear()
         self.by_s3 = False
 

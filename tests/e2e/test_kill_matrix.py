@@ -8,7 +8,9 @@ By default a few rounds of each kind, chosen by a seed that is printed. The whol
     PERIGEE_KILL_SEED=7
     PERIGEE_KILL_POINTS=objectd:meta_after_put@2,bufferd:burst_seal_before_end@1
 
-Last run, on a busy machine: 95 rounds of nine seeds, of which one deviated (mended, and its seed ran clean since), then 30 more.
+Last run of all: 2026-11-23, seed 201, 38 minutes: 169 deaths at 151 of 186 (daemon, failpoint) pairs and 60 rounds of random moments
+without a deviation; then the mirrors, 3 minutes, which reached 8 pairs more. The rest need storage nodes, files of over 512 blobs, a
+mirror that cannot catch up, or a conflict.
 """
 
 import errno
@@ -44,6 +46,7 @@ ON_FIRST_START = re.compile(r"superblock_|segment_|cluster_file_|mirror_epoch_|d
 WITH_LOST_DRIVES = re.compile(r"repair_|drive_|mirror_epoch_|superblock_|cluster_file_|segment_|kv_(eject|admit|copy|clear|recover)_")
 NOT_UNDER_LOAD = re.compile(r"repair_|drive_|mirror_epoch_|superblock_|cluster_file_|kv_(eject|admit|copy|clear|recover)_|atomic_file_|"
                             r"burst_store_|burst_recover_")
+OF_MIRRORS = re.compile(r"kv_(eject|admit|copy|clear|recover)_|mirror_epoch_")
 AFTER_REBOOT = re.compile(r"burst_recover_")
 # Never reached by a daemon: the command makes the secret, and tests their own failpoint.
 UNREACHED = re.compile(r"secret_|test_only")
@@ -361,7 +364,7 @@ class Lane:
                     self.model.deviation(f"GET {key.name} under load: NoSuchKey; expected {key.expected()}")
                 return
             raise
-        if seen != key.content and seen not in key.recent:
+        if seen != key.content and seen not in key.recent and not any(seen in (*k.states, *k.recent) for k in key.went_to):
             self.model.deviation(f"GET {key.name} under load: {words(seen)}; expected {key.expected()}")
 
     def remember(self, key):
@@ -427,6 +430,8 @@ class Lane:
         fallbacks = source.fallbacks
         self.remember(key)
         self.remember(source)
+        if self.objectd_may_go:
+            source.went_to.append(key)
         source.begin(f"renamed to {key.name}", None)
         key.begin(f"rename of {source.name} {words(body)}", body)
         key.fallbacks = key.fallbacks + fallbacks
@@ -727,15 +732,15 @@ class Matrix:
     def deaths_of(self, daemon):
         return sum(d == daemon for d, _ in self.stack.deaths())
 
-    def kill_at(self, daemon, point, n):
-        what = f"{daemon}:{point}@{n}"
+    def kill_at(self, daemon, point, n, circumstance=""):
+        what = f"{daemon}:{circumstance}{point}@{n}"
         # These are passed while objectd is away, or just back.
         without_objectd = point.startswith("names_")
         load = self.load(daemon == "objectd" or without_objectd)
         try:
             load.go_on(40, 2)
             deaths, pid = self.deaths_of(daemon), self.stack.pid_of(daemon)
-            self.stack.arm(daemon, f"{point}=kill@{n}")
+            self.stack.arm(daemon, f"{circumstance}{point}=kill@{n}")
             self.kill(daemon)
             # The supervisor waits up to 5 s before it starts what dies often, and a start takes a while itself.
             wait_until(f"{daemon} started armed", lambda: self.deaths_of(daemon) > deaths + 1 or (
@@ -880,7 +885,7 @@ def test_killed_at_failpoints_of_the_first_start(matrix):
 def test_killed_while_a_drive_is_lost_and_replaced(matrix):
     m = matrix("lost drives", mount=False)
     drives = [d["dir"] for d in m.stack.status()["objectd"]["drives"]]
-    for daemon, point, n in few([t for t in targets(WITH_LOST_DRIVES, hits=(1, 1, 2)) if t[0] == "objectd"], 2):
+    for daemon, point, n in few([t for t in targets(WITH_LOST_DRIVES, hits=(1,) if ROUNDS == "all" else (1, 1, 2)) if t[0] == "objectd"], 2):
         what = f"lost drive, {daemon}:{point}@{n}"
         m.stack.kill_all()
         lost = m.rng.choice(drives)
@@ -913,6 +918,17 @@ def test_killed_while_a_drive_is_lost_and_replaced(matrix):
         m.check_deaths(what)
         m.report(what, outcome, calls)
     settle_doubts(m.stack, m.model, "at the end")
+    m.report(THE_END, "compared", "")
+
+
+@needs_fuse
+def test_killed_while_a_mirror_of_the_namespace_is_ejected_and_admitted(matrix):
+    m = matrix("mirrors")
+    for daemon, point, n in few([t for t in targets(OF_MIRRORS, hits=(1,)) if t[0] == "objectd"], 1):
+        m.kill_at(daemon, point, n, f"kv_mirror_after_write=error@{m.rng.randrange(20, 200)},")
+        m.stack.wait("all mirrors", lambda s: s.get("well"), timeout=60)
+    settle_doubts(m.stack, m.model, "at the end")
+    from_the_object_tier(m.stack, m.model, "from the object tier")
     m.report(THE_END, "compared", "")
 
 
