@@ -103,10 +103,13 @@ void Workload::Move(GpuNode& gpu, Key& from, Key& to) {
 
 void Workload::Put(Key& key, Random& random) {
   const std::string bytes = NewContent(random);
-  key.Begin("put " + Words(bytes), {bytes});
-  Status put =
-      cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Put(kBucket, key.path(), bytes); });
-  Note("s3", "put " + key.path() + " " + Words(bytes), put);
+  const bool upload = random.OneIn(4);
+  const std::string what = (upload ? "upload " : "put ") + key.path() + " " + Words(bytes);
+  key.Begin(what, {bytes});
+  Status put = cluster_.OnNamespace([&](NamespaceProcess& p) {
+    return upload ? p.Upload(kBucket, key.path(), bytes) : p.Put(kBucket, key.path(), bytes);
+  });
+  Note("s3", what, put);
   if (!put.ok()) return;
   key.Acknowledged(bytes);
   key.Durable(Key::At::kObjectTier);
