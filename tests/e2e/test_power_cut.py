@@ -220,7 +220,7 @@ def test_a_save_that_is_lost_gives_way_to_the_one_that_it_was_renamed_over():
             assert f.read() == old
         assert s3_content(quick_s3(stack), "latest") == old
         assert not os.path.exists(new)
-        assert "fell back to what it had replaced by a rename" in str(stack.status())
+        stack.wait("told", lambda s: "fell back to what it had replaced by a rename" in str(s), timeout=60)
         house.well = True
     finally:
         house.close()
