@@ -213,6 +213,7 @@ class Names {
   bool knocking_ = false;
   Nanos away_since_ = 0;
   std::deque<NameOp> unsettled_;
+  uint64_t settled_ = 0;  // that were in it before, and are not any more
   bool settling_ = false;
   bool reserving_ = false;
   wire::FileId next_id_ = 0, ids_end_ = 0;

@@ -46,12 +46,14 @@ void Names::ArmSettle(Nanos delay) {
 }
 
 void Names::Settle() {
-  size_t asked;
+  uint64_t until;  // what comes later, while it is asked, this does not settle
+  bool none;
   {
     std::lock_guard lock(mu_);
     settling_ = false;
     if (stopping_ || state_ != State::kThere) return;
-    asked = unsettled_.size();
+    none = unsettled_.empty();
+    until = settled_ + unsettled_.size();
   }
   auto instance = SyncThere();
   {
@@ -59,9 +61,10 @@ void Names::Settle() {
     if (stopping_ || state_ != State::kThere) return;
     // What was made before its life was known may be of an earlier one.
     uint64_t unknown = 0;
-    if (instance.ok() && asked == 0) life_.compare_exchange_strong(unknown, *instance);
+    if (instance.ok() && none) life_.compare_exchange_strong(unknown, *instance);
     if (instance.ok() && life_ == *instance) {
-      unsettled_.erase(unsettled_.begin(), unsettled_.begin() + static_cast<ptrdiff_t>(asked));
+      // Some may be settled already, or journaled: by another call that went out later.
+      for (; settled_ < until; ++settled_) unsettled_.pop_front();
       if (!unsettled_.empty()) ArmSettle(kSettleEvery);
       return;
     }
@@ -103,6 +106,7 @@ void Names::JournalUnsettled() {
     ops_.push_back({next_op_++, std::move(op)});
     Count(ops_.back());
   }
+  settled_ += unsettled_.size();
   unsettled_.clear();
   // They are made again all the same, unless this process dies first.
   if (Status s = index_->ChangeValues(stored, Durable::kNo); !s.ok())
