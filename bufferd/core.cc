@@ -94,6 +94,15 @@ void Core::Forget(const FilePtr& file) {
   table->NotifyProgress();
 }
 
+void Core::Drop(const FilePtr& file) {
+  {
+    std::lock_guard lock(file->mu);
+    file->gone = true;
+    file->flush_cancel = true;
+  }
+  Forget(file);
+}
+
 void Core::Undelegate(const FilePtr& file) {
   if (delegations == nullptr) return;
   wire::FileId id;

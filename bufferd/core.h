@@ -86,6 +86,7 @@ struct Core {
   // `gone` must be set. Out of the table, the index and the store. Failures are logged: the start's
   // scan finds leftovers.
   void Forget(const FilePtr& file);
+  void Drop(const FilePtr& file);  // makes it `gone`, and forgets it
   // It no longer serves its id: who opened it under a delegation opens again.
   void Undelegate(const FilePtr& file);
   // Removes the file when nothing of it is needed any more: no handles, and superseded or orphaned

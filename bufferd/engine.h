@@ -86,9 +86,9 @@ class Engine {
   void OnUnlinked(const wire::Record& record);
   // utimes of a file that has a burst file here.
   Status SetMtime(wire::FileId id, int64_t mtime);
-  // Fills what the engine knows.
   // A burst file of this node is, or is about to be, written as that file.
   bool Writes(const wire::WriterOf& q) const;
+  // What the engine knows.
   void FillStatus(wire::BufferdStatusReply* status) const;
   // ReadBurst, for S3 and other nodes. Of content that the namespace still has here though a power
   // cut took even its record, nobody else would notice that it is lost: then kStale, look again.

@@ -395,15 +395,6 @@ void Opener::Replace(const FilePtr& before, const FilePtr& file) {
     log::Error("burst_record_not_saved", {{"error", saved}});
 }
 
-// A file that was made for an open that fails.
-void Opener::Abandon(const FilePtr& file) {
-  {
-    std::lock_guard lock(file->mu);
-    file->gone = true;
-  }
-  core_.Forget(file);
-}
-
 Result<FilePtr> Opener::MakeFile(BurstRecord record) {
   PERIGEE_ASSIGN(record.burst, core_.table->NextBurst());
   PERIGEE_ASSIGN(record.dir, core_.store->Create(record.burst));
@@ -458,7 +449,7 @@ Result<FilePtr> Opener::MakeCopy(const wire::Record& record) {
   }();
   if (s.ok()) s = core_.Save(file);
   if (!s.ok()) {
-    Abandon(file);
+    core_.Drop(file);
     return s;
   }
   core_.table->Add(file);
@@ -629,7 +620,7 @@ Result<FilePtr> Opener::MakeWritten(BurstRecord record, const FilePtr& before, S
   Status s = copy ? CopyBytes(before, file) : Status::Ok();
   if (s.ok()) s = core_.Save(file, copy ? Durable::kYes : Durable::kNo);
   if (s.ok()) return file;
-  Abandon(file);
+  core_.Drop(file);
   return s;
 }
 
@@ -675,7 +666,7 @@ Result<Opened> Opener::WriteNew(const FilePtr& before, const wire::Record& recor
       parts_.sealer->Queue(file);
       return s;
     }
-    Abandon(file);
+    core_.Drop(file);
     return IsGone(s) ? LookAgain() : s;
   }
   {
@@ -746,7 +737,7 @@ Result<Opened> Opener::Create(const CreateAsk& ask) {
       parts_.reconcile_flagged();
       return std::move(reply).TakeStatus();
     }
-    Abandon(file);
+    core_.Drop(file);
     if (!reply.status().Is(Code::kAlreadyExists) || !ask.replace)
       return std::move(reply).TakeStatus();
     OpenAsk again{

@@ -102,7 +102,6 @@ class Opener {
   Status CopyBytes(const FilePtr& from, const FilePtr& to);
   Result<FilePtr> MakeCopy(const wire::Record& record);
   Result<FilePtr> MakeFile(BurstRecord record);
-  void Abandon(const FilePtr& file);
   Result<wire::RecordReply> ParentOf(const CreateAsk& ask, std::string* name);
   void Delegate(const wire::RecordReply& found, const Delegations::Mark& mark, Opened* opened);
   bool Serves(const BurstFile& file, const wire::Record& record) const;

@@ -191,25 +191,6 @@ void Recovery::GiveWay(const FilePtr& file) {
   ServeAgain(std::move(before));
 }
 
-Status Recovery::Revert(const wire::FallBackRequest& q) {
-  Result<wire::RecordReply> reply = core_.meta->FallBack(q);
-  if (!reply.ok()) return IsGone(reply.status()) ? Status::Ok() : std::move(reply).TakeStatus();
-  const auto& now = reply->record.committed;
-  if (!now || now->layout.kind != wire::LayoutKind::kBurst || now->layout.node != core_.node)
-    return Status::Ok();
-  if (FilePtr file = core_.table->Find(now->layout.burst)) ServeAgain(file);
-  return Status::Ok();
-}
-
-void Recovery::Drop(const FilePtr& file) {
-  {
-    std::lock_guard lock(file->mu);
-    file->gone = true;
-    file->flush_cancel = true;
-  }
-  core_.Forget(file);
-}
-
 Status Recovery::Reconcile(const FilePtr& file) {
   Verdict verdict;
   bool dropped;
@@ -238,7 +219,7 @@ Status Recovery::Reconcile(const FilePtr& file) {
   }
   if (dropped) GiveWay(file);
   if (verdict == Verdict::kDrop) {
-    Drop(file);
+    core_.Drop(file);
     return Status::Ok();
   }
   PERIGEE_TRY(core_.Save(file));
@@ -327,7 +308,7 @@ Result<Recovery::Verdict> Recovery::ReconcileHeld(const FilePtr& file) {
     bool unsynced = record.committed->durability < Durability::kLocal;
     if (unsynced && now.kind == wire::LayoutKind::kBurst && now.node == core_.node &&
         !core_.table->Find(now.burst)) {
-      PERIGEE_TRY(FallBackLost(record));
+      PERIGEE_TRY(FallBack(record));
       return ReconcileHeld(file);
     }
     std::lock_guard lock(file->mu);
@@ -386,18 +367,23 @@ Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Rec
   return Verdict::kDrop;
 }
 
-Status Recovery::FallBack(const FilePtr& file, const wire::Record& record) {
+// The committed version was unsynced, and the power cut took its burst file, or what was in it.
+Status Recovery::FallBack(const wire::Record& record) {
+  const wire::Version& version = *record.committed;
   PERIGEE_FAILPOINT(burst_recover_before_fallback);
-  wire::FallBackRequest q{.id = record.id,
-                          .node = core_.node,
-                          .burst = file->burst,
-                          .generation = record.committed->generation};
-  PERIGEE_TRY(Revert(q));
+  Result<wire::RecordReply> reply = core_.meta->FallBack({.id = record.id,
+                                                          .node = core_.node,
+                                                          .burst = version.layout.burst,
+                                                          .generation = version.generation});
+  if (!reply.ok() && !IsGone(reply.status())) return std::move(reply).TakeStatus();
+  const auto* now = reply.ok() && reply->record.committed ? &*reply->record.committed : nullptr;
+  if (now && now->layout.kind == wire::LayoutKind::kBurst && now->layout.node == core_.node) {
+    if (FilePtr file = core_.table->Find(now->layout.burst)) ServeAgain(file);
+  }
   PERIGEE_FAILPOINT(burst_recover_after_fallback);
   core_.stats->fell_back->Add();
   core_.Report("file " + HexEncode64(record.id) + ": version " +
-               std::to_string(record.committed->generation) + " (" +
-               std::to_string(record.committed->size) +
+               std::to_string(version.generation) + " (" + std::to_string(version.size) +
                " bytes) was unsynced when the node went down; " + WhatIsLeft(record));
   return Status::Ok();
 }
@@ -466,7 +452,7 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
     // The namespace may not have heard that it was synced.
     bool unsynced = record.committed->durability < Durability::kLocal && !synced;
     if (lost || (unsynced && (whole_elsewhere || rec.synced_generation == 0))) {
-      PERIGEE_TRY(FallBack(file, record));
+      PERIGEE_TRY(FallBack(record));
       Status s =
           writer_here
               ? core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst})
@@ -657,22 +643,8 @@ void Recovery::Lost(const wire::Record& record) {
                {{"file", HexEncode64(record.id)}, {"burst", HexEncode64(version.layout.burst)}});
     return;
   }
-  if (Status s = FallBackLost(record); !s.ok())
+  if (Status s = FallBack(record); !s.ok())
     log::Warn("fall_back_failed", {{"file", HexEncode64(record.id)}, {"error", s}});
-}
-
-// The committed version was unsynced, and the power cut took its burst file with its record.
-Status Recovery::FallBackLost(const wire::Record& record) {
-  const wire::Version& version = *record.committed;
-  PERIGEE_TRY(Revert({.id = record.id,
-                      .node = core_.node,
-                      .burst = version.layout.burst,
-                      .generation = version.generation}));
-  core_.stats->fell_back->Add();
-  core_.Report("file " + HexEncode64(record.id) + ": version " +
-               std::to_string(version.generation) + " was unsynced when the node went down; " +
-               WhatIsLeft(record));
-  return Status::Ok();
 }
 
 }  // namespace perigee::bufferd

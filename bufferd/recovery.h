@@ -72,14 +72,11 @@ class Recovery {
   Result<Verdict> Unnamed(const FilePtr& file, const wire::Record& record, uint64_t life);
   Result<Verdict> AfterReboot(const FilePtr& file, const wire::Record& record);
   Result<Verdict> AfterCrash(const FilePtr& file, const wire::Record& record);
-  Status FallBack(const FilePtr& file, const wire::Record& record);
+  Status FallBack(const wire::Record& record);
   bool Intact(const FilePtr& file, const BurstRecord& rec);
   bool TimesMoved(const FilePtr& file, const BurstRecord& rec);
-  void Drop(const FilePtr& file);
   void ServeAgain(FilePtr before);
   void GiveWay(const FilePtr& file);
-  Status Revert(const wire::FallBackRequest& q);
-  Status FallBackLost(const wire::Record& record);
 
   Core& core_;
   const Parts parts_;
