@@ -462,6 +462,30 @@ TEST_CASE("what objectd made and lost with its power is made again when fsync wa
   CHECK(t.engine->core().Reported().empty());
 }
 
+TEST_CASE("a sync at objectd that a later one overtakes settles nothing twice") {
+  Tree t;
+  t.Settle();
+  wire::FileId first = t.Saved(t.directory, "first", "1"), second = 0, third = 0;
+  bool slow = false;
+  t.objectd->before = [&](wire::Method m) {
+    if (m != wire::Method::kMetaSync || slow) return;
+    slow = true;
+    second = t.Saved(t.directory, "second", "2");
+    Event().WaitFor(2 * kSecond);  // a sync is asked for and answered, while this one is on its way
+    third = t.Saved(t.directory, "third", "3");
+  };
+  t.RunFor(5 * kSecond);
+  REQUIRE(third != 0);
+  t.objectd->before = nullptr;
+  t.objectd->LosePower();
+  t.Settle();
+  for (const char* name : {"first", "second", "third"})
+    CHECK(t.Found(t.directory, name) == Code::kOk);
+  CHECK(t.BytesOf(first) == "1");
+  CHECK(t.BytesOf(second) == "2");
+  CHECK(t.BytesOf(third) == "3");
+}
+
 TEST_CASE("an objectd that was started again unnoticed is told again what it made and lost") {
   Tree t;
   t.Settle();
