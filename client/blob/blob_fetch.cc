@@ -48,10 +48,12 @@ BlobFetch::BlobFetch(Deps deps, wire::BlobId blob, const Geometry& geometry,
       chunks_(size_t{geometry.stripes} * (geometry.k + geometry.m)),
       map_epoch_(map->epoch) {
   PERIGEE_CHECK(drives_.size() >= shards_.size() && code_->k() == geometry_.k);
-  std::vector<int> rank(shards_.size());
+  std::vector<std::pair<int, bool>> rank(shards_.size());
   for (uint32_t i = 0; i < shards_.size(); ++i) {
-    rank[i] = Rank(*map, drives_[i]);
-    shards_[i].online = rank[i] == 0;
+    int state = Rank(*map, drives_[i]);
+    shards_[i].online = state == 0;
+    shards_[i].slow = deps_.pace->Slow(drives_[i]);
+    rank[i] = {state, shards_[i].slow};
     preference_.push_back(i);
   }
   // Stable: data before parity, which needs no computing.
@@ -63,6 +65,10 @@ BlobFetch::~BlobFetch() {
   PERIGEE_CHECK(pending_ == 0);
   status_.Ignore();
   for (Shard& s : shards_) {
+    if (s.late) {
+      std::lock_guard lock(s.reading->mu);
+      s.reading->state = Reading::State::kDropped;
+    }
     s.status.Ignore();  // told by Shortage, or made good by other shards
     s.refused.Ignore();
   }
@@ -93,26 +99,30 @@ void BlobFetch::MarkForRead(uint32_t stripe, uint32_t shard) {
   s.last = std::max(s.last, stripe);
 }
 
-// Marks what has to be read for this stripe now; false when nothing is left to read for it.
+// Marks what has to be read for this stripe now; false when nothing is left to read for it, or
+// only what is late.
 bool BlobFetch::PlanStripe(uint32_t stripe) {
   bool marked = false;
   bool compute = false;
   uint32_t at_hand = 0;
   for (uint32_t i = 0; i < shards_.size(); ++i) {
     Chunk& chunk = At(stripe, i);
-    if (chunk.wanted() && chunk.state == ChunkState::kUnknown && shards_[i].usable &&
-        shards_[i].online) {
+    const Shard& shard = shards_[i];
+    if (chunk.wanted() && chunk.state == ChunkState::kUnknown && shard.usable && shard.online &&
+        !shard.slow && !shard.late) {
       MarkForRead(stripe, i);
       marked = true;
     }
-    bool coming = chunk.state == ChunkState::kGood || chunk.state == ChunkState::kReading;
+    bool coming =
+        chunk.state == ChunkState::kGood || (chunk.state == ChunkState::kReading && !shard.late);
     if (coming) ++at_hand;
     if (chunk.wanted() && !coming) compute = true;
   }
   if (!compute) return marked;
   for (uint32_t i : preference_) {
     if (at_hand >= geometry_.k) break;
-    if (At(stripe, i).state != ChunkState::kUnknown || !shards_[i].usable) continue;
+    if (At(stripe, i).state != ChunkState::kUnknown || !shards_[i].usable || shards_[i].late)
+      continue;
     MarkForRead(stripe, i);
     marked = true;
     ++at_hand;
@@ -128,14 +138,29 @@ Status BlobFetch::GiveOut(const Chunk& chunk, const uint8_t* data) const {
   return Status::Ok();
 }
 
-BlobFetch::Step BlobFetch::Advance(Where where) {
-  JudgeShards();
-  for (Shard& s : shards_) {
-    if (s.refused.ok()) continue;
-    status_ = std::move(s.refused);
-    return Step::kFailed;
+BlobFetch::Step BlobFetch::Advance() {
+  while (true) {
+    TakeArrived();
+    JudgeShards();
+    for (Shard& s : shards_) {
+      if (s.refused.ok()) continue;
+      status_ = std::move(s.refused);
+      return Step::kFailed;
+    }
+    if (ReadMore()) return Step::kReading;
+    bool lacks = false;
+    for (uint32_t s = first_stripe_; s <= last_stripe_ && first_stripe_ != ~0u; ++s)
+      lacks = lacks || Lacks(s);
+    bool late = std::any_of(shards_.begin(), shards_.end(), [](const Shard& s) { return s.late; });
+    if (!lacks || !late) return Finish();
+    if (AwaitLate()) return Step::kReading;
   }
+}
+
+// False when there is nothing to read that is not being read.
+bool BlobFetch::ReadMore() {
   for (Shard& s : shards_) {
+    if (s.late) continue;
     s.first = ~0u;
     s.last = 0;
   }
@@ -143,20 +168,20 @@ BlobFetch::Step BlobFetch::Advance(Where where) {
   for (uint32_t s = first_stripe_; s <= last_stripe_ && first_stripe_ != ~0u; ++s) {
     reading |= PlanStripe(s);
   }
-  if (reading) {
-    std::vector<uint32_t> to_read;
-    for (uint32_t i = 0; i < shards_.size(); ++i) {
-      if (shards_[i].first != ~0u) to_read.push_back(i);
-    }
-    // One more than the reads: this call itself, so that the round cannot end while it still posts.
-    pending_ = static_cast<uint32_t>(to_read.size()) + 1;
-    for (uint32_t i : to_read) {
-      bool here = where == Where::kHereToo && i == to_read.back();
-      if (here || !deps_.pool->Post([this, i] { ReadShard(i); }).ok()) ReadShard(i);
-    }
-    ReadEnded();
-    return Step::kReading;
+  if (!reading) return false;
+  std::vector<uint32_t> to_read;
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    if (shards_[i].first != ~0u && !shards_[i].late) to_read.push_back(i);
   }
+  late_at_ = deps_.clock->Monotonic() + deps_.pace->Patience();
+  // One more than the reads: this call itself, so that the round cannot end while it still posts.
+  pending_ = static_cast<uint32_t>(to_read.size()) + 1;
+  for (uint32_t i : to_read) StartReading(i);
+  ReadEnded();
+  return true;
+}
+
+BlobFetch::Step BlobFetch::Finish() {
   for (uint32_t s = first_stripe_; s <= last_stripe_ && first_stripe_ != ~0u; ++s) {
     status_ = Reconstruct(s);
     if (!status_.ok()) return Step::kFailed;
@@ -172,7 +197,21 @@ BlobFetch::Step BlobFetch::Advance(Where where) {
   return Step::kDone;
 }
 
-void BlobFetch::ReadShard(uint32_t index) {
+// Something wanted of the stripe is not there, and cannot be computed.
+bool BlobFetch::Lacks(uint32_t stripe) const {
+  uint32_t good = 0;
+  bool wanted = false;
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    const Chunk& chunk = At(stripe, i);
+    if (chunk.state == ChunkState::kGood)
+      ++good;
+    else
+      wanted = wanted || chunk.wanted();
+  }
+  return wanted && good < geometry_.k;
+}
+
+void BlobFetch::StartReading(uint32_t index) {
   Shard& shard = shards_[index];
   wire::ShardReadRequest request;
   request.drive_id = drives_[index];
@@ -181,17 +220,91 @@ void BlobFetch::ReadShard(uint32_t index) {
   request.offset = geometry_.ChunkOffset(shard.first);
   request.length =
       geometry_.ChunkOffset(shard.last) + geometry_.ChunkBytes(shard.last) - request.offset;
-  auto data = RetryBusy([&] { return deps_.cluster->ReadShard(request); });
-  if (!data.ok()) {
-    GiveUpShard(index, std::move(data).TakeStatus());
-  } else {
-    Status sane = CheckReply(index, *data, request.length);
-    if (sane.ok())
-      TakeChunks(index, std::move(data->bytes), data->header.chunk_crcs);
-    else
-      GiveUpShard(index, std::move(sane));
+  shard.reading = std::make_shared<Reading>(std::move(request));
+  // Late, the task has only its reading and the cluster.
+  deps_.pace->Post(drives_[index], [this, index, reading = shard.reading, cluster = deps_.cluster] {
+    {
+      std::lock_guard lock(reading->mu);
+      if (reading->state == Reading::State::kDropped) return;
+    }
+    auto data = RetryBusy([&] { return cluster->ReadShard(reading->request); });
+    {
+      std::lock_guard lock(reading->mu);
+      switch (reading->state) {
+        case Reading::State::kAwaited:
+          reading->state = Reading::State::kTaking;
+          break;
+        case Reading::State::kLate:
+          reading->state = Reading::State::kArrived;
+          reading->outcome = std::move(data);
+          return;
+        default:
+          data.status().Ignore();
+          return;
+      }
+    }
+    Arrived(index, std::move(data));
+    ReadEnded();
+  });
+}
+
+void BlobFetch::Arrived(uint32_t index, Result<ShardData> data) {
+  Status sane =
+      data.ok() ? CheckReply(index, *data, shards_[index].reading->request.length) : data.status();
+  if (sane.ok())
+    TakeChunks(index, std::move(data->bytes), data->header.chunk_crcs);
+  else
+    GiveUpShard(index, std::move(sane));
+}
+
+void BlobFetch::LeaveLate() {
+  late_at_ = kNever;
+  uint32_t left = 0;
+  for (Shard& s : shards_) {
+    if (!s.reading || s.late) continue;
+    std::lock_guard lock(s.reading->mu);
+    if (s.reading->state != Reading::State::kAwaited) continue;
+    s.reading->state = Reading::State::kLate;
+    s.late = true;
+    ++left;
+  }
+  deps_.metrics->LateReads(left);
+  while (left-- > 0) ReadEnded();
+}
+
+void BlobFetch::TakeArrived() {
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    Shard& s = shards_[i];
+    if (!s.late) continue;
+    {
+      std::lock_guard lock(s.reading->mu);
+      if (s.reading->state != Reading::State::kArrived) continue;
+    }
+    s.late = false;
+    Arrived(i, std::move(s.reading->outcome));
+  }
+}
+
+// Nothing else is left to read. False when some have arrived.
+bool BlobFetch::AwaitLate() {
+  late_at_ = kNever;
+  std::vector<Shard*> late;
+  for (Shard& s : shards_) {
+    if (!s.late) continue;
+    std::lock_guard lock(s.reading->mu);
+    if (s.reading->state == Reading::State::kArrived) return false;
+    late.push_back(&s);
+  }
+  pending_ = 1;  // this call, which may find that they have all arrived
+  for (Shard* s : late) {
+    std::lock_guard lock(s->reading->mu);
+    if (s->reading->state == Reading::State::kArrived) continue;
+    ++pending_;
+    s->reading->state = Reading::State::kAwaited;
+    s->late = false;
   }
   ReadEnded();
+  return true;
 }
 
 Status BlobFetch::CheckReply(uint32_t index, const ShardData& data, uint64_t bytes) const {

@@ -3,21 +3,26 @@
 //
 // Wanted chunks are read from their own shards while those drives are online; where one is missing
 // or bad, as many others of its stripe as the code needs are read, online drives first, and the
-// chunk is computed. Reads of one shard are one call. Every chunk's crc32c and every header's
-// geometry is checked before a byte goes out.
+// chunk is computed. A read that takes longer than such reads do (drive_pace.h) is late: others are
+// read for it, and whichever comes first counts. Reads of one shard are one call. Every chunk's
+// crc32c and every header's geometry is checked before a byte goes out.
 //
-// One caller drives it: Advance, wait for `idle`, Advance, … The reads run on the pool. Must
-// outlive them: wait for `idle` before destroying.
+// One caller drives it: Advance, wait for `idle`, calling LeaveLate at late_at, Advance, … The
+// reads run on the pool. Wait for `idle` before destroying it: only late reads may outlive it, and
+// they need the cluster.
 
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "base/scheduler.h"
+#include "base/clock.h"
 #include "client/blob/blob_io.h"
 #include "client/blob/blob_metrics.h"
+#include "client/blob/drive_pace.h"
 #include "client/blob/geometry.h"
 #include "client/blob/shard_io.h"
 #include "client/ec/erasure_code.h"
@@ -26,16 +31,17 @@ namespace perigee::client {
 
 class BlobFetch {
  public:
+  static constexpr Nanos kNever = std::numeric_limits<Nanos>::max();
   struct Deps {
     Cluster* cluster = nullptr;
-    Scheduler* pool = nullptr;
+    DrivePace* pace = nullptr;
+    Clock* clock = nullptr;
     const BlobMetrics* metrics = nullptr;
-    // Called on the pool, or in Advance, each time a round of reads has ended.
+    // Called on the pool, in Advance, or in LeaveLate, each time a round of reads has ended.
     std::function<void(BlobFetch*)> round_ended;
     const BlobSink* sink = nullptr;  // of what is wanted without a place in memory
   };
   enum class Step { kReading, kDone, kFailed };
-  enum class Where { kPool, kHereToo };  // kHereToo: the last read on the calling thread
 
   // drives: of the volume, by shard index. `code` is for the blob as stored (k = 1: copies).
   BlobFetch(Deps deps, wire::BlobId blob, const Geometry& geometry, std::vector<uint64_t> drives,
@@ -50,7 +56,11 @@ class BlobFetch {
   void Avoid(uint32_t shard) { shards_[shard].usable = false; }
 
   // kReading: call again after round_ended. kFailed: see status().
-  Step Advance(Where where);
+  Step Advance();
+  // When reads that still run are late, by the clock. For the driver, while it is not idle.
+  Nanos late_at() const { return late_at_; }
+  // Waits for those no longer.
+  void LeaveLate();
 
   bool idle = true;  // the driver's, under its lock
 
@@ -73,8 +83,28 @@ class BlobFetch {
     uint32_t begin = 0, end = 0;    // wanted
     bool wanted() const { return end != 0; }
   };
+  // A read of a shard. The task has it, too, and may outlive the fetch once it is late.
+  struct Reading {
+    enum class State : uint8_t {
+      kAwaited,
+      kTaking,   // the task puts into the fetch what came
+      kLate,     // nobody waits for it
+      kArrived,  // late: the driver takes it
+      kDropped,  // the fetch is gone
+    };
+    explicit Reading(wire::ShardReadRequest q) : request(std::move(q)) {}
+    ~Reading() { outcome.status().Ignore(); }
+
+    const wire::ShardReadRequest request;
+    std::mutex mu;  // guards what follows
+    State state = State::kAwaited;
+    Result<ShardData> outcome = ShardData{};  // kArrived
+  };
   struct Shard {
-    bool usable = true;               // may be asked
+    bool usable = true;  // may be asked
+    bool slow = false;   // its drive: others first
+    bool late = false;   // its reading
+    std::shared_ptr<Reading> reading;
     bool online = false;              // by the map
     uint32_t first = 0, last = 0;     // stripes of the read under way
     Status status;                    // of the last read
@@ -86,9 +116,18 @@ class BlobFetch {
   void Want(uint32_t stripe, uint32_t shard, const Chunk& wanted);
   Status GiveOut(const Chunk& chunk, const uint8_t* data) const;
   Chunk& At(uint32_t stripe, uint32_t shard) { return chunks_[stripe * shards_.size() + shard]; }
+  const Chunk& At(uint32_t stripe, uint32_t shard) const {
+    return chunks_[stripe * shards_.size() + shard];
+  }
+  bool ReadMore();
+  Step Finish();
   bool PlanStripe(uint32_t stripe);
   void MarkForRead(uint32_t stripe, uint32_t shard);
-  void ReadShard(uint32_t index);
+  void StartReading(uint32_t index);
+  void Arrived(uint32_t index, Result<ShardData> data);
+  void TakeArrived();
+  bool AwaitLate();
+  bool Lacks(uint32_t stripe) const;
   Status CheckReply(uint32_t index, const ShardData& data, uint64_t bytes) const;
   void TakeChunks(uint32_t index, rdma::Piece piece, const std::vector<uint32_t>& crcs);
   void GiveUpShard(uint32_t index, Status status);
@@ -108,7 +147,8 @@ class BlobFetch {
   uint32_t first_stripe_ = ~0u, last_stripe_ = 0;  // wanted
   const uint64_t map_epoch_;
   std::vector<AlignedBuffer> computed_;  // a stripe's chunks that go out in part or to the sink
-  std::atomic<uint32_t> pending_ = 0;
+  std::atomic<uint32_t> pending_ = 0;    // reads that are waited for
+  Nanos late_at_ = kNever;
   bool map_suspect_ = false;
   Status status_;
 };

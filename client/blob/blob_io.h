@@ -10,8 +10,9 @@
 // it, and gives only the asked range out: into memory, or to a sink. kCorrupt when fewer than K
 // good chunks of a stripe exist; never wrong bytes. kUnavailable when drives that are away may have
 // the rest, kNotFound when no shard of a blob exists (deleted meanwhile: look the object up again).
-// Thread rule: a writer belongs to one caller at a time; readers are thread-safe. Both block: run
-// them on a Scheduler.
+// A read does not wait for a drive that is late while others can replace it; its call may still run
+// on the shard pool afterwards: stop that before the cluster goes. Thread rule: a writer belongs to
+// one caller at a time; readers are thread-safe. Both block: run them on a Scheduler.
 
 #include <functional>
 #include <memory>

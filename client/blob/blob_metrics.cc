@@ -12,6 +12,9 @@ BlobMetrics::BlobMetrics(metrics::Registry* registry) {
                                                "Chunks computed from others of their stripe.");
   bad_chunks_ =
       registry->GetCounter("perigee_blob_bad_chunks_total", "Chunks read that failed their check.");
+  late_reads_ = registry->GetCounter(
+      "perigee_blob_late_reads_total",
+      "Reads of shards that took so long that others of the stripe were asked instead.");
 }
 
 }  // namespace perigee::client

@@ -12,6 +12,7 @@ class BlobMetrics {
   void BytesRead(uint64_t n) const { Add(bytes_read_, n); }
   void ChunksReconstructed(uint64_t n) const { Add(chunks_reconstructed_, n); }
   void BadChunks(uint64_t n) const { Add(bad_chunks_, n); }
+  void LateReads(uint64_t n) const { Add(late_reads_, n); }
 
  private:
   static void Add(metrics::Counter* counter, uint64_t n) {
@@ -21,6 +22,7 @@ class BlobMetrics {
   metrics::Counter* bytes_read_ = nullptr;
   metrics::Counter* chunks_reconstructed_ = nullptr;
   metrics::Counter* bad_chunks_ = nullptr;
+  metrics::Counter* late_reads_ = nullptr;
 };
 
 }  // namespace perigee::client

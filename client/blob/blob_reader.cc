@@ -34,15 +34,28 @@ class Board {
     std::lock_guard lock(mu_);
     fetch.idle = false;
   }
-  // Index of one that is idle.
+  // One that is idle. Those whose reads are late meanwhile are told to leave them; with `stop`,
+  // all.
   template <class List, class Project>
-  auto AwaitIdle(List& list, Project fetch_of) {
+  auto AwaitIdle(List& list, Project fetch_of, Clock& clock, bool stop) {
     std::unique_lock lock(mu_);
     while (true) {
+      const Nanos now = clock.Monotonic();
+      Nanos next = BlobFetch::kNever;
+      BlobFetch* late = nullptr;
       for (auto it = list.begin(); it != list.end(); ++it) {
-        if (fetch_of(*it).idle) return it;
+        BlobFetch& fetch = fetch_of(*it);
+        if (fetch.idle) return it;
+        if (fetch.late_at() <= now || (stop && fetch.late_at() != BlobFetch::kNever)) late = &fetch;
+        next = std::min(next, fetch.late_at());
       }
-      ended_.Wait(lock);
+      if (late != nullptr) {
+        lock.unlock();
+        late->LeaveLate();
+        lock.lock();
+      } else {
+        ended_.WaitFor(lock, next == BlobFetch::kNever ? next : next - now);
+      }
     }
   }
 
@@ -53,7 +66,10 @@ class Board {
 
 class Reader final : public BlobReader {
  public:
-  explicit Reader(BlobIoDeps deps) : deps_(std::move(deps)), metrics_(deps_.metrics) {}
+  explicit Reader(BlobIoDeps deps)
+      : deps_(std::move(deps)),
+        metrics_(deps_.metrics),
+        pace_(DrivePace::Create(deps_.shard_pool, deps_.clock)) {}
   Status Read(const wire::Layout& layout, uint64_t size, uint64_t offset,
               MutableBytes out) override;
   Status ReadTo(const wire::Layout& layout, uint64_t size, uint64_t offset, uint64_t bytes,
@@ -76,6 +92,9 @@ class Reader final : public BlobReader {
   };
 
   Result<Map> MapWith(uint32_t volume);
+  BlobFetch::Deps FetchDeps(Board& board, const BlobSink* sink) const {
+    return {deps_.cluster, pace_.get(), deps_.clock, &metrics_, board.Notifier(), sink};
+  }
   Result<std::unique_ptr<BlobFetch>> FetchPart(Board& board, const Map& map, const BlobPart& part,
                                                const Target& target);
   Status ReadParts(const std::vector<BlobPart>& parts, const Target& target);
@@ -90,6 +109,7 @@ class Reader final : public BlobReader {
 
   const BlobIoDeps deps_;
   const BlobMetrics metrics_;
+  const std::shared_ptr<DrivePace> pace_;
   CodeCache codes_;
 };
 
@@ -118,9 +138,8 @@ Result<std::unique_ptr<BlobFetch>> Reader::FetchPart(Board& board, const Map& ma
   }
   Geometry g = Geometry::Of(part.blob_bytes, volume.k, volume.m);
   PERIGEE_ASSIGN(auto code, codes_.Get(g.k, g.m));
-  BlobFetch::Deps deps{deps_.cluster, deps_.shard_pool, &metrics_, board.Notifier(), target.sink};
-  auto fetch = std::make_unique<BlobFetch>(std::move(deps), part.blob, g, volume.drives, map,
-                                           std::move(code));
+  auto fetch = std::make_unique<BlobFetch>(FetchDeps(board, target.sink), part.blob, g,
+                                           volume.drives, map, std::move(code));
   const uint64_t end = part.offset + part.length;
   const uint64_t stripe_data = uint64_t{g.chunk_bytes} * g.k;
   for (uint64_t at = part.offset; at < end;) {
@@ -144,7 +163,6 @@ Status Reader::ReadParts(const std::vector<BlobPart>& parts, const Target& targe
   Board board;
   std::list<Active> active;
   auto fetch_of = [](Active& a) -> BlobFetch& { return *a.fetch; };
-  const auto where = parts.size() == 1 ? BlobFetch::Where::kHereToo : BlobFetch::Where::kPool;
   size_t next = 0;
   Status failed;
   bool map_refreshed = false;
@@ -164,14 +182,14 @@ Status Reader::ReadParts(const std::vector<BlobPart>& parts, const Target& targe
       active.push_back({part, std::move(fetch).value()});
     }
     if (active.empty()) break;
-    auto it = board.AwaitIdle(active, fetch_of);
+    auto it = board.AwaitIdle(active, fetch_of, *deps_.clock, !failed.ok());
     if (!failed.ok()) {
       // Nobody may use the target after the return: wait for what still reads, and stop.
       active.erase(it);
       continue;
     }
     board.Busy(*it->fetch);
-    BlobFetch::Step step = it->fetch->Advance(where);
+    BlobFetch::Step step = it->fetch->Advance();
     if (step == BlobFetch::Step::kReading) continue;
     it->fetch->Report();
     if (it->fetch->map_suspect() && !map_refreshed) {
@@ -290,8 +308,7 @@ Result<std::vector<ShardData>> Reader::RebuildAs(const wire::VolumeInfo& volume,
   Geometry g = Geometry::Of(like.blob_bytes, volume.k, volume.m);
   PERIGEE_ASSIGN(auto code, codes_.Get(g.k, g.m));
   Board board;
-  BlobFetch fetch({deps_.cluster, deps_.shard_pool, &metrics_, board.Notifier(), nullptr},
-                  like.blob, g, volume.drives, map, std::move(code));
+  BlobFetch fetch(FetchDeps(board, nullptr), like.blob, g, volume.drives, map, std::move(code));
   std::vector<ShardData> rebuilt;
   for (uint32_t i : missing) {
     if (i >= g.k + g.m) continue;  // of copies there are only M + 1
@@ -309,9 +326,10 @@ Result<std::vector<ShardData>> Reader::RebuildAs(const wire::VolumeInfo& volume,
   }
   std::vector<BlobFetch*> one{&fetch};
   while (true) {
-    board.AwaitIdle(one, [](BlobFetch* f) -> BlobFetch& { return *f; });
+    board.AwaitIdle(
+        one, [](BlobFetch* f) -> BlobFetch& { return *f; }, *deps_.clock, false);
     board.Busy(fetch);
-    BlobFetch::Step step = fetch.Advance(BlobFetch::Where::kHereToo);
+    BlobFetch::Step step = fetch.Advance();
     if (step == BlobFetch::Step::kReading) continue;
     fetch.Report();
     if (step == BlobFetch::Step::kFailed) return fetch.status();
@@ -329,7 +347,7 @@ Result<std::vector<ShardData>> Reader::RebuildAs(const wire::VolumeInfo& volume,
 }  // namespace
 
 std::unique_ptr<BlobReader> BlobReader::Create(BlobIoDeps deps) {
-  PERIGEE_CHECK(deps.cluster && deps.shard_pool && deps.slabs);
+  PERIGEE_CHECK(deps.cluster && deps.shard_pool && deps.slabs && deps.clock);
   return std::make_unique<Reader>(std::move(deps));
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "blob_fixture.h"
+#include "client/blob/drive_pace.h"
 #include "client/blob/geometry.h"
 
 using namespace perigee;
@@ -279,6 +280,144 @@ TEST_CASE("a drive that is busy for a moment is waited for") {
   f.cluster->FailReads(f.cluster->DriveOf(f.volume, 0), Code::kBusy);
   CHECK(f.ReadAndCompare(f.object, f.data) == Code::kOk);  // busy for ever: computed
   CHECK(f.cluster->reports.empty());
+}
+
+namespace {
+
+// Reads with one reader, which remembers how fast drives are.
+struct SlowDrives : OneObject {
+  explicit SlowDrives(size_t bytes = 5'300'000, uint64_t seed = 1) : OneObject(bytes, seed) {
+    reader = BlobReader::Create(deps());
+  }
+  void Slow(uint32_t index, Nanos by) { cluster->SlowReads(cluster->DriveOf(volume, index), by); }
+  // What it takes; the bytes are checked.
+  Nanos Timed(uint64_t offset, size_t length) {
+    const Nanos begun = scheduler->clock().Monotonic();
+    Run([&] {
+      std::vector<uint8_t> out(length, 0xee);
+      Status read =
+          by_sink ? reader->ReadTo(LayoutOf(object), object.bytes, offset, length,
+                                   [&](uint64_t at, ConstBytes bytes) {
+                                     std::copy(bytes.begin(), bytes.end(),
+                                               out.begin() + static_cast<ptrdiff_t>(at - offset));
+                                     return Status::Ok();
+                                   })
+                  : reader->Read(LayoutOf(object), object.bytes, offset, out);
+      if (!read.ok()) FAIL_CHECK(read.ToString());
+      CHECK(std::equal(out.begin(), out.end(), data.begin() + static_cast<ptrdiff_t>(offset)));
+    });
+    return scheduler->clock().Monotonic() - begun;
+  }
+  Nanos Timed() { return Timed(0, data.size()); }
+  double LateReads() { return Counter("perigee_blob_late_reads_total"); }
+
+  std::unique_ptr<BlobReader> reader;
+};
+
+}  // namespace
+
+TEST_CASE("a drive that hangs is waited for briefly, then read around, and tried again later") {
+  for (uint32_t index : {0u, 3u, 5u}) {
+    CAPTURE(index);
+    SlowDrives f;
+    f.by_sink = index == 3;
+    f.Slow(index, 30 * kSecond);
+    const bool needed = index < 4;
+    CHECK(f.Timed() == (needed ? DrivePace::kPatienceMin : 0));
+    CHECK(f.LateReads() == (needed ? 1 : 0));
+    CHECK(f.Timed() == 0);
+    CHECK(f.Timed(index * kChunkBytes, 100) == 0);
+    CHECK(f.cluster->ReadsUnderWay(f.cluster->DriveOf(f.volume, index)) == (needed ? 1 : 0));
+    f.scheduler->RunFor(60 * kSecond);
+    CHECK(f.slabs->BytesInUse() == 0);  // what came late is gone
+    f.Slow(index, 0);
+    CHECK(f.Timed() == 0);
+    CHECK(f.LateReads() == (needed ? 1 : 0));
+    CHECK(f.cluster->reports.empty());
+    CHECK(f.cluster->counts.map_refreshes == 0);
+  }
+}
+
+TEST_CASE("with any two drives hanging a read waits for neither") {
+  for (uint32_t a = 0; a < 6; ++a) {
+    for (uint32_t b = a + 1; b < 6; ++b) {
+      CAPTURE(a);
+      CAPTURE(b);
+      SlowDrives f(1'200'000, a * 6 + b + 1);
+      f.Slow(a, 30 * kSecond);
+      f.Slow(b, 30 * kSecond);
+      CHECK(f.Timed() <= 3 * DrivePace::kPatienceMin);
+      CHECK(f.Timed() == 0);
+      f.scheduler->RunFor(60 * kSecond);
+      CHECK(f.slabs->BytesInUse() == 0);
+    }
+  }
+}
+
+TEST_CASE("slow drives that nothing can replace are waited for") {
+  SlowDrives f;
+  for (uint32_t index : {1u, 2u, 4u}) f.Slow(index, 5 * kSecond);
+  const Nanos took = f.Timed();
+  CHECK(took >= 5 * kSecond);
+  CHECK(took < 6 * kSecond);
+  f.cluster->LoseDrive(f.cluster->DriveOf(f.volume, 0), wire::DriveState::kLost, Notice::kRecorded);
+  f.cluster->LoseDrive(f.cluster->DriveOf(f.volume, 3), wire::DriveState::kLost, Notice::kRecorded);
+  CHECK(f.Timed() == 5 * kSecond);
+}
+
+TEST_CASE("a late answer is used where what was asked instead has nothing") {
+  SlowDrives f;
+  f.Slow(0, kSecond);
+  f.cluster->DropShard(f.volume, f.seq, 4);
+  f.cluster->DropShard(f.volume, f.seq, 5);
+  CHECK(f.Timed() == kSecond);
+  REQUIRE(f.cluster->reports.size() == 1);
+  CHECK(f.cluster->reports[0].bad_shards == std::vector<uint32_t>{4, 5});
+}
+
+TEST_CASE("where all drives are as slow none is late for long") {
+  SlowDrives f;
+  for (uint32_t index = 0; index < 6; ++index) f.Slow(index, 400 * kMillisecond);
+  for (int i = 0; i < 10; ++i) f.Timed();
+  const double before = f.LateReads();
+  for (int i = 0; i < 10; ++i) CHECK(f.Timed() == 400 * kMillisecond);
+  CHECK(f.LateReads() == before);
+}
+
+TEST_CASE("a drive that hangs holds few threads, whoever reads") {
+  SlowDrives f(1'200'000);
+  f.Slow(1, 30 * kSecond);
+  const uint64_t drive = f.cluster->DriveOf(f.volume, 1);
+  int done = 0;
+  for (int i = 0; i < 30; ++i) {
+    REQUIRE(f.scheduler
+                ->Post([&] {
+                  std::vector<uint8_t> out(100);
+                  done +=
+                      f.reader->Read(f.LayoutOf(f.object), f.object.bytes, kChunkBytes, out).ok();
+                })
+                .ok());
+  }
+  f.scheduler->RunFor(DrivePace::kPatienceMin / 2);
+  CHECK(f.cluster->ReadsUnderWay(drive) == DrivePace::kReadsMax);
+  f.scheduler->RunFor(DrivePace::kPatienceMin);
+  CHECK(done == 30);
+  f.scheduler->RunFor(30 * kSecond);
+  CHECK(f.cluster->ReadsUnderWay(drive) == 0);  // those in line were wanted no more
+  CHECK(f.slabs->BytesInUse() == 0);
+}
+
+TEST_CASE("a sink that refuses ends the read though a drive hangs") {
+  SlowDrives f;
+  f.Slow(2, 30 * kSecond);
+  const Nanos begun = f.scheduler->clock().Monotonic();
+  f.Run([&] {
+    Status read =
+        f.reader->ReadTo(f.LayoutOf(f.object), f.object.bytes, 0, f.object.bytes,
+                         [&](uint64_t, ConstBytes) { return Status(Code::kNoSpace, ""); });
+    CHECK(read.Is(Code::kNoSpace));
+  });
+  CHECK(f.scheduler->clock().Monotonic() - begun <= DrivePace::kPatienceMin);
 }
 
 TEST_CASE("random faults give the right bytes or an error, never wrong ones") {

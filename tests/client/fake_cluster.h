@@ -76,6 +76,11 @@ class FakeCluster final : public Cluster {
   }
   void RefuseWrites(uint64_t drive, Code code, int times) { refuse_[drive] = {code, times}; }
   void FailReads(uint64_t drive, Code code) { read_codes_[drive] = code; }
+  void SlowReads(uint64_t drive, Nanos by) { read_delays_[drive] = by; }
+  int ReadsUnderWay(uint64_t drive) {
+    std::lock_guard lock(mu_);
+    return reading_[drive];
+  }
   Stored* Find(uint32_t volume, uint64_t seq, uint32_t index) {
     auto it = shards_.find({DriveOf(volume, index), volume, seq, index});
     return it == shards_.end() ? nullptr : &it->second;
@@ -198,6 +203,14 @@ class FakeCluster final : public Cluster {
     ++counts.reads;
     counts.bytes_read += request.length;
     read_requests.push_back(request);
+    if (auto slow = read_delays_.find(request.drive_id); slow != read_delays_.end()) {
+      const Nanos by = slow->second;
+      ++reading_[request.drive_id];
+      lock.unlock();
+      Event().WaitFor(by);
+      lock.lock();
+      --reading_[request.drive_id];
+    }
     auto code = read_codes_.find(request.drive_id);
     if (code != read_codes_.end()) return Status(code->second, "refused by the test");
     if (away_.contains(request.drive_id)) return Status(Code::kUnavailable, "the drive is away");
@@ -244,6 +257,8 @@ class FakeCluster final : public Cluster {
   std::vector<std::function<void()>> swaps_;
   std::map<uint64_t, std::pair<Code, int>> refuse_;
   std::map<uint64_t, Code> read_codes_;
+  std::map<uint64_t, Nanos> read_delays_;
+  std::map<uint64_t, int> reading_;
   std::map<uint32_t, uint64_t> next_seq_;
   uint64_t last_intent_ = 100, last_list_ = 0;
   bool begins_only_ = false;

@@ -126,6 +126,22 @@ def test_a_drive_that_fails_its_reads_is_read_around(faulty):
     f.puts_work_again()
 
 
+def test_drives_that_hang_are_read_around(faulty):
+    f = faulty()
+    segments = [os.path.join(f.drives[i], "segments") for i in (1, 4)]
+    for of_drive in segments:
+        f.disk.fault(of_drive, delay_ms=5_000)
+    for most in (3, 1):  # the second time they are known to be slow
+        began = time.monotonic()
+        check_objects(f.stack, f.sums)
+        assert time.monotonic() - began < most
+    with open(os.path.join(f.stack.data, "log", "objectd.log")) as log:
+        assert "drive_slow" in log.read()
+    for of_drive in segments:
+        f.disk.fault(of_drive)
+    f.puts_work_again()
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 def test_when_all_drives_fail_nothing_is_lost_and_all_comes_back(faulty, error):
     f = faulty()
