@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "client/blob/geometry.h"
+#include "objectd/drive/recent_reads.h"
 #include "objectd/drive/record_io.h"
 #include "objectd/drive/segment_scan.h"
 #include "objectd/drive/segment_set.h"
@@ -61,6 +62,10 @@ class DriveImpl final : public Drive {
                                           "shard bytes written", labels);
       read_ =
           deps.metrics->GetCounter("perigee_drive_read_bytes_total", "shard bytes read", labels);
+      kept_ = deps.metrics->GetCounter("perigee_drive_read_again_bytes_total",
+                                       "of the bytes read, those read a short while before, too: "
+                                       "by the page cache, which keeps them",
+                                       labels);
       read_errors_ = deps.metrics->GetCounter("perigee_drive_read_errors_total",
                                               "reads the device failed", labels);
     }
@@ -129,7 +134,11 @@ class DriveImpl final : public Drive {
   // The outcome of something that changes the drive: a full drive is the caller's problem, all else
   // the drive's end.
   Status FailWrite(Status status, std::string_view what);
-  Result<wire::ShardHeader> Read(const wire::ShardReadRequest& request, const RecordRoom& room);
+  BackgroundTurns* TurnsOf(rdma::TrafficClass traffic) {
+    return traffic == rdma::TrafficClass::kRepair ? &turns_ : nullptr;
+  }
+  Result<wire::ShardHeader> Read(const wire::ShardReadRequest& request, rdma::TrafficClass traffic,
+                                 const RecordRoom& room);
   Status OpenAll(const DriveOptions& options);
   Status CatchUp();
   Status ScanOne(SegmentFile& segment, uint64_t from);
@@ -144,8 +153,11 @@ class DriveImpl final : public Drive {
   metrics::Counter* syncs_ = nullptr;
   metrics::Counter* written_ = nullptr;
   metrics::Counter* read_ = nullptr;
+  metrics::Counter* kept_ = nullptr;
   metrics::Counter* read_errors_ = nullptr;
 
+  RecentReads recent_;
+  BackgroundTurns turns_;
   std::unique_ptr<SegmentSet> segments_;
   std::unique_ptr<ShardIndex> index_;
   std::mutex index_mu_;  // makes look-then-change on the index one step
@@ -277,7 +289,7 @@ Status DriveImpl::WriteSuperblock(const Superblock& superblock) {
 }
 
 Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent, rdma::TrafficClass) {
+                             const rdma::Piece* lent, rdma::TrafficClass traffic) {
   Call call(this);
   PERIGEE_TRY(call.status());
   if (bytes.size() > client::kShardBytesMax)
@@ -297,7 +309,7 @@ Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
 
   std::optional<ShardPlace> dead;
   bool outdated = false;
-  Status outcome = WriteRecord(*disk_, *slot->segment, record, bytes);
+  Status outcome = WriteRecord(*disk_, *slot->segment, record, bytes, TurnsOf(traffic));
   if (outcome.ok()) {
     outcome = slot->segment->Sync();
     // A failed sync says nothing about what is on the drive, so not even a full file system lets it
@@ -342,9 +354,9 @@ Status DriveImpl::Index(const SegmentSet::Slot& slot, const RecordHeader& record
 }
 
 Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& request,
-                                               rdma::TrafficClass) {
+                                               rdma::TrafficClass traffic) {
   client::ShardData data;
-  PERIGEE_ASSIGN(data.header, Read(request, [&](size_t bytes) -> Result<MutableBytes> {
+  PERIGEE_ASSIGN(data.header, Read(request, traffic, [&](size_t bytes) -> Result<MutableBytes> {
                    data.bytes.Release();  // of a record that was looked up again
                    PERIGEE_ASSIGN(data.bytes, deps_.slabs->Allocate(bytes, kMemoryWait));
                    return data.bytes.span();
@@ -354,13 +366,13 @@ Result<client::ShardData> DriveImpl::ReadShard(const wire::ShardReadRequest& req
 }
 
 Result<wire::ShardHeader> DriveImpl::ReadShardInto(const wire::ShardReadRequest& request,
-                                                   MutableBytes to, rdma::TrafficClass) {
+                                                   MutableBytes to, rdma::TrafficClass traffic) {
   PERIGEE_CHECK(to.size() == request.length);
-  return Read(request, [to](size_t) -> Result<MutableBytes> { return to; });
+  return Read(request, traffic, [to](size_t) -> Result<MutableBytes> { return to; });
 }
 
 Result<wire::ShardHeader> DriveImpl::Read(const wire::ShardReadRequest& request,
-                                          const RecordRoom& room) {
+                                          rdma::TrafficClass traffic, const RecordRoom& room) {
   Call call(this);
   PERIGEE_TRY(call.status());
   const ShardKey key = KeyOf(request.blob, request.index);
@@ -373,10 +385,17 @@ Result<wire::ShardHeader> DriveImpl::Read(const wire::ShardReadRequest& request,
     if (!*found) return Status(Code::kNotFound, "no such shard on " + dir_);
     const ShardPlace place = **found;
     auto segment = segments_->Find(place.segment, place.generation);
+    // What scrub and repair read comes from the device, and is not wanted again.
+    const bool keep =
+        !rdma::IsBackground(traffic) && recent_.Again(place.segment, place.offset + request.offset);
     Result<wire::ShardHeader> header =
-        segment ? ReadRecord(*disk_, *segment, place, request, room)
+        segment ? ReadRecord(*disk_, *segment, place, request,
+                             keep ? Caching::kBuffered : Caching::kDirect, TurnsOf(traffic), room)
                 : Result<wire::ShardHeader>(Code::kNotFound, "its segment is gone");
-    if (header.ok() && read_ != nullptr) read_->Add(static_cast<double>(request.length));
+    if (header.ok() && read_ != nullptr) {
+      read_->Add(static_cast<double>(request.length));
+      if (keep) kept_->Add(static_cast<double>(request.length));
+    }
     if (header.code() == Code::kIo && read_errors_ != nullptr) read_errors_->Add();
     if (header.ok() || (header.code() != Code::kNotFound && header.code() != Code::kCorrupt) ||
         seen == place)

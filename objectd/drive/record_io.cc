@@ -11,9 +11,17 @@ constexpr uint64_t kDirectBytesMin = 64 << 10;
 
 bool PageAligned(const uint8_t* p) { return reinterpret_cast<uintptr_t>(p) % kPageBytes == 0; }
 
+void Run(Disk& disk, std::span<IoOp> ops, BackgroundTurns* turns) {
+  if (turns != nullptr)
+    turns->Run(disk, ops);
+  else
+    disk.Run(ops);
+}
+
 }  // namespace
 
-Status WriteRecord(Disk& disk, SegmentFile& segment, const RecordHeader& record, ConstBytes bytes) {
+Status WriteRecord(Disk& disk, SegmentFile& segment, const RecordHeader& record, ConstBytes bytes,
+                   BackgroundTurns* turns) {
   AlignedBuffer edge(2 * kPageBytes);  // the header page, and the payload's last, partial page
   PERIGEE_TRY(EncodeRecordHeader(record, edge.span().subspan(0, kPageBytes)));
   File* direct = nullptr;
@@ -37,7 +45,7 @@ Status WriteRecord(Disk& disk, SegmentFile& segment, const RecordHeader& record,
     ops.push_back({IoOp::Kind::kWrite, file, payload_at + whole, tail, kPageBytes});
   }
   PERIGEE_FAILPOINT_STATUS(shard_before_write);
-  disk.Run(ops);
+  Run(disk, ops, turns);
   PERIGEE_FAILPOINT(shard_after_write);
   Status outcome;
   for (IoOp& op : ops)
@@ -46,8 +54,8 @@ Status WriteRecord(Disk& disk, SegmentFile& segment, const RecordHeader& record,
 }
 
 Result<wire::ShardHeader> ReadRecord(Disk& disk, SegmentFile& segment, const ShardPlace& place,
-                                     const wire::ShardReadRequest& request,
-                                     const RecordRoom& room) {
+                                     const wire::ShardReadRequest& request, Caching caching,
+                                     BackgroundTurns* turns, const RecordRoom& room) {
   if (request.length > 0 && (request.offset > place.payload_bytes ||
                              request.length > place.payload_bytes - request.offset)) {
     return Status(Code::kInvalidArgument, "bytes " + std::to_string(request.offset) + "+" +
@@ -55,7 +63,8 @@ Result<wire::ShardHeader> ReadRecord(Disk& disk, SegmentFile& segment, const Sha
                                               std::to_string(place.payload_bytes));
   }
   File* direct = nullptr;
-  if (request.length >= kDirectBytesMin && request.offset % kPageBytes == 0) {
+  if (caching == Caching::kDirect && request.length >= kDirectBytesMin &&
+      request.offset % kPageBytes == 0) {
     PERIGEE_ASSIGN(direct, segment.Direct());
   }
   MutableBytes to;
@@ -71,7 +80,7 @@ Result<wire::ShardHeader> ReadRecord(Disk& disk, SegmentFile& segment, const Sha
   IoOp ops[2] = {{IoOp::Kind::kRead, file, place.offset, page.data(), kPageBytes},
                  {IoOp::Kind::kRead, file, place.offset + kPageBytes + request.offset, to.data(),
                   direct != nullptr ? RoundUp(request.length, kPageBytes) : request.length}};
-  disk.Run(std::span(ops, request.length > 0 ? 2 : 1));
+  Run(disk, std::span(ops, request.length > 0 ? 2 : 1), turns);
   for (IoOp& op : std::span(ops, request.length > 0 ? 2 : 1)) {
     if (op.status.ok()) continue;
     ops[1].status.Ignore();

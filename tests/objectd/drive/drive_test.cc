@@ -34,6 +34,59 @@ TEST_CASE("a shard reads back whole, in part, and as a header alone") {
   }
 }
 
+TEST_CASE("what is read again is kept in memory, but for scrub and repair") {
+  MemDrive d;
+  TestShard shard = MakeShard(1, 1, 0, 300 << 10), other = MakeShard(1, 2, 0, 300 << 10);
+  REQUIRE(d.Write(shard).ok());
+  REQUIRE(d.Write(other).ok());
+  auto kept = [&] {
+    return d.metrics
+        ->GetCounter("perigee_drive_read_again_bytes_total", "", {{"drive", HexEncode64(7)}})
+        ->Value();
+  };
+  for (int i = 0; i < 3; i++) {
+    auto scrubbed = d.drive->ReadShard(ReadOf(shard), rdma::TrafficClass::kRepair);
+    REQUIRE(scrubbed.ok());
+    CHECK(std::equal(scrubbed->bytes.data(), scrubbed->bytes.data() + scrubbed->bytes.size(),
+                     shard.bytes.data()));
+  }
+  CHECK(Holds(*d.drive, shard));
+  CHECK(Holds(*d.drive, other));
+  CHECK(kept() == 0);
+  CHECK(Holds(*d.drive, shard));
+  CHECK(kept() == 300 << 10);
+  wire::ShardReadRequest part = ReadOf(shard);
+  part.offset = part.length = 128 << 10;
+  for (int i = 0; i < 2; i++) REQUIRE(d.drive->ReadShard(part).ok());
+  CHECK(kept() == 428 << 10);
+  REQUIRE(d.drive->ReadShard(ReadOf(shard), rdma::TrafficClass::kRepair).ok());
+  CHECK(kept() == 428 << 10);
+}
+
+TEST_CASE("what repair writes goes in pieces and reads back, and a failing piece fails it") {
+  MemDrive d({.segment_bytes = 8 << 20});
+  for (size_t bytes : {size_t{1}, size_t{256 << 10}, size_t{1'000'001}}) {
+    TestShard shard = MakeShard(1, bytes, 3, bytes);
+    REQUIRE(
+        d.drive->WriteShard(shard.header, shard.bytes.span(), nullptr, rdma::TrafficClass::kRepair)
+            .ok());
+    CHECK(Holds(*d.drive, shard));
+    auto read = d.drive->ReadShard(ReadOf(shard), rdma::TrafficClass::kRepair);
+    REQUIRE(read.ok());
+    CHECK(std::equal(read->bytes.data(), read->bytes.data() + read->bytes.size(),
+                     shard.bytes.data()));
+  }
+  std::atomic<int> writes = 0;
+  d.disk->SetFault([&](std::string_view op, const std::string& path) {
+    return op == "write" && path.ends_with(".seg") && ++writes == 3 ? Status(Code::kIo, "injected")
+                                                                    : Status::Ok();
+  });
+  TestShard shard = MakeShard(1, 9, 3, 1'000'001);
+  CHECK(d.drive->WriteShard(shard.header, shard.bytes.span(), nullptr, rdma::TrafficClass::kRepair)
+            .code() == Code::kUnavailable);
+  CHECK_FALSE(d.drive->online());
+}
+
 TEST_CASE("reading outside a shard or one that is not there is refused") {
   MemDrive d;
   TestShard shard = MakeShard(1, 1, 0, 10'000);
