@@ -1,8 +1,11 @@
 #pragma once
-// BackgroundTurns: the I/O of a drive for scrub and repair goes one small piece at a time, so that
-// what somebody waits for never finds much of it in the device's queue. Thread-safe; blocks.
+// BackgroundTurns: a device's I/O for scrub and repair goes one small piece at a time, so that what
+// somebody waits for never finds much of it in the device's queue. DeviceTurns: those of the
+// devices of a process, by file system. Thread-safe; blocks.
 
 #include <algorithm>
+#include <map>
+#include <memory>
 #include <mutex>
 #include <span>
 
@@ -20,7 +23,7 @@ class BackgroundTurns {
 
  private:
   // The device takes this long over it that its queue is not often empty in between.
-  static constexpr size_t kPieceBytes = 256 << 10;
+  static constexpr size_t kPieceBytes = 512 << 10;
 
   void RunOne(Disk& disk, IoOp& op) {
     while (op.done < op.bytes) {
@@ -48,6 +51,20 @@ class BackgroundTurns {
   std::mutex mu_;  // guards what follows
   CondVar free_;
   bool taken_ = false;
+};
+
+class DeviceTurns {
+ public:
+  std::shared_ptr<BackgroundTurns> Of(uint64_t file_system) {
+    std::lock_guard lock(mu_);
+    std::shared_ptr<BackgroundTurns>& turns = of_[file_system];
+    if (!turns) turns = std::make_shared<BackgroundTurns>();
+    return turns;
+  }
+
+ private:
+  std::mutex mu_;
+  std::map<uint64_t, std::shared_ptr<BackgroundTurns>> of_;
 };
 
 }  // namespace perigee::objectd

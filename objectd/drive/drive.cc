@@ -135,7 +135,7 @@ class DriveImpl final : public Drive {
   // the drive's end.
   Status FailWrite(Status status, std::string_view what);
   BackgroundTurns* TurnsOf(rdma::TrafficClass traffic) {
-    return traffic == rdma::TrafficClass::kRepair ? &turns_ : nullptr;
+    return traffic == rdma::TrafficClass::kRepair ? turns_.get() : nullptr;
   }
   Result<wire::ShardHeader> Read(const wire::ShardReadRequest& request, rdma::TrafficClass traffic,
                                  const RecordRoom& room);
@@ -157,7 +157,7 @@ class DriveImpl final : public Drive {
   metrics::Counter* read_errors_ = nullptr;
 
   RecentReads recent_;
-  BackgroundTurns turns_;
+  std::shared_ptr<BackgroundTurns> turns_;
   std::unique_ptr<SegmentSet> segments_;
   std::unique_ptr<ShardIndex> index_;
   std::mutex index_mu_;  // makes look-then-change on the index one step
@@ -174,6 +174,8 @@ class DriveImpl final : public Drive {
 };
 
 Status DriveImpl::Start(const DriveOptions& options) {
+  PERIGEE_ASSIGN(SpaceInfo space, disk_->Space(dir_));
+  turns_ = deps_.turns ? deps_.turns->Of(space.file_system) : std::make_shared<BackgroundTurns>();
   Status opened = OpenAll(options);
   if (!opened.Is(Code::kCorrupt) || disk_->engine() == "memory") return opened;
   // Rot in what is only a cache must not cost the drive.

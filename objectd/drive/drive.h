@@ -24,6 +24,7 @@
 #include "base/scheduler.h"
 #include "base/status.h"
 #include "client/blob/shard_io.h"
+#include "objectd/drive/background_turns.h"
 #include "objectd/drive/index_audit.h"
 #include "objectd/drive/superblock.h"
 #include "rdma/traffic_class.h"
@@ -36,6 +37,7 @@ struct DriveDeps {
   Scheduler* pool = nullptr;  // the index catches up, segments are reclaimed
   std::shared_ptr<rdma::SlabPool> slabs;
   metrics::Registry* metrics = nullptr;
+  std::shared_ptr<DeviceTurns> turns;  // shared by drives that may be of one device; null: its own
 };
 
 struct DriveOptions {
