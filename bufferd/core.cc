@@ -72,6 +72,11 @@ Status Core::Save(const FilePtr& file, Durable durable) {
 }
 
 void Core::Forget(const FilePtr& file) {
+  ForgetRecord(file);
+  Unlink(file);
+}
+
+void Core::ForgetRecord(const FilePtr& file) {
   table->Remove(file);
   Undelegate(file);
   {
@@ -80,6 +85,9 @@ void Core::Forget(const FilePtr& file) {
     if (Status s = index->Remove(file->burst); !s.ok())
       log::Error("burst_record_not_removed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
   }
+}
+
+void Core::Unlink(const FilePtr& file) {
   PERIGEE_FAILPOINT(burst_forget_before_unlink);
   if (Status s = store->Unlink(file->dir, file->burst); !s.ok() && !s.Is(Code::kNotFound)) {
     log::Error("burst_file_not_removed", {{"burst", HexEncode64(file->burst)}, {"error", s}});
@@ -134,7 +142,8 @@ void Core::RetireIfUnneeded(const FilePtr& file) {
     if (file->rec.state == wire::BurstState::kFlushing) return;
     file->gone = true;
   }
-  Forget(file);
+  ForgetRecord(file);
+  if (!unlink->Post([this, file] { Unlink(file); }).ok()) Unlink(file);
 }
 
 std::string Core::NameOf(const BurstFile& file) {

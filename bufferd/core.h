@@ -58,6 +58,9 @@ struct Core {
   Scheduler* work = nullptr;   // seals, syncs, checksums, eviction, timers
   Scheduler* fill = nullptr;   // ranges being fetched
   Scheduler* flush = nullptr;  // files being copied to the object tier
+  // Large files being removed: each waits for what the kernel is writing of it, so that several at
+  // once keep up with saves where one after the other does not.
+  Scheduler* unlink = nullptr;
   StoreDir* store = nullptr;
   BurstIndex* index = nullptr;
   BurstTable* table = nullptr;
@@ -90,7 +93,8 @@ struct Core {
   // It no longer serves its id: who opened it under a delegation opens again.
   void Undelegate(const FilePtr& file);
   // Removes the file when nothing of it is needed any more: no handles, and superseded or orphaned
-  // without being the only copy. Called after each change that may have made it so.
+  // without being the only copy. Called after each change that may have made it so. Its space comes
+  // back a little later (BurstTable::NotifyProgress).
   void RetireIfUnneeded(const FilePtr& file);
   // See Names. Without it all that objectd answered counts as made in the life it has now.
   uint64_t Life() const { return names ? names->Life() : 0; }
@@ -105,6 +109,8 @@ struct Core {
   std::vector<std::string> Reported() const;
 
  private:
+  void ForgetRecord(const FilePtr& file);
+  void Unlink(const FilePtr& file);
   mutable std::mutex mu_;
   std::deque<std::string> reported_;  // guarded by mu_
 };

@@ -24,6 +24,7 @@ Status Engine::Build() {
   core_.work = deps_.work;
   core_.fill = deps_.fill;
   core_.flush = deps_.flush;
+  core_.unlink = deps_.unlink;
   core_.store = store_.get();
   core_.index = deps_.index;
   core_.table = table_.get();

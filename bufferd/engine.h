@@ -42,6 +42,7 @@ struct EngineDeps {
   Scheduler* work = nullptr;
   Scheduler* fill = nullptr;
   Scheduler* flush = nullptr;
+  Scheduler* unlink = nullptr;
   Scheduler* poll = nullptr;  // the release feed's long poll
   BurstIndex* index = nullptr;
   client::MetaClient* meta = nullptr;

@@ -62,8 +62,8 @@ Result<int64_t> GroupId(const std::string& group) {
 }  // namespace
 
 std::vector<Scheduler*> Server::Pools::All() const {
-  return {client.get(), slow.get(),  peer.get(), watch.get(), feed.get(),
-          work.get(),   flush.get(), fill.get(), shards.get()};
+  return {client.get(), slow.get(),  peer.get(), watch.get(),  feed.get(),
+          work.get(),   flush.get(), fill.get(), shards.get(), unlink.get()};
 }
 
 Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
@@ -132,6 +132,7 @@ Status Server::Connect() {
   pools_.work = Pool("bd-work", 4);
   pools_.fill = Pool("bd-fill", 4);
   pools_.flush = Pool("bd-flush", static_cast<uint32_t>(options_.flush_parallel));
+  pools_.unlink = Pool("bd-unlink", 4);
   pools_.shards = Pool("bd-shards", 24);
   names_ = std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
                                    NamesOptions{.patience = options_.objectd_patience});
@@ -172,6 +173,7 @@ Status Server::BuildEngine() {
                   .work = pools_.work.get(),
                   .fill = pools_.fill.get(),
                   .flush = pools_.flush.get(),
+                  .unlink = pools_.unlink.get(),
                   .poll = pools_.feed.get(),
                   .index = index_.get(),
                   .meta = meta_.get(),

@@ -29,7 +29,7 @@ class Server {
 
  private:
   struct Pools {
-    std::unique_ptr<Scheduler> client, slow, peer, watch, feed, work, fill, flush, shards;
+    std::unique_ptr<Scheduler> client, slow, peer, watch, feed, work, fill, flush, unlink, shards;
     std::vector<Scheduler*> All() const;
   };
   explicit Server(BufferdOptions options) : options_(std::move(options)) {}

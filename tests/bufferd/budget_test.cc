@@ -94,6 +94,7 @@ TEST_CASE("a file that was removed takes no space from those who do not have it 
   wire::Record record = w.objectd->Get(id);
   w.objectd->Unlink("a");
   w.engine->OnUnlinked(record);
+  w.RunFor(kMillisecond);  // removed beside
   CHECK(w.engine->budget().used_bytes() == 0);
 }
 

@@ -233,6 +233,7 @@ TEST_CASE("a version committed elsewhere gets a burst file of its own, and the o
   CHECK(w.Current(id)->burst != before);
   CHECK(w.FilesOnDisk() == 2);
   w.Release(old);
+  w.RunFor(kMillisecond);  // removed beside
   CHECK(w.FilesOnDisk() == 1);
 }
 

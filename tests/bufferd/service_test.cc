@@ -206,6 +206,7 @@ TEST_CASE("an unlink through this node frees the file's copy at once") {
   REQUIRE(d.Call<wire::RecordReply>(Door::Root(), Method::kMetaUnlink,
                                     wire::RemoveRequest{.parent = wire::kRootId, .name = "a"})
               .ok());
+  d.w.RunFor(kMillisecond);  // removed beside
   CHECK(d.w.FilesOnDisk() == 0);
 }
 

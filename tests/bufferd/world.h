@@ -54,6 +54,7 @@ class World {
         .work = sched.get(),
         .fill = sched.get(),
         .flush = sched.get(),
+        .unlink = sched.get(),
         .poll = sched.get(),
         .index = &index,
         .meta = meta.get(),

@@ -94,6 +94,7 @@ class GpuProcess {
                              .work = &tasks_,
                              .fill = &tasks_,
                              .flush = &tasks_,
+                             .unlink = &tasks_,
                              .poll = &tasks_,
                              .index = &index_,
                              .meta = meta_.get(),
