@@ -246,18 +246,23 @@ Status Reader::ReadRange(const wire::Layout& layout, uint64_t size, uint64_t off
   return ReadParts(parts, target);
 }
 
-// Distinct opinions of the survivors on what the blob is; normally one.
+// Distinct opinions of the survivors on what the blob is; normally one. Slow drives are asked where
+// nobody else has one.
 Result<std::vector<wire::ShardHeader>> Reader::SurvivingHeaders(
     const wire::VolumeInfo& volume, uint64_t seq, const std::vector<uint32_t>& missing) {
+  std::vector<uint32_t> order;
+  for (uint32_t i = 0; i < volume.drives.size(); ++i)
+    if (std::find(missing.begin(), missing.end(), i) == missing.end()) order.push_back(i);
+  auto slow = std::stable_partition(order.begin(), order.end(),
+                                    [&](uint32_t i) { return !pace_->Slow(volume.drives[i]); });
   std::vector<wire::ShardHeader> headers;
   Status away;
-  for (uint32_t i = 0; i < volume.drives.size(); ++i) {
-    if (std::find(missing.begin(), missing.end(), i) != missing.end()) continue;
+  for (auto it = order.begin(); it != order.end() && (it < slow || headers.empty()); ++it) {
     wire::ShardReadRequest request;
-    request.drive_id = volume.drives[i];
+    request.drive_id = volume.drives[*it];
     request.blob.volume = volume.volume;
     request.blob.seq = seq;
-    request.index = i;
+    request.index = *it;
     auto data = deps_.cluster->ReadShard(request);
     if (!data.ok()) {
       Status why = std::move(data).TakeStatus();

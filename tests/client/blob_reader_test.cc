@@ -407,6 +407,21 @@ TEST_CASE("a drive that hangs holds few threads, whoever reads") {
   CHECK(f.slabs->BytesInUse() == 0);
 }
 
+TEST_CASE("repair goes on beside a drive that hangs, once it is known to be slow") {
+  SlowDrives f(kFull);
+  f.Slow(2, 30 * kSecond);
+  f.Timed();
+  f.cluster->DropShard(f.volume, f.seq, 0);
+  const Nanos begun = f.scheduler->clock().Monotonic();
+  f.Run([&] {
+    auto map = f.cluster->Map(0);
+    auto rebuilt = f.reader->Rebuild(*(*map)->Find(f.volume), f.seq, {0});
+    REQUIRE(rebuilt.ok());
+    CHECK(rebuilt->front().bytes.size() == kFull / 4);
+  });
+  CHECK(f.scheduler->clock().Monotonic() == begun);
+}
+
 TEST_CASE("a sink that refuses ends the read though a drive hangs") {
   SlowDrives f;
   f.Slow(2, 30 * kSecond);
