@@ -108,8 +108,8 @@ bool BlobFetch::PlanStripe(uint32_t stripe) {
   for (uint32_t i = 0; i < shards_.size(); ++i) {
     Chunk& chunk = At(stripe, i);
     const Shard& shard = shards_[i];
-    if (chunk.wanted() && chunk.state == ChunkState::kUnknown && shard.usable && shard.online &&
-        !shard.slow && !shard.late) {
+    if (chunk.wanted() && chunk.state == ChunkState::kUnknown && shard.MayBeAsked() &&
+        shard.online && !shard.slow) {
       MarkForRead(stripe, i);
       marked = true;
     }
@@ -121,8 +121,7 @@ bool BlobFetch::PlanStripe(uint32_t stripe) {
   if (!compute) return marked;
   for (uint32_t i : preference_) {
     if (at_hand >= geometry_.k) break;
-    if (At(stripe, i).state != ChunkState::kUnknown || !shards_[i].usable || shards_[i].late)
-      continue;
+    if (At(stripe, i).state != ChunkState::kUnknown || !shards_[i].MayBeAsked()) continue;
     MarkForRead(stripe, i);
     marked = true;
     ++at_hand;
@@ -148,11 +147,10 @@ BlobFetch::Step BlobFetch::Advance() {
       return Step::kFailed;
     }
     if (ReadMore()) return Step::kReading;
-    bool lacks = false;
-    for (uint32_t s = first_stripe_; s <= last_stripe_ && first_stripe_ != ~0u; ++s)
-      lacks = lacks || Lacks(s);
     bool late = std::any_of(shards_.begin(), shards_.end(), [](const Shard& s) { return s.late; });
-    if (!lacks || !late) return Finish();
+    bool lacks = false;  // what only they may have
+    for (uint32_t s = first_stripe_; late && s <= last_stripe_ && !lacks; ++s) lacks = Lacks(s);
+    if (!lacks) return Finish();
     if (AwaitLate()) return Step::kReading;
   }
 }

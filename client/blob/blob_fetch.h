@@ -101,7 +101,7 @@ class BlobFetch {
     Result<ShardData> outcome = ShardData{};  // kArrived
   };
   struct Shard {
-    bool usable = true;  // may be asked
+    bool usable = true;  // its drive may have it
     bool slow = false;   // its drive: others first
     bool late = false;   // its reading
     std::shared_ptr<Reading> reading;
@@ -111,6 +111,7 @@ class BlobFetch {
     Status refused;                   // by the sink
     bool bad = false;                 // to be reported
     std::vector<rdma::Piece> pieces;  // hold chunk data
+    bool MayBeAsked() const { return usable && !late; }
   };
 
   void Want(uint32_t stripe, uint32_t shard, const Chunk& wanted);

@@ -75,19 +75,23 @@ struct BlobFixture {
     return layout;
   }
   Status Read(const WrittenObject& object, uint64_t offset, std::vector<uint8_t>* out) {
+    auto reader = BlobReader::Create(deps());
+    return ReadBy(*reader, object, offset, out);
+  }
+  Status ReadBy(BlobReader& reader, const WrittenObject& object, uint64_t offset,
+                std::vector<uint8_t>* out) {
     Status st;
     Run([&] {
-      auto reader = BlobReader::Create(deps());
       if (!by_sink) {
-        st = reader->Read(LayoutOf(object), object.bytes, offset, *out);
+        st = reader.Read(LayoutOf(object), object.bytes, offset, *out);
         return;
       }
-      st = reader->ReadTo(LayoutOf(object), object.bytes, offset, out->size(),
-                          [&](uint64_t at, ConstBytes bytes) {
-                            std::copy(bytes.begin(), bytes.end(),
-                                      out->begin() + static_cast<ptrdiff_t>(at - offset));
-                            return Status::Ok();
-                          });
+      st = reader.ReadTo(LayoutOf(object), object.bytes, offset, out->size(),
+                         [&](uint64_t at, ConstBytes bytes) {
+                           std::copy(bytes.begin(), bytes.end(),
+                                     out->begin() + static_cast<ptrdiff_t>(at - offset));
+                           return Status::Ok();
+                         });
     });
     return st;
   }

@@ -293,19 +293,10 @@ struct SlowDrives : OneObject {
   // What it takes; the bytes are checked.
   Nanos Timed(uint64_t offset, size_t length) {
     const Nanos begun = scheduler->clock().Monotonic();
-    Run([&] {
-      std::vector<uint8_t> out(length, 0xee);
-      Status read =
-          by_sink ? reader->ReadTo(LayoutOf(object), object.bytes, offset, length,
-                                   [&](uint64_t at, ConstBytes bytes) {
-                                     std::copy(bytes.begin(), bytes.end(),
-                                               out.begin() + static_cast<ptrdiff_t>(at - offset));
-                                     return Status::Ok();
-                                   })
-                  : reader->Read(LayoutOf(object), object.bytes, offset, out);
-      if (!read.ok()) FAIL_CHECK(read.ToString());
-      CHECK(std::equal(out.begin(), out.end(), data.begin() + static_cast<ptrdiff_t>(offset)));
-    });
+    std::vector<uint8_t> out(length, 0xee);
+    Status read = ReadBy(*reader, object, offset, &out);
+    if (!read.ok()) FAIL_CHECK(read.ToString());
+    CHECK(std::equal(out.begin(), out.end(), data.begin() + static_cast<ptrdiff_t>(offset)));
     return scheduler->clock().Monotonic() - begun;
   }
   Nanos Timed() { return Timed(0, data.size()); }
