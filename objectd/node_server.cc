@@ -72,7 +72,6 @@ Status NodeServer::OpenState() {
   deps.pool = background_pool_.get();
   deps.slabs = slabs_;
   deps.metrics = registry_.get();
-  deps.turns = std::make_shared<DeviceTurns>();
   PERIGEE_ASSIGN(drives_, NodeDrives::Create(std::move(o), deps));
   return Status::Ok();
 }

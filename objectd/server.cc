@@ -74,7 +74,6 @@ Status Server::OpenDrives() {
   deps.pool = background_pool_.get();
   deps.slabs = slabs_;
   deps.metrics = registry_.get();
-  deps.turns = std::make_shared<DeviceTurns>();
   PERIGEE_ASSIGN(drives_, DriveSet::Open(std::move(o), deps));
   preflight_ = RunPreflight(*disk_, options_.drives);
   WarnOfDegraded(preflight_);

@@ -175,7 +175,7 @@ class DriveImpl final : public Drive {
 
 Status DriveImpl::Start(const DriveOptions& options) {
   PERIGEE_ASSIGN(SpaceInfo space, disk_->Space(dir_));
-  turns_ = deps_.turns ? deps_.turns->Of(space.file_system) : std::make_shared<BackgroundTurns>();
+  turns_ = deps_.turns->Of(space.file_system);
   Status opened = OpenAll(options);
   if (!opened.Is(Code::kCorrupt) || disk_->engine() == "memory") return opened;
   // Rot in what is only a cache must not cost the drive.

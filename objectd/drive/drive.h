@@ -37,7 +37,8 @@ struct DriveDeps {
   Scheduler* pool = nullptr;  // the index catches up, segments are reclaimed
   std::shared_ptr<rdma::SlabPool> slabs;
   metrics::Registry* metrics = nullptr;
-  std::shared_ptr<DeviceTurns> turns;  // shared by drives that may be of one device; null: its own
+  // Shared by all drives that are opened with these, of which some may be of one device.
+  std::shared_ptr<DeviceTurns> turns = std::make_shared<DeviceTurns>();
 };
 
 struct DriveOptions {
