@@ -90,16 +90,17 @@ class KillStack(Stack):
             except OSError:
                 shutil.copy(os.path.join(BINARIES, name), place)
         for daemon in DAEMONS:
-            arm, boot = os.path.join(self.bin, f"{daemon}.arm"), os.path.join(self.bin, "boot_id")
+            arm, boot = os.path.join(self.bin, f"{daemon}.arm"), os.path.join(self.bin, "boot")
             script = os.path.join(self.bin, f"perigee-{daemon}")
             with open(script, "w") as f:
                 f.write(f"#!/bin/sh\n"
                         f"if mv {arm} {arm}ed 2>/dev/null; then PERIGEE_FAILPOINTS=$(cat {arm}ed); export PERIGEE_FAILPOINTS; fi\n"
-                        f"if [ -e {boot} ] && [ {daemon} = bufferd ]; then\n"
-                        f"  exec unshare -m sh -c 'mount --bind {boot} {BOOT_ID} && exec \"$0\" \"$@\"' {script}.real \"$@\"\n"
+                        f"if [ -e {boot} ] && [ {daemon} != fuse ]; then\n"
+                        f"  exec nsenter -m -t $(cat {boot}) {script}.real \"$@\"\n"
                         f"fi\n"
                         f"exec {script}.real \"$@\"\n")
             os.chmod(script, 0o755)
+        self.boot = None
         super().__init__(os.path.join(data, "stack"), self.bin)
 
     def arm(self, daemon, spec):
@@ -116,8 +117,22 @@ class KillStack(Stack):
         return waiting
 
     def new_boot(self):
-        with open(os.path.join(self.bin, "boot_id"), "w") as f:
+        """The daemons that start from now on (not the mount's) share a mount namespace of their own, with another boot id."""
+        self.end_boot()
+        boot_id = os.path.join(self.bin, "boot_id")
+        with open(boot_id, "w") as f:
             f.write(f"{random.SystemRandom().randrange(1 << 32):08x}-0000-4000-8000-000000000000\n")
+        # It is there while `cat` runs, or a daemon.
+        self.boot = subprocess.Popen(["unshare", "-m", "sh", "-c", f"mount --bind {boot_id} {BOOT_ID} && echo && exec cat"],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.boot.stdout.read(1), "no mount namespace"
+        with open(os.path.join(self.bin, "boot"), "w") as f:
+            f.write(str(self.boot.pid))
+
+    def end_boot(self):
+        if self.boot:
+            self.boot.communicate()
+            self.boot = None
 
     def recorded(self):
         """What the supervisor wrote last: cheaper than a `perigee status`."""
@@ -780,6 +795,7 @@ class Matrix:
             made.stacks.append(self.stack)
             made.close()
         finally:
+            self.stack.end_boot()
             shutil.rmtree(self.place, ignore_errors=True)
 
 

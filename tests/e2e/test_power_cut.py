@@ -174,6 +174,7 @@ class House:
             made.close()
         finally:
             self.stack.kill_processes()
+            self.stack.end_boot()
             self.stack.disk.close()
             shutil.rmtree(self.place, ignore_errors=True)
 
