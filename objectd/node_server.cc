@@ -72,6 +72,8 @@ Status NodeServer::OpenState() {
   deps.pool = background_pool_.get();
   deps.slabs = slabs_;
   deps.metrics = registry_.get();
+  deps.watch = std::make_shared<DriveWatch>();
+  deps.watch->Start();
   PERIGEE_ASSIGN(drives_, NodeDrives::Create(std::move(o), deps));
   return Status::Ok();
 }

@@ -74,6 +74,8 @@ Status Server::OpenDrives() {
   deps.pool = background_pool_.get();
   deps.slabs = slabs_;
   deps.metrics = registry_.get();
+  deps.watch = std::make_shared<DriveWatch>();
+  deps.watch->Start();
   PERIGEE_ASSIGN(drives_, DriveSet::Open(std::move(o), deps));
   preflight_ = RunPreflight(*disk_, options_.drives);
   WarnOfDegraded(preflight_);

@@ -11,7 +11,7 @@ namespace perigee::client {
 BlobBuffer::BlobBuffer(std::shared_ptr<const ErasureCode> code) : code_(std::move(code)) {
   // Copies are all sent from the one piece.
   size_t pieces = code_->k() == 1 ? 1 : code_->k() + code_->m();
-  pieces_.resize(pieces);
+  for (size_t i = 0; i < pieces; ++i) pieces_.push_back(std::make_shared<rdma::Piece>());
   crcs_.resize(pieces);
 }
 
@@ -34,17 +34,17 @@ bool BlobBuffer::TryGrow(rdma::SlabPool& pool, uint64_t blob_bytes) {
   std::vector<rdma::Piece> larger(pieces_.size());
   for (uint32_t i = 0; i < pieces_.size(); ++i) {
     uint64_t need = RoundUp(PieceBytes(i, blob_bytes), kPageBytes);
-    if (need <= pieces_[i].size()) continue;
+    if (need <= pieces_[i]->size()) continue;
     larger[i] = pool.TryAllocate(need);
     if (!larger[i]) return false;
   }
   for (uint32_t i = 0; i < pieces_.size(); ++i) {
     if (!larger[i]) continue;
     // Whatever the old piece may hold; it is smaller.
-    if (pieces_[i] && bytes_ > 0) {
-      std::memcpy(larger[i].data(), pieces_[i].data(), pieces_[i].size());
+    if (*pieces_[i] && bytes_ > 0) {
+      std::memcpy(larger[i].data(), pieces_[i]->data(), pieces_[i]->size());
     }
-    pieces_[i] = std::move(larger[i]);
+    *pieces_[i] = std::move(larger[i]);
   }
   capacity_ = blob_bytes;
   return true;
@@ -57,7 +57,7 @@ MutableBytes BlobBuffer::Free(size_t want) {
   uint64_t run = std::min<uint64_t>({want, kChunkBytes - in_chunk, capacity_ - bytes_});
   if (run == 0) return {};
   uint64_t offset = bytes_ / stripe_bytes() * kChunkBytes + in_chunk;
-  return {pieces_[chunk].data() + offset, run};
+  return {pieces_[chunk]->data() + offset, run};
 }
 
 void BlobBuffer::Commit(size_t filled) {
@@ -74,14 +74,14 @@ void BlobBuffer::ShapeLastStripe() {
   const uint64_t at = geometry_.ChunkOffset(geometry_.stripes - 1);
   const uint64_t rest = bytes_ - geometry_.StripeOffset(geometry_.stripes - 1);
   for (uint32_t i = k; i-- > 0;) {
-    uint8_t* to = pieces_[i].data() + at;
+    uint8_t* to = pieces_[i]->data() + at;
     const uint64_t begin = std::min(i * chunk_bytes, rest);
     uint64_t end = std::min(begin + chunk_bytes, rest);
     const uint64_t filled = end - begin;
     while (end > begin) {
       uint64_t from = (end - 1) / kChunkBytes;
       uint64_t first = std::max(begin, from * kChunkBytes);
-      std::memmove(to + (first - begin), pieces_[from].data() + at + (first - from * kChunkBytes),
+      std::memmove(to + (first - begin), pieces_[from]->data() + at + (first - from * kChunkBytes),
                    end - first);
       end = first;
     }
@@ -108,12 +108,12 @@ void BlobBuffer::EncodeStripe(uint32_t stripe) {
   const uint32_t bytes = geometry_.ChunkBytes(stripe);
   std::array<const uint8_t*, kDataShardsMax> data;
   for (uint32_t i = 0; i < geometry_.k; ++i) {
-    data[i] = pieces_[i].data() + at;
+    data[i] = pieces_[i]->data() + at;
     crcs_[i].push_back(Crc32c({data[i], bytes}));
   }
   if (geometry_.k == 1 || geometry_.m == 0) return;  // of copies, all are sent from the one piece
   std::array<uint8_t*, kParityShardsMax> parity;
-  for (uint32_t j = 0; j < code_->m(); ++j) parity[j] = pieces_[code_->k() + j].data() + at;
+  for (uint32_t j = 0; j < code_->m(); ++j) parity[j] = pieces_[code_->k() + j]->data() + at;
   code_->Encode(bytes, {data.data(), code_->k()}, {parity.data(), code_->m()});
   for (uint32_t j = 0; j < code_->m(); ++j) {
     crcs_[code_->k() + j].push_back(Crc32c({parity[j], bytes}));
@@ -121,7 +121,11 @@ void BlobBuffer::EncodeStripe(uint32_t stripe) {
 }
 
 ConstBytes BlobBuffer::Shard(uint32_t index) const {
-  return {pieces_[PieceOf(index)].data(), geometry_.shard_bytes()};
+  return {pieces_[PieceOf(index)]->data(), geometry_.shard_bytes()};
+}
+
+std::shared_ptr<const void> BlobBuffer::Owner(uint32_t index) const {
+  return pieces_[PieceOf(index)];
 }
 
 const std::vector<uint32_t>& BlobBuffer::Crcs(uint32_t index) const {
@@ -136,7 +140,7 @@ void BlobBuffer::CopyOut(uint64_t offset, MutableBytes out) const {
     uint64_t in_stripe = offset - geometry_.StripeOffset(stripe);
     uint64_t in_chunk = in_stripe % chunk_bytes;
     uint64_t run = std::min<uint64_t>(out.size(), chunk_bytes - in_chunk);
-    const rdma::Piece& piece = pieces_[in_stripe / chunk_bytes];
+    const rdma::Piece& piece = *pieces_[in_stripe / chunk_bytes];
     std::memcpy(out.data(), piece.data() + geometry_.ChunkOffset(stripe) + in_chunk, run);
     out = out.subspan(run);
     offset += run;

@@ -42,10 +42,11 @@ class BlobBuffer {
   bool encoded() const { return encoded_; }
   uint32_t shards() const { return geometry_.k + geometry_.m; }
   ConstBytes Shard(uint32_t index) const;
+  std::shared_ptr<const void> Owner(uint32_t index) const;  // of those bytes
   const std::vector<uint32_t>& Crcs(uint32_t index) const;
   // Copies [offset, offset + out.size()) of the blob out.
   void CopyOut(uint64_t offset, MutableBytes out) const;
-  void Release();  // gives the memory back
+  void Release();  // gives the memory back, but for what others own, too
 
  private:
   uint32_t PieceOf(uint32_t shard) const { return geometry_.k == 1 ? 0 : shard; }
@@ -54,7 +55,8 @@ class BlobBuffer {
   void ShapeLastStripe();
 
   std::shared_ptr<const ErasureCode> code_;
-  std::vector<rdma::Piece> pieces_;          // k data, m parity; k = 1: only one
+  // k data, m parity; k = 1: only one.
+  std::vector<std::shared_ptr<rdma::Piece>> pieces_;
   std::vector<std::vector<uint32_t>> crcs_;  // by piece
   uint64_t bytes_ = 0;
   uint64_t capacity_ = 0;

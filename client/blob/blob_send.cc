@@ -119,7 +119,8 @@ void BlobSend::Send(uint32_t index) {
   header.chunk_crcs = buffer_->Crcs(index);
   PERIGEE_FAILPOINT(blob_before_shard_write);
   Status status = RetryBusy([&] {
-    return cluster_->WriteShard(place_.volume.drives[index], header, buffer_->Shard(index));
+    return cluster_->WriteShard(place_.volume.drives[index], header, buffer_->Shard(index),
+                                buffer_->Owner(index));
   });
   PERIGEE_FAILPOINT(blob_after_shard_write);
   shards_[index].fate = status.ok() ? Fate::kSafe : Fate::kFailed;

@@ -148,7 +148,7 @@ std::vector<wire::LinkInfo> RemoteCluster::Links() const {
 }
 
 Status RemoteCluster::WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
-                                 ConstBytes bytes) {
+                                 ConstBytes bytes, std::shared_ptr<const void>) {
   wire::ShardWriteRequest request;
   request.drive_id = drive_id;
   request.shard = header;

@@ -51,7 +51,8 @@ class RemoteCluster final : public Cluster {
   Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) override;
   Result<uint64_t> AddExtents(const wire::AddExtentsRequest& request) override;
   Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) override;
-  Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) override;
+  Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
+                    std::shared_ptr<const void> owner = nullptr) override;
   Result<ShardData> ReadShard(const wire::ShardReadRequest& request) override;
   void Report(const wire::VolumeReportRequest& request) override;
   std::vector<wire::LinkInfo> Links() const;  // to the storage nodes that had shards, for status

@@ -34,9 +34,10 @@ class Cluster {
   virtual Result<wire::LeaseReply> Lease(const wire::LeaseRequest& request) = 0;
   virtual Result<uint64_t> AddExtents(const wire::AddExtentsRequest& request) = 0;  // the list's id
   virtual Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) = 0;
-  // On stable storage when it returns ok. kUnavailable: the drive is away.
-  virtual Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header,
-                            ConstBytes bytes) = 0;
+  // On stable storage when it returns ok. kUnavailable: the drive is away. `owner` keeps `bytes`: a
+  // call that fails may leave them to a drive that hangs.
+  virtual Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
+                            std::shared_ptr<const void> owner = nullptr) = 0;
   virtual Result<ShardData> ReadShard(const wire::ShardReadRequest& request) = 0;
   virtual void Report(const wire::VolumeReportRequest& request) = 0;  // best effort
 };

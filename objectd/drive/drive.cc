@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "client/blob/geometry.h"
+#include "objectd/drive/guarded_drive.h"
 #include "objectd/drive/recent_reads.h"
 #include "objectd/drive/record_io.h"
 #include "objectd/drive/segment_scan.h"
@@ -86,8 +87,9 @@ class DriveImpl final : public Drive {
     return superblock_;
   }
   Status WriteSuperblock(const Superblock& superblock) override;
+  Result<Superblock> StoredSuperblock() override { return ReadSuperblock(*disk_, dir_); }
   Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes, const rdma::Piece* lent,
-                    rdma::TrafficClass) override;
+                    rdma::TrafficClass, std::shared_ptr<const void> owner) override;
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request,
                                       rdma::TrafficClass) override;
   Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request, MutableBytes to,
@@ -291,7 +293,8 @@ Status DriveImpl::WriteSuperblock(const Superblock& superblock) {
 }
 
 Status DriveImpl::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent, rdma::TrafficClass traffic) {
+                             const rdma::Piece* lent, rdma::TrafficClass traffic,
+                             std::shared_ptr<const void>) {
   Call call(this);
   PERIGEE_TRY(call.status());
   if (bytes.size() > client::kShardBytesMax)
@@ -533,6 +536,7 @@ Result<std::unique_ptr<Drive>> Drive::Open(const std::string& dir, uint64_t clus
   }
   auto drive = std::make_unique<DriveImpl>(dir, std::move(superblock), deps);
   PERIGEE_TRY(drive->Start(options).With(dir));
+  if (deps.watch) return GuardDrive(std::move(drive), deps.watch);
   return std::unique_ptr<Drive>(std::move(drive));
 }
 

@@ -25,6 +25,7 @@
 #include "base/status.h"
 #include "client/blob/shard_io.h"
 #include "objectd/drive/background_turns.h"
+#include "objectd/drive/drive_watch.h"
 #include "objectd/drive/index_audit.h"
 #include "objectd/drive/superblock.h"
 #include "rdma/traffic_class.h"
@@ -39,6 +40,8 @@ struct DriveDeps {
   metrics::Registry* metrics = nullptr;
   // Shared by all drives that are opened with these, of which some may be of one device.
   std::shared_ptr<DeviceTurns> turns = std::make_shared<DeviceTurns>();
+  // Finds those that hang (guarded_drive.h). Null: calls wait for the device, however long.
+  std::shared_ptr<DriveWatch> watch = nullptr;
 };
 
 struct DriveOptions {
@@ -66,13 +69,17 @@ class Drive {
   virtual Superblock superblock() const = 0;
   // Durable on return. The epoch may only grow.
   virtual Status WriteSuperblock(const Superblock& superblock) = 0;
+  // As it is on the drive now. Errors of ReadSuperblock.
+  virtual Result<Superblock> StoredSuperblock() = 0;
 
   // Replaces an older copy of the same shard. Durable on return. `lent`: the piece that `bytes` lie
   // in, when it may be a peer's memory; kUnavailable when that was taken back meanwhile. `traffic`:
-  // of the call, where the drive is another node's.
+  // of the call, where the drive is another node's. `owner` keeps `bytes` and `lent`: the call may
+  // fail, and leave them to a device that hangs; without it a call that was begun does not return.
   virtual Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
                             const rdma::Piece* lent = nullptr,
-                            rdma::TrafficClass traffic = rdma::TrafficClass::kForeground) = 0;
+                            rdma::TrafficClass traffic = rdma::TrafficClass::kForeground,
+                            std::shared_ptr<const void> owner = nullptr) = 0;
   // kNotFound; kCorrupt when the record's header fails its check. Bytes are not checked here (the
   // reader does).
   virtual Result<client::ShardData> ReadShard(

@@ -77,16 +77,17 @@ Result<Superblock> DecodeSuperblock(std::string_view bytes) {
   return s;
 }
 
+// From the device: what the page cache has says nothing about it.
 Result<Superblock> ReadSuperblock(Disk& disk, const std::string& dir) {
-  auto content = ReadWholeFile(disk, PathIn(dir), kPageBytes);
-  if (!content.ok()) {
-    if (content.code() == Code::kTooLarge)
-      return Status(Code::kCorrupt, PathIn(dir) + " is not one page");
-    if (content.code() == Code::kNotDirectory)
-      return Status(Code::kNotFound, dir + " is not a directory");
-    return std::move(content).TakeStatus();
-  }
-  auto decoded = DecodeSuperblock(*content);
+  auto file = disk.Open(PathIn(dir), OpenMode::kRead, Caching::kDirect);
+  if (file.code() == Code::kNotDirectory)
+    return Status(Code::kNotFound, dir + " is not a directory");
+  if (!file.ok()) return std::move(file).TakeStatus();
+  PERIGEE_ASSIGN(uint64_t size, (*file)->Size());
+  if (size != kPageBytes) return Status(Code::kCorrupt, PathIn(dir) + " is not one page");
+  AlignedBuffer page(kPageBytes);
+  PERIGEE_ASSIGN(size_t got, (*file)->ReadAt(0, page.span()));
+  auto decoded = DecodeSuperblock(AsView(page.span().first(got)));
   if (!decoded.ok()) return decoded.status().With(PathIn(dir));
   return decoded;
 }

@@ -36,21 +36,22 @@ void Add(rdma::Router& router, Method method, Scheduler* pool, const DriveServic
 
 ShardCalls ShardCallsOf(const DriveServiceDeps& deps) {
   return {.write = [deps](const wire::ShardWriteRequest& q, ConstBytes bytes,
-                          const rdma::Piece& lent, rdma::TrafficClass) -> Status {
+                          std::shared_ptr<const rdma::Piece> lent,
+                          rdma::TrafficClass traffic) -> Status {
             PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
-            Status outcome = drive->WriteShard(q.shard, bytes, &lent);
+            Status outcome = drive->WriteShard(q.shard, bytes, lent.get(), traffic, lent);
             if (!outcome.ok() && !drive->online()) deps.failed(*drive);
             return outcome;
           },
           .read = [deps](const wire::ShardReadRequest& q,
-                         rdma::TrafficClass) -> Result<client::ShardData> {
+                         rdma::TrafficClass traffic) -> Result<client::ShardData> {
             PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
-            return drive->ReadShard(q);
+            return drive->ReadShard(q, traffic);
           },
           .read_into = [deps](const wire::ShardReadRequest& q, MutableBytes to,
-                              rdma::TrafficClass) -> Result<wire::ShardHeader> {
+                              rdma::TrafficClass traffic) -> Result<wire::ShardHeader> {
             PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));
-            return drive->ReadShardInto(q, to);
+            return drive->ReadShardInto(q, to, traffic);
           },
           .remove = [deps](const wire::ShardName& q) -> Status {
             PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(deps, q.drive_id));

@@ -207,7 +207,9 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
 
 void DriveSet::Probe() {
   for (const DriveSlot& slot : Slots()) {
-    auto superblock = ReadSuperblock(disk(), slot.dir);
+    if (slot.drive && !slot.drive->online()) continue;
+    auto superblock =
+        slot.drive ? slot.drive->StoredSuperblock() : ReadSuperblock(disk(), slot.dir);
     bool right = superblock.ok() && superblock->cluster_id == cluster_id_ &&
                  superblock->drive_id == slot.drive_id;
     if (slot.drive) {

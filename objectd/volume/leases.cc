@@ -70,7 +70,8 @@ uint32_t VolumeTable::PickBest(const client::VolumeMap& map, uint32_t k, uint64_
 }
 
 Result<wire::VolumeInfo> VolumeTable::PickWritable(uint64_t spread) {
-  for (int attempt = 0; attempt < 2; attempt++) {
+  constexpr int kAttempts = 4;  // several drives may go at once
+  for (int attempt = 0; attempt < kAttempts; attempt++) {
     const std::vector<PlacedDrive> usable = UsableDrives();
     const uint32_t k = WidestData(drives_->k(), drives_->m(), usable.size());
     if (k == 0) {

@@ -14,9 +14,10 @@ Result<std::shared_ptr<Drive>> LocalCluster::Find(uint64_t drive_id) const {
 }
 
 Status LocalCluster::WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
-                             const rdma::Piece* lent, rdma::TrafficClass traffic) {
+                             const rdma::Piece* lent, rdma::TrafficClass traffic,
+                             std::shared_ptr<const void> owner) {
   PERIGEE_ASSIGN(std::shared_ptr<Drive> drive, Find(drive_id));
-  Status outcome = drive->WriteShard(header, bytes, lent, traffic);
+  Status outcome = drive->WriteShard(header, bytes, lent, traffic, std::move(owner));
   if (outcome.ok() || drive->online()) return outcome;
   Status recorded =
       table_->SetDriveState(drive_id, wire::DriveState::kOffline, drive->offline_reason());

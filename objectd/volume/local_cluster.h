@@ -30,13 +30,14 @@ class LocalCluster final : public client::Cluster {
   Result<wire::GetExtentsReply> GetExtents(const wire::GetExtentsRequest& request) override {
     return table_->GetExtents(request);
   }
-  Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes) override {
-    return WriteTo(drive_id, header, bytes, nullptr, traffic_);
+  Status WriteShard(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
+                    std::shared_ptr<const void> owner) override {
+    return WriteTo(drive_id, header, bytes, nullptr, traffic_, std::move(owner));
   }
   // The same for memory that may be lent (Drive::WriteShard), for a caller of this class.
   Status WriteLent(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
-                   const rdma::Piece& lent, rdma::TrafficClass traffic) {
-    return WriteTo(drive_id, header, bytes, &lent, traffic);
+                   std::shared_ptr<const rdma::Piece> lent, rdma::TrafficClass traffic) {
+    return WriteTo(drive_id, header, bytes, lent.get(), traffic, lent);
   }
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override {
     return ReadFor(request, traffic_);
@@ -50,7 +51,8 @@ class LocalCluster final : public client::Cluster {
 
  private:
   Status WriteTo(uint64_t drive_id, const wire::ShardHeader& header, ConstBytes bytes,
-                 const rdma::Piece* lent, rdma::TrafficClass traffic);
+                 const rdma::Piece* lent, rdma::TrafficClass traffic,
+                 std::shared_ptr<const void> owner);
   Result<std::shared_ptr<Drive>> Find(uint64_t drive_id) const;
   DriveCatalog* const drives_;
   VolumeTable* const table_;

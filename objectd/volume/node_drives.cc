@@ -203,7 +203,9 @@ void NodeDrives::Probe() {
     slots = slots_;
   }
   for (DriveSlot& slot : slots) {
-    auto superblock = ReadSuperblock(*deps_.disk, slot.dir);
+    if (slot.drive && !slot.drive->online()) continue;
+    auto superblock =
+        slot.drive ? slot.drive->StoredSuperblock() : ReadSuperblock(*deps_.disk, slot.dir);
     const bool right = superblock.ok() && superblock->drive_id == slot.drive_id;
     if (slot.drive) {
       // Writes to unlinked files would succeed for ever: an emptied directory is noticed here.

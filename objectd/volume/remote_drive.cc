@@ -57,6 +57,10 @@ Status RemoteDrive::WriteSuperblock(const Superblock&) {
   return Status(Code::kUnimplemented, dir_ + ": the superblock is its node's own");
 }
 
+Result<Superblock> RemoteDrive::StoredSuperblock() {
+  return Status(Code::kUnimplemented, dir_ + ": the superblock is its node's own");
+}
+
 template <class Call>
 auto RemoteDrive::Reach(const Call& call)
     -> decltype(call(std::declval<const std::shared_ptr<rdma::Channel>&>())) {
@@ -92,7 +96,8 @@ Result<uint64_t> RemoteDrive::AskCount(Method method) {
 }
 
 Status RemoteDrive::WriteShard(const wire::ShardHeader& header, ConstBytes bytes,
-                               const rdma::Piece* lent, rdma::TrafficClass traffic) {
+                               const rdma::Piece* lent, rdma::TrafficClass traffic,
+                               std::shared_ptr<const void>) {
   wire::ShardWriteRequest request{.drive_id = id_, .shard = header};
   PERIGEE_FAILPOINT_STATUS(remote_drive_before_write);
   auto reply = Run({&request, bytes}, traffic);

@@ -33,9 +33,10 @@ class RemoteDrive final : public Drive {
   std::string offline_reason() const override;
   Superblock superblock() const override { return {}; }
   Status WriteSuperblock(const Superblock&) override;
+  Result<Superblock> StoredSuperblock() override;
 
   Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes, const rdma::Piece* lent,
-                    rdma::TrafficClass traffic) override;
+                    rdma::TrafficClass traffic, std::shared_ptr<const void> owner) override;
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request,
                                       rdma::TrafficClass traffic) override;
   Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request, MutableBytes to,

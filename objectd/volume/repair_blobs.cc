@@ -208,9 +208,9 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
     return Fate::kNothing;
   }
   if (rebuilt->empty()) return Fate::kNothing;
-  client::ShardData& shard = rebuilt->front();
+  auto shard = std::make_shared<const client::ShardData>(std::move(rebuilt->front()));
   PERIGEE_FAILPOINT(repair_before_write);
-  Status written = deps_.cluster->WriteShard(item.target, shard.header, shard.bytes.span());
+  Status written = deps_.cluster->WriteShard(item.target, shard->header, shard->bytes.span(), shard);
   PERIGEE_FAILPOINT(repair_after_write);
   if (!written.ok()) {
     log::Warn("repair_write_failed",
@@ -222,14 +222,14 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
   auto referenced = IsReferenced(*deps_.store, item.volume, item.seq);
   if (!referenced.ok()) return Fate::kRetry;
   if (!*referenced) {
-    if (!target->DeleteShard(shard.header.blob, item.index).ok()) Clear(item.target);
+    if (!target->DeleteShard(shard->header.blob, item.index).ok()) Clear(item.target);
     return Fate::kNothing;
   }
   shards_rebuilt_++;
-  bytes_rebuilt_ += shard.bytes.size();
+  bytes_rebuilt_ += shard->bytes.size();
   {
     std::lock_guard lock(mu_);
-    batch_bytes_ += shard.bytes.size();
+    batch_bytes_ += shard->bytes.size();
   }
   return Fate::kDone;
 }

@@ -107,9 +107,9 @@ Status ShardBatch::Do(size_t index) {
     return Status(Code::kDeadlineExceeded, "the call waited past its deadline");
   if (!request_.reads.empty()) return Read(index);
   if (index < request_.writes.size()) {
-    const rdma::Piece& bulk = call_->bulk();
+    const std::shared_ptr<const rdma::Piece> bulk(shared_from_this(), &call_->bulk());
     return calls_->write(request_.writes[index],
-                         bulk.span().subspan(offsets_[index], request_.write_bytes[index]), bulk,
+                         bulk->span().subspan(offsets_[index], request_.write_bytes[index]), bulk,
                          call_->traffic());
   }
   if (!calls_->remove) return Status(Code::kUnimplemented, "shards are not deleted by call here");

@@ -14,9 +14,9 @@ using wire::Method;
 void RegisterShardCalls(rdma::Router& router, ShardCalls calls, Scheduler* pool,
                         std::shared_ptr<rdma::SlabPool> slabs) {
   calls.write = [write = std::move(calls.write)](const wire::ShardWriteRequest& q, ConstBytes bytes,
-                                                 const rdma::Piece& lent,
+                                                 std::shared_ptr<const rdma::Piece> lent,
                                                  rdma::TrafficClass traffic) -> Status {
-    PERIGEE_TRY(write(q, bytes, lent, traffic));
+    PERIGEE_TRY(write(q, bytes, std::move(lent), traffic));
     PERIGEE_FAILPOINT(shard_service_before_reply);
     return Status::Ok();
   };
@@ -24,7 +24,8 @@ void RegisterShardCalls(rdma::Router& router, ShardCalls calls, Scheduler* pool,
   router.Add<wire::ShardWriteRequest>(
       Method::kShardWrite, Access::kNodesOnly, pool,
       [write = calls.write](Context& ctx, wire::ShardWriteRequest q) -> Result<wire::Empty> {
-        PERIGEE_TRY(write(q, ctx.bulk.span(), ctx.bulk, ctx.traffic));
+        auto bulk = std::make_shared<const rdma::Piece>(std::move(ctx.bulk));
+        PERIGEE_TRY(write(q, bulk->span(), bulk, ctx.traffic));
         return wire::Empty{};
       });
   router.Add<wire::ShardReadRequest>(

@@ -14,9 +14,10 @@ namespace perigee::objectd {
 
 // Thread-safe; they block. `traffic` is that of the call: for calls made for it.
 struct ShardCalls {
-  // Durable on return. `lent`: the piece that the bytes lie in (Drive::WriteShard).
-  std::function<Status(const wire::ShardWriteRequest&, ConstBytes bytes, const rdma::Piece& lent,
-                       rdma::TrafficClass traffic)>
+  // Durable on return. `lent`: the piece that the bytes lie in, and their owner
+  // (Drive::WriteShard).
+  std::function<Status(const wire::ShardWriteRequest&, ConstBytes bytes,
+                       std::shared_ptr<const rdma::Piece> lent, rdma::TrafficClass traffic)>
       write;
   std::function<Result<client::ShardData>(const wire::ShardReadRequest&,
                                           rdma::TrafficClass traffic)>

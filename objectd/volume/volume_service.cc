@@ -43,9 +43,9 @@ void RegisterVolumeService(rdma::Router& router, VolumeManager& volumes, Schedul
   RegisterShardCalls(
       router,
       {.write =
-           [&cluster](const wire::ShardWriteRequest& q, ConstBytes bytes, const rdma::Piece& lent,
-                      rdma::TrafficClass traffic) {
-             return cluster.WriteLent(q.drive_id, q.shard, bytes, lent, traffic);
+           [&cluster](const wire::ShardWriteRequest& q, ConstBytes bytes,
+                      std::shared_ptr<const rdma::Piece> lent, rdma::TrafficClass traffic) {
+             return cluster.WriteLent(q.drive_id, q.shard, bytes, std::move(lent), traffic);
            },
        .read = [&cluster](const wire::ShardReadRequest& q,
                           rdma::TrafficClass traffic) { return cluster.ReadFor(q, traffic); },

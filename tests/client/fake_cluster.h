@@ -181,7 +181,8 @@ class FakeCluster final : public Cluster {
     reply.end = true;
     return reply;
   }
-  Status WriteShard(uint64_t drive, const wire::ShardHeader& header, ConstBytes bytes) override {
+  Status WriteShard(uint64_t drive, const wire::ShardHeader& header, ConstBytes bytes,
+                    std::shared_ptr<const void> = nullptr) override {
     std::unique_lock lock(mu_);
     ++counts.writes;
     ++writes_held_;

@@ -142,6 +142,33 @@ def test_drives_that_hang_are_read_around(faulty):
     f.puts_work_again()
 
 
+@pytest.mark.parametrize("of_mirrors", [0, 1, 2])
+def test_drives_that_hang_for_good_are_left_out_until_they_answer(faulty, of_mirrors):
+    f = faulty()
+    mirrors = f.mirrors()
+    bad = mirrors[:of_mirrors] + [d for d in f.drives if d not in mirrors][:2 - of_mirrors]
+    # Who writes to the namespace's first mirror at that moment gets no answer, and asks again.
+    s3 = quick_s3(f.stack, attempts=3, read_timeout=20)
+    bodies = {f"meanwhile{i}": os.urandom(SIZES[i % len(SIZES)]) for i in range(48)}
+    for d in bad:
+        f.disk.fault(d, delay_ms=3_600_000)
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: s3.put_object(Bucket="data", Key=key, Body=bodies[key]), bodies))
+    assert time.monotonic() - began < 40
+    began = time.monotonic()
+    check_objects(f.stack, f.sums)
+    assert time.monotonic() - began < 8
+    status = f.stack.status()
+    assert [f.state_of(status, d) for d in bad] == ["offline"] * 2
+    for d in bad:
+        f.disk.fault(d)
+    f.stack.wait("all well", lambda s: s["well"] and all(f.state_of(s, d) == "online" for d in bad), timeout=60)
+    for key, body in bodies.items():
+        assert s3.get_object(Bucket="data", Key=key)["Body"].read() == body
+    f.puts_work_again()
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 def test_when_all_drives_fail_nothing_is_lost_and_all_comes_back(faulty, error):
     f = faulty()

@@ -161,14 +161,14 @@ def wait_until(what, condition, timeout):
 
 # The load.
 
-def quick_s3(stack):
+def quick_s3(stack, attempts=1, read_timeout=60):
     import boto3
     from botocore.config import Config
     key, secret = stack.credentials()
     return boto3.client("s3", endpoint_url=stack.endpoint, region_name="us-east-1", aws_access_key_id=key,
                         aws_secret_access_key=secret,
-                        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1},
-                                      connect_timeout=5, read_timeout=60, max_pool_connections=32))
+                        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": attempts},
+                                      connect_timeout=30, read_timeout=read_timeout, max_pool_connections=32))
 
 
 def answer(error):

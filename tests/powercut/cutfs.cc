@@ -17,7 +17,7 @@ namespace perigee::powercut {
 namespace {
 
 // Enough that requests of one slow directory leave some for the others.
-constexpr int kServers = 24;
+constexpr int kServers = 64;
 constexpr double kForever = 3600;  // nobody but the kernel changes this file system
 constexpr uint64_t kCapacity = uint64_t{64} << 30;
 
@@ -59,9 +59,7 @@ struct Operations {
     if (!fs.off_ && access != Access::kNone) {
       Fault fault = fs.FaultOf(ino);
       if (fault.delay_ms > 0 && access != Access::kWrite) {
-        lock.unlock();
-        std::this_thread::sleep_for(std::chrono::milliseconds(fault.delay_ms));
-        lock.lock();
+        fs.AwaitDelay(lock, ino, fault.delay_ms);
       }
       int error = access == Access::kRead   ? fault.read_error
                   : access == Access::kSync ? fault.sync_error
@@ -93,6 +91,7 @@ struct Operations {
 
   static void Init(void*, fuse_conn_info* conn) {
     conn->want &= ~static_cast<unsigned>(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE);
+    conn->max_background = kServers;  // else a few that hang hold back all others
   }
   static void Lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
     With(req, parent, Access::kNone, [&](Image& image) {
@@ -345,6 +344,13 @@ Fault CutFs::FaultOf(Ino ino) const {
   return {};
 }
 
+// Ends early when the fault is taken back.
+void CutFs::AwaitDelay(std::unique_lock<std::mutex>& lock, Ino ino, uint32_t delay_ms) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(delay_ms);
+  while (!off_ && FaultOf(ino).delay_ms > 0 && std::chrono::steady_clock::now() < end)
+    faults_changed_.wait_until(lock, end);
+}
+
 void CutFs::SetFault(const std::string& path, Fault fault) {
   std::lock_guard lock(mu_);
   std::string prefix = path.ends_with('/') ? path : path + "/";
@@ -354,6 +360,7 @@ void CutFs::SetFault(const std::string& path, Fault fault) {
   } else {
     faults_[prefix] = fault;
   }
+  faults_changed_.notify_all();
 }
 
 void CutFs::Arm(uint64_t count, When when, std::string part) {
@@ -366,6 +373,7 @@ void CutFs::Arm(uint64_t count, When when, std::string part) {
 void CutFs::PowerOff() {
   std::lock_guard lock(mu_);
   off_ = true;
+  faults_changed_.notify_all();
 }
 
 void CutFs::Sync(fuse_req_t req, Ino ino) {

@@ -10,6 +10,7 @@
 #include <fuse_lowlevel.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,7 +25,7 @@
 namespace perigee::powercut {
 
 struct Fault {
-  uint32_t delay_ms = 0;                                // of each read, direct write and sync
+  uint32_t delay_ms = 0;                                // of each read, direct write and sync that begins meanwhile
   int read_error = 0, write_error = 0, sync_error = 0;  // errno; write: of all that changes
 };
 
@@ -52,6 +53,7 @@ class CutFs {
   void Serve();
   void Sync(fuse_req_t req, Ino ino);
   Fault FaultOf(Ino ino) const;  // with mu_ held
+  void AwaitDelay(std::unique_lock<std::mutex>& lock, Ino ino, uint32_t delay_ms);
 
   const std::string mount_point_;
   const OffHook on_off_;
@@ -62,6 +64,7 @@ class CutFs {
   When when_ = When::kBefore;
   std::string part_;
   std::map<std::string, Fault> faults_;
+  std::condition_variable faults_changed_;
   std::map<uint64_t, std::vector<Entry>> listings_;  // of open directories
   uint64_t next_listing_ = 1;
   std::atomic<uint64_t> syncs_ = 0;

@@ -50,8 +50,9 @@ class StoreCluster final : public client::Cluster {
     reply.end = reply.extents.size() < request.limit;
     return reply;
   }
-  Status WriteShard(uint64_t drive, const wire::ShardHeader& header, ConstBytes bytes) override {
-    return shards_.WriteShard(drive, header, bytes);
+  Status WriteShard(uint64_t drive, const wire::ShardHeader& header, ConstBytes bytes,
+                    std::shared_ptr<const void> owner) override {
+    return shards_.WriteShard(drive, header, bytes, std::move(owner));
   }
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request) override {
     return shards_.ReadShard(request);
