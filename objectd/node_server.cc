@@ -72,7 +72,7 @@ Status NodeServer::OpenState() {
   deps.pool = background_pool_.get();
   deps.slabs = slabs_;
   deps.metrics = registry_.get();
-  deps.watch = std::make_shared<DriveWatch>();
+  deps.watch = std::make_shared<DriveWatch>(DriveWatch::Drives::kOfOneNode);
   deps.watch->Start();
   PERIGEE_ASSIGN(drives_, NodeDrives::Create(std::move(o), deps));
   return Status::Ok();

@@ -44,11 +44,13 @@ void DriveWatch::Look(Nanos passed) {
     if (state.waited >= kLagsAfter) ++late;
   }
   const bool theirs = late < alive && late <= std::max<size_t>(alive / 3, 1);
+  const bool of_node = which_ == Drives::kOfOneNode;
   for (auto& [drive, state] : drives_) {
     Answers now = Answers::kSoon;
     if (state.told == Answers::kNever)
       now = state.oldest == 0 ? Answers::kSoon : Answers::kNever;
-    else if (theirs && state.waited >= kHangsAfter)
+    else if ((theirs && state.waited >= kHangsAfter) ||
+             (of_node && state.waited >= kNodeHangsAfter))
       now = Answers::kNever;
     else if (theirs && state.waited >= kLagsAfter)
       now = Answers::kLate;

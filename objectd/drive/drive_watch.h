@@ -3,8 +3,9 @@
 //
 // A drive lags when a call to its device has run for kLagsAfter, and hangs after kHangsAfter, while
 // most of the others answer. When many do not, it is the machine that is slow, or something that
-// they share: all are waited for. Time in which the watch itself did not run (a stopped process)
-// counts for nobody. A drive that hung is back once it has ended every call.
+// they share: all are waited for, or, where other nodes have what they have, for kNodeHangsAfter.
+// Time in which the watch itself did not run (a stopped process) counts for nobody. A drive that
+// hung is back once it has ended every call.
 //
 // The drives are told with the watch's lock held, and call nothing of it then. Thread-safe.
 
@@ -20,9 +21,11 @@ class DriveWatch {
  public:
   static constexpr Nanos kLagsAfter = 2 * kSecond;
   static constexpr Nanos kHangsAfter = 10 * kSecond;
+  static constexpr Nanos kNodeHangsAfter = 20 * kSecond;  // writers wait for a node somewhat longer
   static constexpr Nanos kLookEvery = kSecond / 2;
 
   enum class Answers { kSoon, kLate, kNever };
+  enum class Drives { kAll, kOfOneNode };  // of the cluster
 
   class Watched {
    public:
@@ -33,6 +36,7 @@ class DriveWatch {
     virtual void Became(Answers answers) = 0;
   };
 
+  explicit DriveWatch(Drives which = Drives::kAll) : which_(which) {}
   ~DriveWatch() { Stop(); }
   // Looks by itself from now on, on a thread of its own.
   void Start();
@@ -51,6 +55,7 @@ class DriveWatch {
   };
   void LookAgain();
 
+  const Drives which_;
   std::mutex mu_;  // guards what follows
   std::map<Watched*, State> drives_;
   Nanos looked_ = 0;

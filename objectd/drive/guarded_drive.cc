@@ -204,7 +204,7 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
 
   static std::string Hangs() {
     return "it hangs: a call to it has not ended for " +
-           std::to_string(DriveWatch::kHangsAfter / kSecond) + " s";
+           std::to_string(DriveWatch::kHangsAfter / kSecond) + " s and more";
   }
   Status Away() const {
     return Status(Code::kUnavailable, "drive " + dir() + " is offline: " + Hangs());

@@ -113,6 +113,18 @@ TEST_CASE("when most drives do not answer, it is not them") {
     LookFor(watch, 60 * kSecond);
     CHECK(a.told == 0);
   }
+  SUBCASE("the only one of a node; others have what it has") {
+    DriveWatch of_node(DriveWatch::Drives::kOfOneNode);
+    Watched a(of_node);
+    a.oldest = 1;
+    LookFor(of_node, 19 * kSecond);
+    CHECK(a.told == 0);
+    LookFor(of_node, 2 * kSecond);
+    CHECK(a.answers == Answers::kNever);
+    a.oldest = 0;
+    LookFor(of_node, kSecond);
+    CHECK(a.answers == Answers::kSoon);
+  }
   SUBCASE("two of four; one of them comes back") {
     Watched a(watch), b(watch), c(watch), d(watch);
     a.oldest = b.oldest = 1;
