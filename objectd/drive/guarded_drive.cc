@@ -15,6 +15,8 @@ namespace {
 using Answers = DriveWatch::Answers;
 
 constexpr uint32_t kThreads = 8;
+// For what is asked of all drives in turn, now and then.
+constexpr Nanos kPatience = kSecond;
 
 void Drop(Status& outcome) { outcome.Ignore(); }
 template <class T>
@@ -36,10 +38,11 @@ class Calls {
     bool left = false;  // by its caller
   };
 
-  bool hangs() const {
+  Answers answers() const {
     std::lock_guard lock(mu_);
-    return answers_ == Answers::kNever;
+    return answers_;
   }
+  bool hangs() const { return answers() == Answers::kNever; }
 
   // 0: it is not to be made any more.
   uint64_t Begin(Awaited& call, Timed timed) {
@@ -61,15 +64,20 @@ class Calls {
     call.ended = true;
     call.changed.NotifyAll();
   }
-  // False: the drive hangs, and the call is left to itself; with `to_the_end` only where it was not
-  // begun.
-  bool Wait(Awaited& call, bool to_the_end) {
+  // How long a call's caller waits. kToTheEnd: as kWhileItAnswers, but for good once it was begun.
+  enum class Patience { kBrief, kWhileItAnswers, kToTheEnd };
+  // False: the drive hangs, or patience is over, and the call is left to itself.
+  bool Wait(Awaited& call, Patience patience) {
     std::unique_lock lock(mu_);
     waiting_.insert(&call);
-    call.changed.Wait(lock, [&] {
-      const bool may_leave = !to_the_end || !call.begun;
+    auto over = [&] {
+      const bool may_leave = patience != Patience::kToTheEnd || !call.begun;
       return call.ended || (may_leave && answers_ == Answers::kNever);
-    });
+    };
+    if (patience == Patience::kBrief)
+      call.changed.WaitFor(lock, kPatience, over);
+    else
+      call.changed.Wait(lock, over);
     waiting_.erase(&call);
     call.left = !call.ended;
     return call.ended;
@@ -145,17 +153,18 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
     return Run(Timed::kYes, [superblock](Drive& d) { return d.WriteSuperblock(superblock); });
   }
   Result<Superblock> StoredSuperblock() override {
-    return Run(Timed::kYes, [](Drive& d) { return d.StoredSuperblock(); });
+    return Run(
+        Timed::kYes, [](Drive& d) { return d.StoredSuperblock(); }, Patience::kBrief);
   }
   Status WriteShard(const wire::ShardHeader& header, ConstBytes bytes, const rdma::Piece* lent,
                     rdma::TrafficClass traffic, std::shared_ptr<const void> owner) override {
-    const bool to_the_end = owner == nullptr;
+    const Patience patience = owner ? Patience::kWhileItAnswers : Patience::kToTheEnd;
     return Run(
         Timed::kYes,
         [header, bytes, lent, traffic, owner](Drive& d) {
           return d.WriteShard(header, bytes, lent, traffic, owner);
         },
-        to_the_end);
+        patience);
   }
   Result<client::ShardData> ReadShard(const wire::ShardReadRequest& request,
                                       rdma::TrafficClass traffic) override {
@@ -181,7 +190,8 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
     return Run(Timed::kNo, [](Drive& d) { return d.ShardBytes(); });
   }
   Result<SpaceInfo> Space() override {
-    return Run(Timed::kYes, [](Drive& d) { return d.Space(); });
+    return Run(
+        Timed::kYes, [](Drive& d) { return d.Space(); }, Patience::kBrief);
   }
   Result<SegmentAudit> AuditSegment(uint32_t after) override {
     return Run(Timed::kNo, [after](Drive& d) { return d.AuditSegment(after); });
@@ -201,13 +211,16 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
 
  private:
   using Timed = Calls::Timed;
+  using Patience = Calls::Patience;
 
   static std::string Hangs() {
     return "it hangs: a call to it has not ended for " +
            std::to_string(DriveWatch::kHangsAfter / kSecond) + " s and more";
   }
   Status Away() const {
-    return Status(Code::kUnavailable, "drive " + dir() + " is offline: " + Hangs());
+    return Status(Code::kUnavailable,
+                  "drive " + dir() +
+                      (calls_->hangs() ? " is offline: " + Hangs() : " does not answer in time"));
   }
 
   uint64_t OldestCall() override { return calls_->Oldest(); }
@@ -226,7 +239,8 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
   }
 
   template <class Fn>
-  auto Run(Timed timed, Fn fn, bool to_the_end = false) -> std::invoke_result_t<Fn, Drive&> {
+  auto Run(Timed timed, Fn fn, Patience patience = Patience::kWhileItAnswers)
+      -> std::invoke_result_t<Fn, Drive&> {
     using R = std::invoke_result_t<Fn, Drive&>;
     auto outcome = std::make_shared<Outcome<R>>();
     auto run = [calls = calls_, drive = drive_, outcome, timed, fn = std::move(fn)] {
@@ -236,12 +250,14 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
       }
       calls->Ended(*outcome);
     };
-    if (calls_->hangs()) return Away();
+    const Answers answers = calls_->answers();
+    if (answers == Answers::kNever || (patience == Patience::kBrief && answers != Answers::kSoon))
+      return Away();
     Status posted = threads_->Post(std::move(run));
     if (posted.Is(Code::kCancelled))
       return Status(Code::kUnavailable, "drive " + dir() + " is stopped");
     PERIGEE_TRY(posted);
-    if (!calls_->Wait(*outcome, to_the_end) || !outcome->value) return Away();
+    if (!calls_->Wait(*outcome, patience) || !outcome->value) return Away();
     R value = std::move(*outcome->value);
     outcome->value.reset();
     return value;
@@ -250,8 +266,7 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
   template <class Fn>
   auto ReadHere(Fn fn) -> std::invoke_result_t<Fn> {
     const uint64_t number = calls_->BeginRead();
-    if (number == 0)
-      return Status(Code::kUnavailable, "drive " + dir() + " does not answer at the moment");
+    if (number == 0) return Away();
     auto outcome = fn();
     calls_->EndRead(number);
     return outcome;

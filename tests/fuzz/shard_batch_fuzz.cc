@@ -28,12 +28,12 @@ std::string_view Message(fuzz::Input& input) { return input.Take(input.Number<ui
 void Ask(fuzz::Input& input) {
   size_t done = 0, bytes_written = 0;
   objectd::ShardCalls calls;
-  calls.write = [&](const wire::ShardWriteRequest& q, ConstBytes bytes, const rdma::Piece& bulk,
-                    rdma::TrafficClass) {
+  calls.write = [&](const wire::ShardWriteRequest& q, ConstBytes bytes,
+                    std::shared_ptr<const rdma::Piece> bulk, rdma::TrafficClass) {
     done++;
     bytes_written += bytes.size();
-    PERIGEE_CHECK(bytes.empty() || (bytes.data() >= bulk.data() &&
-                                    bytes.data() + bytes.size() <= bulk.data() + bulk.size()));
+    PERIGEE_CHECK(bytes.empty() || (bytes.data() >= bulk->data() &&
+                                    bytes.data() + bytes.size() <= bulk->data() + bulk->size()));
     return q.drive_id % 2 == 1 ? Status(Code::kUnavailable, "the drive is lost") : Status::Ok();
   };
   calls.read = [](const wire::ShardReadRequest&, rdma::TrafficClass) -> Result<client::ShardData> {

@@ -46,13 +46,13 @@ class Cluster:
         self.secret = os.path.join(self.first.data, "secret")
         self.objectd = ",".join(f"{self.provider}:{cable.address}:9002" for cable in host.cables)
 
-    def start_nodes(self, gpu_nodes):
+    def start_nodes(self, gpu_nodes, data={}):
         """A namespace node with three drives, storage nodes n1 (two drives), n2 and n3, GPU nodes: at 2+1, any one with drives may be
-        lost."""
+        lost. `data`: directories of storage nodes, by name."""
         # A drain ends when the leases from before it are over.
         self.start("--node-name", "first", "--profile", "2+1", "--no-mount", "--admin-listen", "0.0.0.0:9001", "--daemon-option",
                    "objectd:--lease=90s")
-        self.storage = [self.storage_node(name, drives) for name, drives in (("n1", 2), ("n2", 1), ("n3", 1))]
+        self.storage = [self.storage_node(name, drives, data.get(name)) for name, drives in (("n1", 2), ("n2", 1), ("n3", 1))]
         self.gpus = [self.gpu_node() for _ in range(gpu_nodes)]
 
     def ca(self, action, *words, to=""):
@@ -74,10 +74,10 @@ class Cluster:
         return ["--listen", listen, "--ca-file", f"{at}/ca.crt", "--cert-file", f"{at}/{host.address}.crt",
                 "--key-file", f"{at}/{host.address}.key"]
 
-    def machine(self):
+    def machine(self, data=None):
         """A stack that is not up yet, on a machine of its own."""
         host = self.host()
-        stack = self.made(up=False, prefix=host.prefix)
+        stack = self.made(data=data, up=False, prefix=host.prefix)
         stack.host = host
         return stack
 
@@ -86,8 +86,8 @@ class Cluster:
         stack.up("--objectd", self.objectd, "--secret-file", self.secret, *self.network(stack.host))
         return stack
 
-    def storage_node(self, name, drives):
-        stack = self.machine()
+    def storage_node(self, name, drives, data=None):
+        stack = self.machine(data)
         stack.name = name
         stack.up(*self.joining(stack, name), "--drives", str(drives), "--admin-listen", f"{stack.host.address}:9001")
         return stack

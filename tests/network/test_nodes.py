@@ -10,17 +10,20 @@ import pytest
 
 from cluster import Cluster, Files, MiB, check, counters, load, needs_machines, node_of, saved, slow, storage, wait_whole
 from conftest import WITHIN, needs_fuse, until
+from cutfs import CutFs
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     made = Cluster("tls", str(tmp_path_factory.mktemp("nodes")))
+    made.disk = CutFs(str(tmp_path_factory.mktemp("disk")))  # of n2
     try:
-        made.start_nodes(gpu_nodes=1)
+        made.start_nodes(gpu_nodes=1, data={"n2": os.path.join(made.disk.place, "n2")})
         made.gpu = made.gpus[0]
         yield made
     finally:
         made.close()
+        made.disk.close()
 
 
 def metrics(stack):
@@ -87,6 +90,21 @@ class TestNodes:
             cluster.files.sums |= files.sums
         check(cluster, cluster.files)
         assert cluster.gpu.json("fsck")["found"] == []
+
+    def test_a_nodes_only_drive_hangs_and_saves_go_on(self, cluster):
+        drives = os.path.join(cluster.storage[1].data, "drives")
+        cluster.disk.fault(drives, delay_ms=3_600_000)
+        try:
+            files = Files(cluster.gpu, [5 * MiB, MiB, 7000] * 2, "hangs")
+            cluster.gpu.run("flush", "--wait", timeout=90)
+            assert node_of(cluster, "n2")["drives_online"] == 0
+            assert "it hangs" in cluster.first.run("drive", "ls").stdout
+            check(cluster, cluster.files, files)
+        finally:
+            cluster.disk.fault(drives)
+        wait_whole(cluster, "n2")
+        cluster.files.sums |= files.sums
+        check(cluster, cluster.files)
 
     def test_the_namespace_node_starts_again_and_repairs_nothing(self, cluster):
         cluster.first.kill_all()

@@ -1,4 +1,4 @@
-// cutfs MOUNT [KEPT...]: a CutFs, driven by lines on stdin, for tests/e2e/cutfs.py. It ends with
+// cutfs MOUNT [KEPT...]: a CutFs, driven by lines on stdin, for tests/cutfs.py. It ends with
 // its stdin.
 //   off                          the power goes off
 //   on SEED                      and on again

@@ -29,7 +29,7 @@ void LookFor(DriveWatch& watch, Nanos time) {
   for (Nanos passed = 0; passed < time; passed += kSecond / 2) watch.Look(kSecond / 2);
 }
 
-// A drive whose segments hang while `hanging`.
+// A drive whose segments, or what else, hang while `hanging`.
 struct HangingDrive {
   HangingDrive() {
     Superblock superblock;
@@ -37,7 +37,7 @@ struct HangingDrive {
     superblock.drive_id = 1;
     REQUIRE(Drive::Format(*disk, "/d", superblock).ok());
     disk->SetFault([this](std::string_view, const std::string& path) {
-      if (hanging && path.find("segments") != std::string::npos) {
+      if (hanging && path.find(held_path) != std::string::npos) {
         ++held;
         let_go.Wait();
       }
@@ -63,6 +63,7 @@ struct HangingDrive {
   }
 
   std::atomic<bool> hanging = false;
+  std::string held_path = "segments";  // changed before `hanging`
   std::atomic<int> held = 0;
   Event let_go;
   std::unique_ptr<MemDisk> disk = MemDisk::Create();
@@ -191,6 +192,22 @@ TEST_CASE("what a drive had not begun when it hung is not done later") {
     there += Holds(*h.drive, MakeShard(1, static_cast<uint64_t>(i + 1), 0, 100 << 10));
   CHECK(there <= 8);
   CHECK(failed >= kWrites - 8);
+}
+
+TEST_CASE("who asks all drives in turn does not wait for one that hangs") {
+  HangingDrive h;
+  h.held_path = "superblock";
+  h.hanging = true;
+  CHECK(h.drive->StoredSuperblock().code() == Code::kUnavailable);  // after a second
+  CHECK(h.held == 1);
+  LookFor(*h.watch, 3 * kSecond);
+  CHECK(h.drive->StoredSuperblock().code() == Code::kUnavailable);
+  CHECK(h.drive->Space().code() == Code::kUnavailable);
+  CHECK(h.held == 1);
+  CHECK(h.drive->online());
+  h.Answer();
+  while (!h.drive->StoredSuperblock().ok()) LookFor(*h.watch, kSecond);
+  CHECK(h.drive->Space().ok());
 }
 
 TEST_CASE("reads of a drive that is late wait for no thread that others may need") {
