@@ -176,6 +176,7 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
   }
   Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request, MutableBytes to,
                                           rdma::TrafficClass traffic) override {
+    if (calls_->hangs()) return Away();
     if (rdma::IsBackground(traffic)) return drive_->ReadShardInto(request, to, traffic);
     return ReadHere([&] { return drive_->ReadShardInto(request, to, traffic); });
   }
@@ -243,11 +244,13 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
       -> std::invoke_result_t<Fn, Drive&> {
     using R = std::invoke_result_t<Fn, Drive&>;
     auto outcome = std::make_shared<Outcome<R>>();
-    auto run = [calls = calls_, drive = drive_, outcome, timed, fn = std::move(fn)] {
+    auto run = [calls = calls_, drive = drive_, outcome, timed,
+                fn = std::optional<Fn>(std::move(fn))]() mutable {
       if (const uint64_t number = calls->Begin(*outcome, timed)) {
-        outcome->value.emplace(fn(*drive));
+        outcome->value.emplace((*fn)(*drive));
         calls->End(number);
       }
+      fn.reset();  // what it owns is its caller's again
       calls->Ended(*outcome);
     };
     const Answers answers = calls_->answers();

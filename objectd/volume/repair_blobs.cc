@@ -210,7 +210,8 @@ Repair::Fate Repair::RebuildOne(const Item& item) {
   if (rebuilt->empty()) return Fate::kNothing;
   auto shard = std::make_shared<const client::ShardData>(std::move(rebuilt->front()));
   PERIGEE_FAILPOINT(repair_before_write);
-  Status written = deps_.cluster->WriteShard(item.target, shard->header, shard->bytes.span(), shard);
+  Status written =
+      deps_.cluster->WriteShard(item.target, shard->header, shard->bytes.span(), shard);
   PERIGEE_FAILPOINT(repair_after_write);
   if (!written.ok()) {
     log::Warn("repair_write_failed",

@@ -25,7 +25,7 @@
 namespace perigee::powercut {
 
 struct Fault {
-  uint32_t delay_ms = 0;                                // of each read, direct write and sync that begins meanwhile
+  uint32_t delay_ms = 0;  // of each read, direct write and sync, while the fault is there
   int read_error = 0, write_error = 0, sync_error = 0;  // errno; write: of all that changes
 };
 
