@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -232,6 +233,7 @@ def main():
         print("\n".join(ROWS))
         return 0
     os.makedirs(args.dir, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is up is taken down
     directory = tempfile.mkdtemp(prefix="bench-", dir=args.dir)
     bench = Bench(directory)
     well = True

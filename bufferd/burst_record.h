@@ -50,6 +50,16 @@ struct BurstRecord {
   std::string name;
   uint32_t inline_crc = 0;  // kInline: of the bytes that were published
   wire::Unknown unknown;
+
+  // Of this boot, or synced before the one in between.
+  bool SurvivedAsClosed(const std::string& boot_now) const {
+    return boot == boot_now || (generation != 0 && synced_generation == generation);
+  }
+  // The same of all its bytes, those of a copy included.
+  bool SurvivedWhole(const std::string& boot_now) const {
+    return boot == boot_now || resident_synced || (synced_generation == generation && !writing);
+  }
+
   static void Fields(auto& s, auto& v) {
     v(1, s.burst);
     v(2, s.id);

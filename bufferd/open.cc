@@ -265,9 +265,7 @@ Result<Opened> Opener::OpenAway(const OpenAsk& ask, const Status& why) {
     if (file->gone || file->orphan || !file->Whole() ||
         (ask.expect_burst != 0 && ask.expect_burst != file->burst))
       return why;
-    bool survived = file->rec.boot == core_.boot || file->rec.resident_synced ||
-                    (file->rec.synced_generation == file->rec.generation && !file->rec.writing);
-    if (!survived) return why;
+    if (!file->rec.SurvivedWhole(core_.boot)) return why;
     ++file->readers;
     file->rec.accessed = core_.clock->Wall();
     opened.size = file->rec.size;

@@ -358,9 +358,8 @@ Result<wire::WriterInfo> Publisher::TakeBack(wire::FileId id) {
   {
     std::lock_guard lock(file->mu);
     const BurstRecord& rec = file->rec;
-    bool survived = rec.boot == core_.boot || rec.resident_synced ||
-                    (rec.synced_generation == rec.generation && !rec.writing);
-    if (file->corrupt || file->lost || !file->Whole() || !survived) return NotHere();
+    if (file->corrupt || file->lost || !file->Whole() || !rec.SurvivedWhole(core_.boot))
+      return NotHere();
   }
   // It was as durable as the namespace; now this is all there is.
   PERIGEE_TRY(SyncBytes(file, *open));

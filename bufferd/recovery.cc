@@ -31,18 +31,14 @@ bool Knows(const wire::Record& record, const BurstRecord& rec) {
   return rec.generation <= (record.committed ? record.committed->generation : 0);
 }
 
-// Its bytes are what they were when it was closed.
-bool Survived(const Core& core, const BurstRecord& rec) {
-  return rec.boot == core.boot || (rec.generation != 0 && rec.synced_generation == rec.generation);
-}
-
 // Newer than what the namespace has, where nobody else has written since: closed while it was away
 // and did not know of the writer, or committed there and lost with its power. It is registered
 // (again): see Publisher::TellWriter. With the file's lock held.
 bool Untold(const Core& core, const BurstFile& file, const wire::Record& record) {
   const BurstRecord& rec = file.rec;
   if (file.superseded || (record.writer && record.writer->node != core.node)) return false;
-  const bool here = rec.registered ? file.OnlyCopy() && Survived(core, rec) : rec.writing;
+  const bool here =
+      rec.registered ? file.OnlyCopy() && rec.SurvivedAsClosed(core.boot) : rec.writing;
   return here && !Knows(record, rec);
 }
 
@@ -51,7 +47,7 @@ bool Untold(const Core& core, const BurstFile& file, const wire::Record& record)
 bool TakenOver(const Core& core, const BurstFile& file, const wire::Record& record) {
   const BurstRecord& rec = file.rec;
   if (rec.generation == 0 || rec.registered || !rec.writing || file.superseded || file.lost ||
-      !Survived(core, rec))
+      !rec.SurvivedAsClosed(core.boot))
     return false;
   if (record.writer && record.writer->node != core.node) return true;
   const auto& committed = record.committed;
@@ -342,9 +338,7 @@ Result<Recovery::Verdict> Recovery::Unnamed(const FilePtr& file, const wire::Rec
     BurstRecord& rec = file->rec;
     bool same =
         record.committed ? record.committed->generation == rec.generation : rec.generation == 0;
-    bool sound =
-        rec.boot == core_.boot || rec.resident_synced || rec.synced_generation == rec.generation;
-    if (same && !rec.writing && sound && !file->lost) {
+    if (same && !rec.writing && rec.SurvivedWhole(core_.boot) && !file->lost) {
       if (record.committed && rec.home == Home::kBurst) {
         // A flush was committed and its answer lost.
         rec.home = Home::kBlobs;

@@ -66,6 +66,8 @@ class Drive {
   virtual const std::string& dir() const = 0;
   virtual bool online() const = 0;
   virtual std::string offline_reason() const = 0;
+  // Offline until it has ended its calls, which nobody can do for it.
+  virtual bool hangs() const { return false; }
   virtual Superblock superblock() const = 0;
   // Durable on return. The epoch may only grow.
   virtual Status WriteSuperblock(const Superblock& superblock) = 0;

@@ -143,9 +143,10 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
 
   uint64_t id() const override { return drive_->id(); }
   const std::string& dir() const override { return drive_->dir(); }
-  bool online() const override { return !calls_->hangs() && drive_->online(); }
+  bool online() const override { return !hangs() && drive_->online(); }
+  bool hangs() const override { return calls_->hangs(); }
   std::string offline_reason() const override {
-    return calls_->hangs() ? Hangs() : drive_->offline_reason();
+    return hangs() ? WhyOffline() : drive_->offline_reason();
   }
   Superblock superblock() const override { return drive_->superblock(); }
 
@@ -176,7 +177,7 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
   }
   Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request, MutableBytes to,
                                           rdma::TrafficClass traffic) override {
-    if (calls_->hangs()) return Away();
+    if (hangs()) return Away();
     if (rdma::IsBackground(traffic)) return drive_->ReadShardInto(request, to, traffic);
     return ReadHere([&] { return drive_->ReadShardInto(request, to, traffic); });
   }
@@ -214,19 +215,19 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
   using Timed = Calls::Timed;
   using Patience = Calls::Patience;
 
-  static std::string Hangs() {
+  static std::string WhyOffline() {
     return "it hangs: a call to it has not ended for " +
            std::to_string(DriveWatch::kHangsAfter / kSecond) + " s and more";
   }
   Status Away() const {
-    return Status(Code::kUnavailable,
-                  "drive " + dir() +
-                      (calls_->hangs() ? " is offline: " + Hangs() : " does not answer in time"));
+    return Status(
+        Code::kUnavailable,
+        "drive " + dir() + (hangs() ? " is offline: " + WhyOffline() : " does not answer in time"));
   }
 
   uint64_t OldestCall() override { return calls_->Oldest(); }
   void Became(Answers answers) override {
-    const bool hung = calls_->hangs();
+    const bool hung = hangs();
     calls_->Became(answers);
     if (answers == Answers::kNever)
       log::Error("drive_hangs", {{"dir", dir()},

@@ -22,6 +22,19 @@ struct DriveSlot {
   bool closed = false, leaving = false;
 };
 
+// kPreconditionFailed: what is in the slot of a drive of this process may not give way to another.
+inline Status CheckReplaceable(const DriveSlot& slot) {
+  if (!slot.drive) return Status::Ok();
+  if (slot.drive->online())
+    return Status(Code::kPreconditionFailed,
+                  "the drive in " + slot.dir + " is online; it is not replaced");
+  if (slot.drive->hangs())
+    return Status(Code::kPreconditionFailed,
+                  "the drive in " + slot.dir +
+                      " hangs: its device must answer, fail or be taken out before it is replaced");
+  return Status::Ok();
+}
+
 class DriveCatalog {
  public:
   virtual ~DriveCatalog() = default;

@@ -150,9 +150,7 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
     while (at < slots_.size() && slots_[at].dir != wanted) at++;
     if (at == slots_.size())
       return Status(Code::kNotFound, wanted + " is not the directory of a drive of this cluster");
-    if (slots_[at].drive && slots_[at].drive->online())
-      return Status(Code::kPreconditionFailed,
-                    "the drive in " + wanted + " is online; it is not replaced");
+    PERIGEE_TRY(CheckReplaceable(slots_[at]));
     old = slots_[at].drive;
     fresh.slot = slots_[at].slot;
     fresh.dir = wanted;

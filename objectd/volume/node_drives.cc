@@ -234,9 +234,7 @@ Result<wire::NodeDrive> NodeDrives::Replace(const std::string& dir) {
                          [&](const DriveSlot& slot) { return slot.dir == wanted; });
   if (at == slots.end())
     return Status(Code::kNotFound, wanted + " is not the directory of a drive of this node");
-  if (at->drive && at->drive->online())
-    return Status(Code::kPreconditionFailed,
-                  "the drive in " + wanted + " is online; it is not replaced");
+  PERIGEE_TRY(CheckReplaceable(*at));
   auto there = ReadSuperblock(*deps_.disk, wanted);
   if (there.ok()) {
     return Status(Code::kPreconditionFailed,

@@ -161,6 +161,8 @@ def test_drives_that_hang_for_good_are_left_out_until_they_answer(faulty, of_mir
     assert time.monotonic() - began < 8
     status = f.stack.status()
     assert [f.state_of(status, d) for d in bad] == ["offline"] * 2
+    refused = f.stack.run("drive", "replace", bad[0], check=False)
+    assert refused.returncode == 1 and "hangs: its device must answer" in refused.stderr, refused
     for d in bad:
         f.disk.fault(d)
     f.stack.wait("all well", lambda s: s["well"] and all(f.state_of(s, d) == "online" for d in bad), timeout=60)
