@@ -54,6 +54,11 @@ class CutFs:
     def syncs(self):
         return int(self._ask("syncs"))
 
+    def space_as_around(self):
+        """It says that it is as large and as full as the file system that it is mounted on."""
+        around = os.statvfs(os.path.dirname(self.place))
+        self._ask("space", around.f_blocks * around.f_frsize, around.f_bavail * around.f_frsize)
+
     def fault(self, path, delay_ms=0, read=0, write=0, sync=0):
         """For everything below a directory inside the mount; errors by number."""
         self._ask("fault", "/" + os.path.relpath(path, self.place), delay_ms, read, write, sync)

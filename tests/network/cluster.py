@@ -15,7 +15,8 @@ from conftest import BINARIES, WITHIN, Made, until
 MiB = 1 << 20
 WHY_NOT = machines.why_not()
 needs_machines = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
-slow = pytest.mark.skipif(os.environ.get("PERIGEE_NODES") != "all", reason="takes minutes; PERIGEE_NODES=all")
+ALL = os.environ.get("PERIGEE_NODES") == "all"
+slow = pytest.mark.skipif(not ALL, reason="takes minutes; PERIGEE_NODES=all")
 
 
 def md5(data):

@@ -19,7 +19,6 @@ namespace {
 // Enough that requests of one slow directory leave some for the others.
 constexpr int kServers = 64;
 constexpr double kForever = 3600;  // nobody but the kernel changes this file system
-constexpr uint64_t kCapacity = uint64_t{64} << 30;
 
 struct stat StatOf(Ino ino, const Attributes& a) {
   struct stat st {};
@@ -288,11 +287,13 @@ struct Operations {
     });
   }
   static void StatFs(fuse_req_t req, fuse_ino_t ino) {
+    CutFs& fs = Of(req);
     With(req, ino, Access::kNone, [&](Image& image) {
+      const uint64_t free = fs.free_ - std::min(fs.free_, image.bytes());
       struct statvfs st {};
       st.f_bsize = st.f_frsize = Image::kPage;
-      st.f_blocks = kCapacity / Image::kPage;
-      st.f_bfree = st.f_bavail = (kCapacity - std::min(kCapacity, image.bytes())) / Image::kPage;
+      st.f_blocks = fs.total_ / Image::kPage;
+      st.f_bfree = st.f_bavail = free / Image::kPage;
       st.f_files = st.f_ffree = st.f_favail = 1 << 20;
       st.f_namemax = 255;
       fuse_reply_statfs(req, &st);
@@ -361,6 +362,12 @@ void CutFs::SetFault(const std::string& path, Fault fault) {
     faults_[prefix] = fault;
   }
   faults_changed_.notify_all();
+}
+
+void CutFs::SetSpace(uint64_t total, uint64_t free) {
+  std::lock_guard lock(mu_);
+  total_ = total;
+  free_ = free;
 }
 
 void CutFs::Arm(uint64_t count, When when, std::string part) {

@@ -45,6 +45,8 @@ class CutFs {
   uint64_t syncs() const { return syncs_; }
   // For all below `path` ("/" begins it); no fault removes it.
   void SetFault(const std::string& path, Fault fault);
+  // In bytes: what it has, and how much of that is free while it holds nothing.
+  void SetSpace(uint64_t total, uint64_t free);
   void Unmount();
 
  private:
@@ -63,6 +65,7 @@ class CutFs {
   uint64_t armed_ = 0;
   When when_ = When::kBefore;
   std::string part_;
+  uint64_t total_ = uint64_t{64} << 30, free_ = total_;
   std::map<std::string, Fault> faults_;
   std::condition_variable faults_changed_;
   std::map<uint64_t, std::vector<Entry>> listings_;  // of open directories

@@ -41,6 +41,12 @@ std::string Answer(CutFs& fs, const std::string& line) {
     return "ok";
   }
   if (verb == "syncs") return "ok " + std::to_string(fs.syncs());
+  if (verb == "space") {
+    uint64_t total = 0, free = 0;
+    in >> total >> free;
+    fs.SetSpace(total, free);
+    return "ok";
+  }
   if (verb == "fault") {
     std::string path;
     Fault fault;
