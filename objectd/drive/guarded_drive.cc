@@ -177,8 +177,10 @@ class GuardedDrive final : public Drive, DriveWatch::Watched {
   }
   Result<wire::ShardHeader> ReadShardInto(const wire::ShardReadRequest& request, MutableBytes to,
                                           rdma::TrafficClass traffic) override {
-    if (hangs()) return Away();
-    if (rdma::IsBackground(traffic)) return drive_->ReadShardInto(request, to, traffic);
+    if (rdma::IsBackground(traffic)) {
+      if (hangs()) return Away();
+      return drive_->ReadShardInto(request, to, traffic);
+    }
     return ReadHere([&] { return drive_->ReadShardInto(request, to, traffic); });
   }
   Status DeleteShard(const wire::BlobId& blob, uint32_t index) override {

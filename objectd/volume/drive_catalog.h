@@ -22,6 +22,11 @@ struct DriveSlot {
   bool closed = false, leaving = false;
 };
 
+// Of a drive of this process: what the drive says, or, where it is lost, its directory.
+inline Result<Superblock> StoredSuperblock(Disk& disk, const DriveSlot& slot) {
+  return slot.drive ? slot.drive->StoredSuperblock() : ReadSuperblock(disk, slot.dir);
+}
+
 // kPreconditionFailed: what is in the slot of a drive of this process may not give way to another.
 inline Status CheckReplaceable(const DriveSlot& slot) {
   if (!slot.drive) return Status::Ok();

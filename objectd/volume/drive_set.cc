@@ -206,8 +206,7 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
 void DriveSet::Probe() {
   for (const DriveSlot& slot : Slots()) {
     if (slot.drive && !slot.drive->online()) continue;
-    auto superblock =
-        slot.drive ? slot.drive->StoredSuperblock() : ReadSuperblock(disk(), slot.dir);
+    auto superblock = StoredSuperblock(disk(), slot);
     bool right = superblock.ok() && superblock->cluster_id == cluster_id_ &&
                  superblock->drive_id == slot.drive_id;
     if (slot.drive) {

@@ -204,8 +204,7 @@ void NodeDrives::Probe() {
   }
   for (DriveSlot& slot : slots) {
     if (slot.drive && !slot.drive->online()) continue;
-    auto superblock =
-        slot.drive ? slot.drive->StoredSuperblock() : ReadSuperblock(*deps_.disk, slot.dir);
+    auto superblock = StoredSuperblock(*deps_.disk, slot);
     const bool right = superblock.ok() && superblock->drive_id == slot.drive_id;
     if (slot.drive) {
       // Writes to unlinked files would succeed for ever: an emptied directory is noticed here.

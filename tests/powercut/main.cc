@@ -4,6 +4,7 @@
 //   on SEED                      and on again
 //   arm COUNT before|after PART  off at that sync; "! WHY" is printed when it comes
 //   syncs                        so many so far
+//   space TOTAL FREE             what statfs says of it while it is empty, in bytes
 //   fault PATH DELAY_MS READ WRITE SYNC   errors by number, 0: none
 // Each is answered with a line: "ok", "ok VALUE" or "failed: WHY".
 

@@ -89,8 +89,9 @@ struct MemDrive {
     drive = std::move(*opened);
   }
   Result<std::unique_ptr<Drive>> TryOpen() {
-    return Drive::Open("/d", kTestCluster, options,
-                       {.disk = disk.get(), .slabs = slabs, .metrics = metrics.get()});
+    return Drive::Open(
+        "/d", kTestCluster, options,
+        {.disk = disk.get(), .slabs = slabs, .metrics = metrics.get(), .watch = watch});
   }
   Status Write(const TestShard& shard) {
     return drive->WriteShard(shard.header, shard.bytes.span());
@@ -105,6 +106,7 @@ struct MemDrive {
   DriveOptions options;
   std::shared_ptr<rdma::SlabPool> slabs = TestSlabs();
   std::unique_ptr<metrics::Registry> metrics = metrics::Registry::Create();
+  std::shared_ptr<DriveWatch> watch;  // null: drives are not guarded
   std::unique_ptr<Drive> drive;
 };
 

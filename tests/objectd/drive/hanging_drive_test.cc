@@ -30,12 +30,12 @@ void LookFor(DriveWatch& watch, Nanos time) {
 }
 
 // A drive whose segments, or what else, hang while `hanging`.
-struct HangingDrive {
+struct HangingDrive : MemDrive {
   HangingDrive() {
-    Superblock superblock;
-    superblock.cluster_id = 7;
-    superblock.drive_id = 1;
-    REQUIRE(Drive::Format(*disk, "/d", superblock).ok());
+    watch = std::make_shared<DriveWatch>();
+    other.emplace(*watch);
+    third.emplace(*watch);
+    Reopen();
     disk->SetFault([this](std::string_view, const std::string& path) {
       if (hanging && path.find(held_path) != std::string::npos) {
         ++held;
@@ -43,16 +43,12 @@ struct HangingDrive {
       }
       return Status::Ok();
     });
-    DriveDeps deps;
-    deps.disk = disk.get();
-    deps.slabs = TestSlabs();
-    deps.watch = watch;
-    auto opened = Drive::Open("/d", 7, {.segment_bytes = 4 << 20}, deps);
-    REQUIRE(opened.ok());
-    drive = std::move(*opened);
   }
   // The threads of tests that failed must end, too.
-  ~HangingDrive() { let_go.Set(); }
+  ~HangingDrive() {
+    let_go.Set();
+    drive.reset();
+  }
 
   void AwaitHeld(int count) {
     while (held < count) std::this_thread::yield();
@@ -66,10 +62,7 @@ struct HangingDrive {
   std::string held_path = "segments";  // changed before `hanging`
   std::atomic<int> held = 0;
   Event let_go;
-  std::unique_ptr<MemDisk> disk = MemDisk::Create();
-  std::shared_ptr<DriveWatch> watch = std::make_shared<DriveWatch>();
-  Watched other{*watch}, third{*watch};
-  std::unique_ptr<Drive> drive;
+  std::optional<Watched> other, third;
 };
 
 Status WriteOwned(Drive& drive, std::shared_ptr<const TestShard> shard) {
