@@ -103,6 +103,13 @@ BusyHold::BusyHold(FilePtr file) : file_(std::move(file)) {
   held_ = true;
 }
 
+BusyHold::BusyHold(FilePtr file, Try) : file_(std::move(file)) {
+  std::lock_guard lock(file_->mu);
+  if (file_->gone || file_->busy) return;
+  file_->busy = true;
+  held_ = true;
+}
+
 BusyHold::~BusyHold() {
   if (!held_) return;
   std::lock_guard lock(file_->mu);

@@ -104,6 +104,9 @@ using FilePtr = std::shared_ptr<BurstFile>;
 class BusyHold {
  public:
   explicit BusyHold(FilePtr file);
+  // Does not wait: `held()` is false when another has it, too.
+  struct Try {};
+  BusyHold(FilePtr file, Try);
   ~BusyHold();
   BusyHold(const BusyHold&) = delete;
   BusyHold& operator=(const BusyHold&) = delete;

@@ -57,6 +57,12 @@ void BurstService::Register(rdma::Router* router,
           return wire::Empty{};
         return Status(Code::kUnavailable, "an earlier process may have delegated them further");
       });
+  router->Add<wire::BurstTakeDirectoryRequest>(
+      Method::kBurstTakeDirectory, Access::kNodesOnly, pools_.told,
+      [this](Ctx&, const wire::BurstTakeDirectoryRequest& q) -> Result<wire::Empty> {
+        if (Names* names = engine_.core().names) PERIGEE_TRY(names->TakeDirectory(q.dir, q.keep));
+        return wire::Empty{};
+      });
   router->Add<wire::BurstWatchRequest>(
       Method::kBurstWatch, Access::kAnyone, pools_.watch,
       [this](Ctx& c, const wire::BurstWatchRequest& q) -> Result<wire::BurstWatchReply> {

@@ -20,6 +20,8 @@ struct ServicePools {
   Scheduler* slow = nullptr;    // may wait for fills, syncs and flushes
   Scheduler* peer = nullptr;    // other nodes' reads
   Scheduler* watch = nullptr;   // long polls
+  // What objectd waits for while calls of this node may wait for objectd.
+  Scheduler* told = nullptr;
 };
 
 bool Trusted(const rdma::Peer& peer);

@@ -100,6 +100,7 @@ Status Engine::StartNames() {
              bool left;
              return publisher_->RegisterWaiting(&left);
            },
+       .keep = [this](wire::FileId id) { return publisher_->Keep(id); },
        .again = [this](wire::FileId id) { return publisher_->TakeBack(id); },
        .let_go =
            [this](wire::FileId id) {
@@ -183,6 +184,7 @@ void Engine::DescribeClosed(wire::Record* record) const {
   record->committed->layout.node = options_.node;
   record->committed->layout.burst = file->burst;
   record->mtime = rec.mtime;
+  record->ctime = std::max(record->ctime, rec.ctime);
 }
 
 void Engine::Stop() {

@@ -24,6 +24,7 @@ struct NameOp {
   uint32_t mode = 0;          // rename of a file: these three as they were
   uint32_t uid = 0, gid = 0;
   bool made = false;  // objectd made it once, and may have lost it since
+  int64_t at = 0;     // wall clock, when it was made here; 0: not known
   wire::Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.method);
@@ -35,6 +36,7 @@ struct NameOp {
     v(7, s.uid);
     v(8, s.gid);
     v(9, s.made);
+    v(10, s.at);
     v.Rest(s.unknown);
   }
 };

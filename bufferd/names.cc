@@ -104,9 +104,12 @@ class Names::Door final : public rdma::Channel {
 Names::Names(std::shared_ptr<rdma::Channel> objectd, BurstIndex* index, Scheduler* work,
              NamesOptions options)
     : objectd_(std::move(objectd)),
-      direct_(objectd_, {.timeout = kReplayTimeout, .durable_timeout = 2 * kReplayTimeout}),
+      direct_(
+          objectd_,
+          {.timeout = kReplayTimeout, .durable_timeout = 2 * kReplayTimeout, .node = options.node}),
       index_(index),
       work_(work),
+      tell_(options.tell ? options.tell : work),
       options_(options),
       calls_(std::make_shared<Door>(
           objectd_,
@@ -145,6 +148,7 @@ Status Names::Start(NamesHooks hooks) {
   started_ = true;
   if (ops_.empty()) {
     ArmSettle(0);  // what this node made in an earlier run
+    ArmKeep(0);
     return Status::Ok();
   }
   log::Info("names_wait", {{"changes", ops_.size()}});
@@ -265,13 +269,18 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
                                  rdma::CallOptions options, bool* here) {
   *here = false;
   if (!HasHere(method)) {
-    if (method != Method::kMetaSync) return Guard(method, std::move(header), bulk, options);
+    if (method != Method::kMetaSync) {
+      Flying flying(this);
+      Answer none;  // only objectd knows
+      (void)AnswerHeld(method, &header, &none, &flying);
+      return Guard(method, std::move(header), bulk, options);
+    }
     const uint64_t life = Life();
     Status s =
         state_ == State::kThere ? SyncIn(life) : Status(Code::kUnavailable, "objectd is away");
     if (!s.ok() && !IsAway(s)) return s;
     // As durable as the journal: what it holds is made there in order.
-    if (!s.ok()) PERIGEE_TRY(index_->Sync());
+    if (!s.ok() || any_kept_ || waiting() != 0) PERIGEE_TRY(index_->Sync());
     return rdma::Payload{.header = wire::Encode(wire::SyncReply{.instance = life})};
   }
   // With its id from the start, it is the same directory whoever makes it in the end.
@@ -287,12 +296,21 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
   bool sent = false;
   for (int attempt = 0; attempt < 3 && !stopping_; ++attempt) {
     if (state_ == State::kThere) {
+      Flying flying(this);
+      Answer held;
+      if (AnswerHeld(method, &header, &held, &flying)) {
+        *here = held.changed;
+        if (!held.reply.ok()) return std::move(held.reply).TakeStatus();
+        return rdma::Payload{.header = std::move(*held.reply)};
+      }
+      if (state_ != State::kThere) continue;
       sent = true;
       rdma::CallOptions patient = options;
       patient.timeout = std::min(options.timeout, options_.patience);
       auto reply = objectd_->CallAndWait(method, header, bulk, patient);
       if (reply.ok() || !Away(reply.status())) {
         Note(method, header, reply);
+        if (reply.ok()) MergeTimes(method, &*reply);
         return reply;
       }
       away = std::move(reply).TakeStatus();
@@ -339,7 +357,10 @@ Result<rdma::Payload> Names::Guard(Method method, std::string header, ConstBytes
   if (state_ == State::kAway && !(only_way && AwaitReturn()))
     return Status(Code::kUnavailable, "objectd is away");
   if (any_pending_) {
-    if (wire::FileId id = FileOf(method, header); id != 0 && Waits(id))
+    wire::FileId id = FileOf(method, header);
+    // A publish goes along when objectd is told of the file, and what is here opens without asking.
+    if (id != 0 && method != Method::kMetaPublish && method != Method::kMetaGetAttr) AwaitTold(id);
+    if (id != 0 && Waits(id))
       return Status(Code::kUnavailable, "the file's name is made at objectd first");
   }
   // Publishes have another way, too: the journal.
@@ -364,6 +385,7 @@ void Names::GoAway(const Status& why) {
     if (state_ == State::kThere) {
       log::Warn("names_go_on_here", {{"why", why}});
       away_since_ = work_->clock().Monotonic();
+      DropHolds();
       JournalUnsettled();
       if (hooks_.went_away) hooks_.went_away();
     }
@@ -393,11 +415,12 @@ void Names::Knock() {
                                      {.timeout = kProbeTimeout});
   if (there.ok() && started_) {
     {
-      std::lock_guard lock(mu_);
+      std::unique_lock lock(mu_);
+      changed_.Wait(lock, [this] { return !telling_ || stopping_.load(); });
       state_ = State::kReplaying;
       changed_.NotifyAll();
     }
-    if (Replay()) return;
+    if (stopping_ || Replay()) return;
   }
   if (stopping_) return;
   (void)work_->PostAfter(options_.knock_every, [this] { Knock(); });
@@ -407,7 +430,7 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
   wire::FileId learn = 0;
   {
     std::lock_guard lock(mu_);
-    if (state_ == State::kThere && known_.size() >= KnownNames::kKnownMax) known_.Clear();
+    BoundKnown();
     auto learnt = [&](auto message) {
       auto decoded = wire::Decode<decltype(message)>(reply->header);
       return decoded.ok() ? std::optional(std::move(*decoded)) : std::nullopt;
@@ -417,7 +440,7 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         auto q = wire::Decode<wire::LookupRequest>(request);
         if (!q.ok()) break;
         if (!reply.ok()) {
-          if (reply.code() == Code::kNotFound && q->path.empty()) known_.Forget(q->parent, q->name);
+          if (reply.code() == Code::kNotFound && q->path.empty()) Forget(q->parent, q->name);
           break;
         }
         if (auto r = learnt(wire::RecordReply())) {
@@ -436,7 +459,7 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
       case Method::kMetaReadDir: {
         auto q = wire::Decode<wire::ReadDirRequest>(request);
         if (!q.ok() || !reply.ok()) break;
-        if (auto r = learnt(wire::ReadDirReply())) known_.LearnPage(*q, *r);
+        if (auto r = learnt(wire::ReadDirReply())) LearnPage(*q, *r);
         break;
       }
       case Method::kMetaMkdir:
@@ -450,7 +473,10 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
                     .request = wire::Encode(*q)});
           known_.Learn(q->parent, q->name, r->record);
           known_.Own(r->record.id);
-          if (method == Method::kMetaMkdir) known_.MadeEmpty(r->record.id);
+          if (method == Method::kMetaMkdir)
+            known_.MadeEmpty(r->record.id);
+          else
+            CountCreate(q->parent);
         }
         if (!known_.Whole(q->parent) && learning_.size() < 1024 &&
             learning_.insert(q->parent).second)
@@ -466,7 +492,7 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
                     .id = r->record.id,
                     .request = std::string(request)});
         }
-        known_.Forget(q->parent, q->name);
+        Forget(q->parent, q->name);
         break;
       }
       case Method::kMetaRename: {
@@ -484,8 +510,8 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
           known_.Move(q->parent, q->name, q->new_parent, q->new_name, r->moved);
           break;
         }
-        known_.Forget(q->parent, q->name);
-        known_.Forget(q->new_parent, q->new_name);
+        Forget(q->parent, q->name);
+        Forget(q->new_parent, q->new_name);
         break;
       }
       case Method::kMetaStatFs:
@@ -511,7 +537,7 @@ void Names::LearnDirectory(wire::FileId dir) {
     }
     std::lock_guard lock(mu_);
     if (state_ != State::kThere) return;
-    known_.LearnPage(q, *got);
+    LearnPage(q, *got);
     if (got->end || got->items.empty()) {
       learning_.erase(dir);
       return;

@@ -18,6 +18,11 @@
 // journal as well: fsync is answered here then, and a name it is given for must not be lost. What
 // others have removed or moved since stays so.
 //
+// Where this node makes one file after another in a directory, it asks objectd to hold it
+// (kMetaHoldDirectory). While it does, files are made there as if objectd were away: journaled
+// here, and told in batches with what was closed of them meanwhile (names_held.cc). objectd asks
+// for what is not told yet, and for the directory back, when others come to it (TakeDirectory).
+//
 // Two channels to objectd go through it: calls(), for what concerns names, and guarded(), for all
 // else: it fails at once while objectd is away, and for files whose name is not made there yet.
 // Files are published after their create, and before a rename that puts them into place: objectd is
@@ -27,8 +32,10 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -38,6 +45,7 @@
 #include "base/event.h"
 #include "base/scheduler.h"
 #include "bufferd/burst_index.h"
+#include "bufferd/held_directories.h"
 #include "bufferd/known_names.h"
 #include "bufferd/name_op.h"
 #include "bufferd/names_compact.h"
@@ -49,6 +57,21 @@ namespace perigee::bufferd {
 struct NamesOptions {
   Nanos patience = 3 * kSecond;  // how long a call that has another way waits for objectd
   Nanos knock_every = 250 * kMillisecond;
+  wire::NodeId node = 0;      // of this node; 0: no directory is held
+  Scheduler* tell = nullptr;  // a thread of its own to tell of them by; null: `work`
+  // Time that goes on while the machine sleeps; null: the scheduler's monotonic clock.
+  std::function<Nanos()> boot_time;
+};
+
+// A file of this node, kept as it is while this lives.
+class KeptFile {
+ public:
+  virtual ~KeptFile() = default;
+  virtual void Told(uint64_t life) = 0;  // objectd has what was closed, since that life
+  bool closed = false;                   // and objectd does not have that: what follows
+  wire::PublishRequest request;
+  std::string bytes;  // inline content
+  int64_t ctime = 0;  // wall clock
 };
 
 // What Names asks of the burst buffer.
@@ -58,6 +81,8 @@ struct NamesHooks {
   std::function<void(wire::Record*)> describe;
   std::function<Status(wire::FileId)> commit;  // what is closed and not committed: now
   std::function<Status()> commit_all;          // the same of every file
+  // Null: another call is at it.
+  std::function<std::unique_ptr<KeptFile>(wire::FileId)> keep;
   // objectd no longer has this file: it is about to be made there again, with this node as the
   // writer of its content. kNotFound: the content is not here.
   std::function<Result<wire::WriterInfo>(wire::FileId)> again;
@@ -110,6 +135,13 @@ class Names {
   wire::FileId TakeId();     // never used before; 0: none are reserved
   void ReserveIds();         // in the background, when few are left
   uint64_t waiting() const;  // changes that objectd has not made
+  // While objectd is there: returns once it was told of the file, or is away.
+  void AwaitTold(wire::FileId id);
+  // objectd's: it has been told all that was made here until now on return; unless `keep`, the
+  // directory is not held any more. kUnavailable: not in time.
+  Status TakeDirectory(wire::FileId dir, bool keep);
+  // Before a stop: objectd is told of everything, in time, and others need not wait for this node.
+  void GiveUpHolds();
 
  private:
   class Door;
@@ -139,12 +171,53 @@ class Names {
   Answer RemoveHere(wire::Method method, const wire::RemoveRequest& q);
   Answer RenameHere(const wire::RenameRequest& q);
   Answer SetAttrHere(const wire::SetAttrRequest& q);
+  Answer MakeAt(const wire::Record& parent, std::string place, wire::Method method,
+                wire::MakeRequest q, bool sent);
   Answer Show(const KnownNames::Known& known);
   bool Mine(const KnownNames::Known& known) const;
   bool NeverThere(wire::FileId id) const;
   wire::FileId TakeIdHeld();
   Status Journal(NameOp op, bool sent = false);
   void Count(const JournaledOp& journaled);
+  void OrderOps();
+
+  // names_held.cc: directories that this node holds. With mu_ held, where nothing else is said.
+  class Flying;
+  Nanos BootNow() const;
+  HeldDirectory* Holds(wire::FileId dir);  // null: not, or not for sure
+  // Answers what this node may, of a call that objectd would be asked; else makes it ready for
+  // objectd. True: answered. Takes mu_.
+  bool AnswerHeld(wire::Method method, std::string* header, Answer* answer, Flying* flying);
+  Answer MakeHeld(const wire::MakeRequest& q, std::unique_lock<std::mutex>& lock);
+  const KnownNames::Known* PendingAt(wire::FileId dir, const std::string& name) const;
+  void AwaitTold(wire::FileId dir, std::unique_lock<std::mutex>& lock);
+  void Await(wire::FileId dir, std::unique_lock<std::mutex>& lock,
+             const std::function<bool()>& told);
+  void AddName(wire::FileId dir, const std::string& name);
+  // Of known_; what is pending stays in it, whatever objectd says.
+  void BoundKnown();
+  void Forget(wire::FileId dir, const std::string& name);
+  void LearnPage(const wire::ReadDirRequest& asked, const wire::ReadDirReply& page);
+  void CountCreate(wire::FileId dir);
+  void GiveBack(wire::FileId dir, Nanos bar = HeldDirectories::kBarred);
+  void EndPendingLocked(wire::FileId id, uint64_t last);
+  void DropHolds();
+  void ArmTell(Nanos delay);
+  void ArmKeep(Nanos delay);
+  // Without mu_.
+  void Hold(wire::FileId dir, uint64_t number);
+  Status LearnNames(wire::FileId dir, uint64_t number);
+  void MergeTimes(wire::Method method, rdma::Payload* reply);
+  void Keep();
+  void ReleaseAll();
+  void Renew();
+  void Tell();
+  Status TellSome();
+  Status TellOneByOne(const std::vector<JournaledOp>& batch);
+  void TellOpen(std::vector<wire::FileId> ids, uint64_t life, uint64_t last);
+  void EndPending(wire::FileId id, uint64_t last);
+  Status Apply(const wire::ApplyRequest& q, const std::string& bytes);
+  Status ForgetTold();
 
   // names_unsettled.cc: what objectd made, and is not known to hold durably. With mu_ held, except
   // for Settle.
@@ -162,6 +235,7 @@ class Names {
   }
   Status Compact();
   Status Forget();
+  Status DropMade();
   Result<bool> Proceed();
   void HoldBackNoMore();
   bool CaughtUp();
@@ -187,18 +261,21 @@ class Names {
   client::MetaClient direct_;
   BurstIndex* const index_;
   Scheduler* const work_;
+  Scheduler* const tell_;
   const NamesOptions options_;
   NamesHooks hooks_;  // set by Start
-  // The replay's own: what is made at objectd and not yet durable there, in order; up to where some
-  // were sent, and were sent by an earlier attempt.
+  // The replay's or the teller's own: what is made at objectd and not yet durable there, in order;
+  // up to where some were sent, and were sent by an earlier attempt.
   std::vector<JournaledOp> made_;
   bool restarted_ = false;
-  uint64_t tried_ = 0, repeated_ = 0;
+  std::atomic<uint64_t> tried_{0};
+  uint64_t repeated_ = 0;
   std::shared_ptr<rdma::Channel> calls_, guarded_;
   std::atomic<bool> stopping_{false}, started_{false};
   std::atomic<State> state_{State::kThere};  // changed with mu_ held
   std::atomic<uint64_t> life_{0};            // 0: not heard yet
   std::atomic<bool> any_pending_{false}, any_kept_{false};
+  std::atomic<bool> holding_{true};  // false: objectd lets nobody hold directories
 
   mutable std::mutex mu_;  // guards what follows
   CondVar changed_;
@@ -212,12 +289,46 @@ class Names {
   bool held_back_ = false;  // the journal is nearly empty: changes wait until it is
   bool knocking_ = false;
   Nanos away_since_ = 0;
-  std::deque<NameOp> unsettled_;
+  std::deque<JournaledOp> unsettled_;
   uint64_t settled_ = 0;  // that were in it before, and are not any more
   bool settling_ = false;
   bool reserving_ = false;
+  HeldDirectories held_;
+  std::vector<wire::FileId> returning_;  // given up here, and objectd is to hear of it
+  Nanos term_until_ = 0;
+  // Names that calls on their way to objectd may add, by directory.
+  std::multiset<std::pair<wire::FileId, std::string>> flying_;
+  // objectd may hold directories for this node of which it knows nothing: it says so first.
+  bool release_all_ = true;
+  bool keep_armed_ = false, keeping_ = false;
+  bool tell_armed_ = false, telling_ = false;
+  int hurried_ = 0;                      // who wait for what is to be told
+  std::multiset<wire::FileId> awaited_;  // those of files, maybe with the file in their hands
+  Nanos told_at_ = 0;
   wire::FileId next_id_ = 0, ids_end_ = 0;
   std::string statfs_;
+};
+
+// The names that a call may add at objectd, while it is under way.
+class Names::Flying {
+ public:
+  explicit Flying(Names* names) : names_(names) {}
+  ~Flying() {
+    if (added_.empty()) return;
+    std::lock_guard lock(names_->mu_);
+    for (auto it : added_) names_->flying_.erase(it);
+  }
+  Flying(const Flying&) = delete;
+  Flying& operator=(const Flying&) = delete;
+  // With mu_ held.
+  void Add(wire::FileId dir, const std::string& name) {
+    names_->AddName(dir, name);
+    added_.push_back(names_->flying_.emplace(dir, name));
+  }
+
+ private:
+  Names* const names_;
+  std::vector<std::multiset<std::pair<wire::FileId, std::string>>::iterator> added_;
 };
 
 // What a file is called that cannot have `name` because another has it; at most 255 bytes.

@@ -126,7 +126,6 @@ Status Names::Journal(NameOp op, bool sent) {
 }
 
 Names::Answer Names::MakeHere(Method method, wire::MakeRequest q, bool sent) {
-  bool directory = method == Method::kMetaMkdir;
   const KnownNames::Known* parent = known_.Get(q.parent);
   if (q.parents || q.parent == wire::kRootId || !parent ||
       parent->record.kind != FileKind::kDirectory)
@@ -142,6 +141,12 @@ Names::Answer Names::MakeHere(Method method, wire::MakeRequest q, bool sent) {
     case KnownNames::Answer::kAbsent:
       break;
   }
+  return MakeAt(parent->record, known_.PathOf(q.parent), method, std::move(q), sent);
+}
+
+Names::Answer Names::MakeAt(const wire::Record& parent, std::string place, Method method,
+                            wire::MakeRequest q, bool sent) {
+  bool directory = method == Method::kMetaMkdir;
   if (q.id == 0) q.id = TakeIdHeld();
   if (q.id == 0) return {};
   wire::Record record{.id = q.id,
@@ -150,8 +155,8 @@ Names::Answer Names::MakeHere(Method method, wire::MakeRequest q, bool sent) {
                       .uid = q.uid,
                       .gid = q.gid};
   record.nlink = directory ? 2 : 1;
-  if (parent->record.mode & kSetGid) {
-    record.gid = parent->record.gid;
+  if (parent.mode & kSetGid) {
+    record.gid = parent.gid;
     if (directory) record.mode |= kSetGid;
   }
   record.atime = record.mtime = record.ctime = record.btime = work_->clock().Wall();
@@ -160,7 +165,8 @@ Names::Answer Names::MakeHere(Method method, wire::MakeRequest q, bool sent) {
   Status journaled = Journal({.method = static_cast<uint64_t>(method),
                               .id = q.id,
                               .request = wire::Encode(q),
-                              .place = known_.PathOf(q.parent)},
+                              .place = std::move(place),
+                              .at = record.ctime},
                              sent);
   if (!journaled.ok()) return {.way = Way::kDone, .reply = journaled};
   known_.Learn(q.parent, q.name, record);
@@ -273,7 +279,8 @@ Names::Answer Names::SetAttrHere(const wire::SetAttrRequest& q) {
   record.ctime = now;
   Status journaled = Journal({.method = static_cast<uint64_t>(Method::kMetaSetAttr),
                               .id = q.id,
-                              .request = wire::Encode(exact)});
+                              .request = wire::Encode(exact),
+                              .at = now});
   if (!journaled.ok()) return {.way = Way::kDone, .reply = journaled};
   wire::FileId parent = known->parent;
   std::string name = known->name;

@@ -66,6 +66,7 @@ bool Names::CaughtUp() {
   held_back_ = false;
   knocking_ = false;
   changed_.NotifyAll();
+  ArmKeep(0);
   return true;
 }
 
@@ -88,13 +89,21 @@ Status Names::Begin() {
 void Names::PutBack() {
   repeated_ = tried_;
   std::lock_guard lock(mu_);
-  for (auto it = made_.rbegin(); it != made_.rend(); ++it) {
-    auto method = static_cast<Method>(it->op.method);
-    if (method == Method::kMetaCreate || method == Method::kMetaMkdir) pending_[it->op.id] = true;
-    ops_.push_front(std::move(*it));
-  }
+  for (JournaledOp& journaled : made_) ops_.push_back(std::move(journaled));
   made_.clear();
+  OrderOps();
+}
+
+// With mu_ held: in the order in which they were made, here or by objectd.
+void Names::OrderOps() {
+  std::sort(ops_.begin(), ops_.end(),
+            [](const JournaledOp& a, const JournaledOp& b) { return a.sequence < b.sequence; });
+  kept_.clear();
+  for (const JournaledOp& journaled : made_) Count(journaled);
+  pending_.clear();
+  for (const JournaledOp& journaled : ops_) Count(journaled);
   any_pending_ = !pending_.empty();
+  any_kept_ = !kept_.empty();
 }
 
 // Everything that objectd had until now is durable there.
@@ -134,10 +143,7 @@ Status Names::Compact() {
   }
   log::Info("names_compacted", {{"changes", ops_.size()}, {"left", left.size()}});
   ops_ = std::move(left);
-  pending_.clear();
-  kept_.clear();
-  any_pending_ = any_kept_ = false;
-  for (const JournaledOp& journaled : ops_) Count(journaled);
+  OrderOps();
   return Status::Ok();
 }
 
@@ -152,6 +158,16 @@ Status Names::Forget() {
     PutBack();
     return Compact();
   }
+  PERIGEE_TRY(DropMade());
+  {
+    std::lock_guard lock(mu_);
+    if (ops_.size() > kCompactAgain) return Status::Ok();
+  }
+  return Compact();  // what came meanwhile
+}
+
+// All of made_ is durable at objectd.
+Status Names::DropMade() {
   std::map<std::string, std::optional<std::string>> stored;
   for (const JournaledOp& journaled : made_) stored[OpName(journaled.sequence)] = std::nullopt;
   PERIGEE_TRY(index_->ChangeValues(stored, Durable::kNo));
@@ -165,14 +181,10 @@ Status Names::Forget() {
       let_go.push_back(journaled.op.id);
     }
     any_kept_ = !kept_.empty();
+    made_.clear();
   }
-  made_.clear();
   for (wire::FileId id : let_go) hooks_.let_go(id);
-  {
-    std::lock_guard lock(mu_);
-    if (ops_.size() > kCompactAgain) return Status::Ok();
-  }
-  return Compact();  // what came meanwhile
+  return Status::Ok();
 }
 
 // One change, or one batch's end. False: nothing is left.

@@ -36,7 +36,7 @@ wire::FileId DirectoryOf(const NameOp& op) {
 void Names::NoteMade(NameOp op) {
   if (state_ != State::kThere) return;
   op.made = true;
-  unsettled_.push_back(std::move(op));
+  unsettled_.push_back({next_op_++, std::move(op)});
   ArmSettle(unsettled_.size() >= kOpsMax / 2 ? 0 : kSettleEvery);
 }
 
@@ -100,12 +100,12 @@ Status Names::SyncIn(uint64_t life) {
 void Names::JournalUnsettled() {
   if (unsettled_.empty()) return;
   std::map<std::string, std::optional<std::string>> stored;
-  for (NameOp& op : unsettled_) {
-    op.place = known_.PathOf(DirectoryOf(op));
-    stored[OpName(next_op_)] = EncodeOp(op);
-    ops_.push_back({next_op_++, std::move(op)});
-    Count(ops_.back());
+  for (JournaledOp& journaled : unsettled_) {
+    journaled.op.place = known_.PathOf(DirectoryOf(journaled.op));
+    stored[OpName(journaled.sequence)] = EncodeOp(journaled.op);
+    ops_.push_back(std::move(journaled));
   }
+  OrderOps();
   settled_ += unsettled_.size();
   unsettled_.clear();
   // They are made again all the same, unless this process dies first.

@@ -66,6 +66,9 @@ Result<wire::RecordReply> Opener::Resolve(const wire::Caller& caller, const std:
 Result<Opened> Opener::Open(const OpenAsk& ask) {
   for (int look = 0; look < kLooksMax; ++look) {
     if (core_.stopping) return Status(Code::kUnavailable, "bufferd is stopping");
+    // What is told opens for everybody; what is not, for who may read it without asking.
+    if (ask.id != 0 && core_.names && (ask.access == Access::kWrite || ask.caller.enforce))
+      core_.names->AwaitTold(ask.id);
     std::optional<Delegations::Mark> mark;
     if (ask.want_delegation && core_.delegations) mark = core_.delegations->Begin();
     Result<wire::RecordReply> found =

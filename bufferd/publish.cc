@@ -121,12 +121,14 @@ Status Publisher::PublishHeld(const FilePtr& file, bool sync) {
   PERIGEE_FAILPOINT_STATUS(burst_publish_before_journal);
   PERIGEE_TRY(core_.Save(file, sync && !content.is_inline ? Durable::kYes : Durable::kNo));
   PERIGEE_FAILPOINT_STATUS(burst_publish_before_commit);
+  // Inline content is durable with the namespace, at once.
+  if (sync && content.is_inline && core_.names) core_.names->AwaitTold(was.id);
   Status s = Register(file, sync, &content);
   PERIGEE_FAILPOINT(burst_publish_after_commit);
   if (s.ok()) return s;
   if (!Postponed(s)) return s;
-  // What was asked for in durability is given here.
-  RegisterLater();
+  // What was asked for in durability is given here. Whoever makes the name tells of it, too.
+  if (!core_.names || !core_.names->Waits(was.id)) RegisterLater();
   if (sync && content.is_inline) return MakeDurableHeld(file, *open);
   return Status::Ok();
 }
@@ -159,11 +161,17 @@ Status Publisher::RegisterHeld(const FilePtr& file, bool sync) {
 Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh) {
   const uint64_t life = core_.Life();
   bool unknown;
+  wire::FileId id;
   {
     std::lock_guard lock(file->mu);
     if (file->rec.registered || file->orphan || file->gone || file->rec.generation == 0)
       return Status::Ok();
     unknown = file->maybe_committed;
+    id = file->rec.id;
+  }
+  if (core_.names && core_.names->Waits(id)) {
+    if (!core_.names->there()) core_.stats->publish_failures->Add();
+    return Status(Code::kUnavailable, "the file's name is made at objectd first");
   }
   bool committed = false;
   if (unknown) {
@@ -175,40 +183,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
   }
   wire::PublishRequest q;
   std::string bytes;
-  bool changed_since = false;
-  if (!committed) {
-    std::unique_ptr<File> open;
-    if (fresh == nullptr) {
-      PERIGEE_ASSIGN(open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
-    }
-    std::lock_guard lock(file->mu);
-    const BurstRecord& rec = file->rec;
-    q.id = rec.id;
-    q.node = core_.node;
-    q.burst = file->burst;
-    q.generation = rec.generation;
-    q.size = rec.size;
-    q.mtime = rec.mtime;
-    q.durability = rec.home == Home::kInline ? Durability::kUnsynced : rec.durability;
-    q.has_inline = rec.home == Home::kInline;
-    q.sync = sync;
-    if (q.has_inline && fresh != nullptr) {
-      bytes = fresh->bytes;
-    } else if (q.has_inline) {
-      bytes.resize(rec.size);
-      PERIGEE_ASSIGN(size_t got,
-                     open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
-      changed_since = got != rec.size || Crc32c(AsBytes(bytes)) != rec.inline_crc;
-    }
-  }
-  if (changed_since) {
-    // Written again meanwhile: as a burst layout the generation is whatever the file holds, and the
-    // next publish is exact.
-    std::lock_guard lock(file->mu);
-    file->rec.home = Home::kBurst;
-    q.has_inline = false;
-    bytes.clear();
-  }
+  if (!committed) PERIGEE_TRY(Build(file, sync, fresh, &q, &bytes));
   if (!committed) {
     auto publish = [&] {
       Status s = core_.saves->Publish(q, AsBytes(bytes)).status();
@@ -245,6 +220,45 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
     core_.stats->publishes->Add();
     if (q.has_inline) core_.stats->publishes_inline->Add();
   }
+  Registered(file, life, sync && !committed);
+  return Status::Ok();
+}
+
+Status Publisher::Build(const FilePtr& file, bool sync, const Content* fresh,
+                        wire::PublishRequest* q, std::string* bytes) {
+  std::unique_ptr<File> open;
+  if (fresh == nullptr) {
+    PERIGEE_ASSIGN(open, core_.store->Open(file->dir, file->burst, OpenMode::kRead));
+  }
+  std::lock_guard lock(file->mu);
+  BurstRecord& rec = file->rec;
+  q->id = rec.id;
+  q->node = core_.node;
+  q->burst = file->burst;
+  q->generation = rec.generation;
+  q->size = rec.size;
+  q->mtime = rec.mtime;
+  q->durability = rec.home == Home::kInline ? Durability::kUnsynced : rec.durability;
+  q->has_inline = rec.home == Home::kInline;
+  q->sync = sync;
+  if (!q->has_inline) return Status::Ok();
+  if (fresh != nullptr) {
+    *bytes = fresh->bytes;
+    return Status::Ok();
+  }
+  bytes->resize(rec.size);
+  PERIGEE_ASSIGN(size_t got,
+                 open->ReadAt(0, {reinterpret_cast<uint8_t*>(bytes->data()), bytes->size()}));
+  if (got == rec.size && Crc32c(AsBytes(*bytes)) == rec.inline_crc) return Status::Ok();
+  // Written again meanwhile: as a burst layout the generation is whatever the file holds, and the
+  // next publish is exact.
+  rec.home = Home::kBurst;
+  q->has_inline = false;
+  bytes->clear();
+  return Status::Ok();
+}
+
+void Publisher::Registered(const FilePtr& file, uint64_t life, bool object) {
   FilePtr before;
   bool unsynced;
   {
@@ -254,7 +268,7 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
     file->registered_in = life;
     file->maybe_committed = false;
     rec.writer_generation = std::max(rec.writer_generation, rec.generation + 1);
-    if (rec.home == Home::kInline && sync && !committed) rec.durability = Durability::kObject;
+    if (rec.home == Home::kInline && object) rec.durability = Durability::kObject;
     unsynced = rec.durability == Durability::kUnsynced ||
                (rec.home == Home::kInline && rec.durability != Durability::kObject);
     before = std::move(file->predecessor);
@@ -266,7 +280,46 @@ Status Publisher::Register(const FilePtr& file, bool sync, const Content* fresh)
   }
   if (unsynced) on_unsynced_(file);
   core_.table->NotifyProgress();
-  return Status::Ok();
+}
+
+class Publisher::Kept final : public KeptFile {
+ public:
+  Kept(Publisher* publisher, FilePtr file) : publisher_(publisher), file_(std::move(file)) {
+    if (file_) hold_.emplace(file_, BusyHold::Try());
+  }
+  bool held() const { return hold_ && hold_->held(); }
+  void Told(uint64_t life) override {
+    publisher_->core_.stats->publishes->Add();
+    if (request.has_inline) publisher_->core_.stats->publishes_inline->Add();
+    publisher_->Registered(file_, life, false);
+  }
+
+ private:
+  Publisher* const publisher_;
+  const FilePtr file_;
+  std::optional<BusyHold> hold_;
+};
+
+std::unique_ptr<KeptFile> Publisher::Keep(wire::FileId id) {
+  FilePtr file = core_.table->Current(id);
+  auto kept = std::make_unique<Kept>(this, file);
+  if (!file) return kept;
+  {
+    std::lock_guard lock(file->mu);
+    if (file->gone) return kept;
+    if (!kept->held()) return nullptr;
+    if (file->rec.registered || file->rec.generation == 0 || file->orphan ||
+        file->maybe_committed || file->needs_reconcile)
+      return kept;
+    kept->ctime = file->rec.ctime;
+  }
+  Status built = Build(file, false, nullptr, &kept->request, &kept->bytes);
+  kept->closed = built.ok();
+  if (!built.ok()) {
+    log::Error("closed_file_unread", {{"burst", HexEncode64(file->burst)}, {"error", built}});
+    RegisterLater();
+  }
+  return kept;
 }
 
 // Raises committed, unchanged content to the class that fsync promises.

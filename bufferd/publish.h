@@ -29,6 +29,9 @@ class Publisher {
   // Tells the namespace of a journaled generation that it does not have. ok: done or not needed.
   // kStale: not before the journal of names has made the file there. The caller has BusyHold.
   Status RegisterHeld(const FilePtr& file, bool sync);
+  // The current file of `id`, with what it has closed and the namespace does not have, to be told
+  // with others. Null: another call is at it.
+  std::unique_ptr<KeptFile> Keep(wire::FileId id);
   // The namespace no longer has this file, whose current content is in its burst file here: made
   // durable here, and ready to be published again by the writer that is given, once the namespace
   // has it again. kNotFound: the content is not here, or not whole.
@@ -48,6 +51,12 @@ class Publisher {
     bool is_inline = false;
     std::string bytes;
   };
+  class Kept;
+  // The request that tells of rec.generation, with the bytes of inline content.
+  Status Build(const FilePtr& file, bool sync, const Content* fresh, wire::PublishRequest* q,
+               std::string* bytes);
+  // The namespace has it, since `life`.
+  void Registered(const FilePtr& file, uint64_t life, bool object);
   // `fresh`: what the record was just made from, if it was.
   Status Register(const FilePtr& file, bool sync, const Content* fresh);
   Result<Content> Look(const FilePtr& file, File& open) const;

@@ -62,8 +62,8 @@ Result<int64_t> GroupId(const std::string& group) {
 }  // namespace
 
 std::vector<Scheduler*> Server::Pools::All() const {
-  return {client.get(), slow.get(),  peer.get(), watch.get(),  feed.get(),
-          work.get(),   flush.get(), fill.get(), shards.get(), unlink.get()};
+  return {client.get(), slow.get(), peer.get(),  watch.get(), told.get(),   tell.get(),
+          feed.get(),   work.get(), flush.get(), fill.get(),  shards.get(), unlink.get()};
 }
 
 Result<std::unique_ptr<Server>> Server::Start(const BufferdOptions& options) {
@@ -128,6 +128,8 @@ Status Server::Connect() {
   pools_.slow = Pool("bd-slow", 16);
   pools_.peer = Pool("bd-peer", 3);
   pools_.watch = Pool("bd-watch", 4);
+  pools_.told = Pool("bd-told", 2);
+  pools_.tell = Pool("bd-tell", 1);
   pools_.feed = Pool("bd-feed", 1);
   pools_.work = Pool("bd-work", 4);
   pools_.fill = Pool("bd-fill", 4);
@@ -135,7 +137,10 @@ Status Server::Connect() {
   pools_.unlink = Pool("bd-unlink", 4);
   pools_.shards = Pool("bd-shards", 24);
   names_ = std::make_unique<Names>(objectd_, index_.get(), pools_.work.get(),
-                                   NamesOptions{.patience = options_.objectd_patience});
+                                   NamesOptions{.patience = options_.objectd_patience,
+                                                .node = options_.hold_directories ? node_ : 0,
+                                                .tell = pools_.tell.get(),
+                                                .boot_time = [] { return client::BootTime(); }});
   PERIGEE_ASSIGN(feed_channel_, transport.Connect(options_.objectd));
   feed_ = std::make_unique<client::MetaClient>(feed_channel_);
   PERIGEE_ASSIGN(delegations_, Delegations::Create(node_, objectd_, pools_.work.get()));
@@ -209,7 +214,8 @@ Status Server::Listen() {
                                             ServicePools{.client = pools_.client.get(),
                                                          .slow = pools_.slow.get(),
                                                          .peer = pools_.peer.get(),
-                                                         .watch = pools_.watch.get()});
+                                                         .watch = pools_.watch.get(),
+                                                         .told = pools_.told.get()});
   service_->Register(router.get(), [this](wire::BufferdStatusReply* s) { CompleteStatus(s); });
   forward_ = std::make_unique<Forward>(*engine_, *meta_);
   forward_->Register(router.get(), pools_.client.get());
@@ -361,6 +367,7 @@ void Server::Stop() {
   stopped_ = true;
   if (network_) network_->Stop();
   if (admin_) admin_->Stop();
+  if (names_) names_->GiveUpHolds();
   if (engine_) engine_->Stop();
   if (peers_) peers_->Close();
   if (delegations_) delegations_->GiveUp();

@@ -29,7 +29,8 @@ class Server {
 
  private:
   struct Pools {
-    std::unique_ptr<Scheduler> client, slow, peer, watch, feed, work, fill, flush, unlink, shards;
+    std::unique_ptr<Scheduler> client, slow, peer, watch, told, tell, feed, work, fill, flush,
+        unlink, shards;
     std::vector<Scheduler*> All() const;
   };
   explicit Server(BufferdOptions options) : options_(std::move(options)) {}

@@ -58,7 +58,7 @@ void ExposeState(Registry* r, StateSource source) {
   auto* held = Make(r, "flush_held", "1: no copies to the object tier, by `perigee flush --hold`");
   auto* flushing = Make(r, "flushing_files", "Files being copied to the object tier");
   auto* unregistered =
-      Make(r, "unregistered_files", "Files closed while objectd was away, not told to it yet");
+      Make(r, "unregistered_files", "Files made or closed here that objectd was not told of yet");
   auto* connected = Make(r, "objectd_connected", "0: objectd is away");
   auto* handles = Make(r, "open_handles", "Opens of local clients");
   r->OnCollect([=, source = std::move(source), risk = RiskMetrics(r)]() mutable {

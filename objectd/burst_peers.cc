@@ -48,6 +48,16 @@ Status RpcBurstPeers::Recall(wire::NodeId node, const std::vector<wire::FileId>&
   return std::move(reply).TakeStatus();
 }
 
+Status RpcBurstPeers::TakeDirectory(wire::NodeId node, wire::FileId dir, bool keep, Nanos timeout) {
+  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));
+  auto reply = rdma::Call<wire::Empty>(*channel, wire::Method::kBurstTakeDirectory,
+                                       wire::BurstTakeDirectoryRequest{.dir = dir, .keep = keep},
+                                       {}, {.timeout = timeout});
+  if (reply.ok()) return Status::Ok();
+  channels_.Note(node, channel, reply.status());
+  return std::move(reply).TakeStatus();
+}
+
 Result<bool> RpcBurstPeers::Writes(wire::NodeId node, const wire::WriterOf& request,
                                    Nanos timeout) {
   PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));

@@ -1,7 +1,7 @@
 #pragma once
 // RpcBurstPeers: calls to the nodes' burst buffers: reading what they hold (kBurstRead), taking
-// delegations back (kBurstRecall), whether they still write a file (kBurstWrites). Thread-safe;
-// blocks.
+// delegations back (kBurstRecall), what they made in directories they hold (kBurstTakeDirectory),
+// whether they still write a file (kBurstWrites). Thread-safe; blocks.
 
 #include <memory>
 #include <string>
@@ -26,6 +26,7 @@ class RpcBurstPeers final : public BurstPeers {
   Result<rdma::Piece> Read(wire::NodeId node, wire::BurstId burst, wire::FileId id,
                            uint64_t generation, uint64_t offset, uint32_t length) override;
   Status Recall(wire::NodeId node, const std::vector<wire::FileId>& ids, Nanos timeout);
+  Status TakeDirectory(wire::NodeId node, wire::FileId dir, bool keep, Nanos timeout);
   Result<bool> Writes(wire::NodeId node, const wire::WriterOf& request, Nanos timeout);
   std::vector<wire::LinkInfo> Links() const { return channels_.Links(); }
 

@@ -34,6 +34,7 @@ Result<std::unique_ptr<Server>> Server::Start(const ObjectdOptions& options) {
   PERIGEE_ASSIGN(s->slabs_, rdma::SlabPool::Create({.bytes_max = s->memory_.transfers}));
   s->s3_pool_ = CreateThreadPool({.name = "s3", .threads = kS3Threads});
   s->meta_pool_ = CreateThreadPool({.name = "meta", .threads = 16});
+  s->told_pool_ = CreateThreadPool({.name = "told", .threads = 4});
   s->feed_pool_ = CreateThreadPool({.name = "feed", .threads = 4});
   s->shard_pool_ = CreateThreadPool({.name = "shard", .threads = 24});
   s->fan_out_pool_ = CreateThreadPool({.name = "fan-out", .threads = 24});
@@ -150,8 +151,15 @@ Status Server::BuildNamespace() {
   };
   delegations_ = std::make_unique<Delegations>(RealClock::Get(), *registry_, std::move(recall),
                                                std::move(unheard));
+  auto take = [this](wire::NodeId node, wire::FileId dir, bool keep, Nanos timeout) {
+    return peers_ ? peers_->TakeDirectory(node, dir, keep, timeout)
+                  : Status(Code::kUnavailable, "the doors are not open yet");
+  };
+  PERIGEE_ASSIGN(holds_,
+                 DirectoryHolds::Create(*store_, RealClock::Get(), *registry_, std::move(take)));
   NamespaceOptions o;
   o.delegations = delegations_.get();
+  o.holds = holds_.get();
   o.inline_bytes_max = options_.inline_bytes_max;
   o.room = [room = room_.get()] { return room->Check(); };
   PERIGEE_ASSIGN(namespace_, Namespace::Create(*store_, RealClock::Get(), *registry_, o));
@@ -180,6 +188,7 @@ Status Server::ListenRpc() {
   meta.cluster_id = drives_->cluster_id();
   meta.slabs = slabs_;
   meta.feed_pool = feed_pool_.get();
+  meta.told_pool = told_pool_.get();
   RegisterMetaService(*router_, *namespace_, meta_pool_.get(), std::move(meta));
   RegisterVolumeService(*router_, *volumes_, meta_pool_.get(), shard_pool_.get());
   RegisterControl();
@@ -359,8 +368,8 @@ void Server::Stop() {
   if (admin_) admin_->Stop();
   if (storage_nodes_) storage_nodes_->Close();  // else calls to nodes are waited for
   if (volumes_) volumes_->Stop();
-  for (auto* pool :
-       {&s3_pool_, &meta_pool_, &feed_pool_, &shard_pool_, &fan_out_pool_, &background_pool_}) {
+  for (auto* pool : {&s3_pool_, &meta_pool_, &told_pool_, &feed_pool_, &shard_pool_, &fan_out_pool_,
+                     &background_pool_}) {
     if (*pool) (*pool)->Stop();
   }
   if (store_) store_->Stop();

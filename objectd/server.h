@@ -55,8 +55,8 @@ class Server {
   std::unique_ptr<Disk> disk_;
   std::shared_ptr<rdma::SlabPool> slabs_;
   // One pool per layer of calls; see docs/architecture.md, "Threads".
-  std::unique_ptr<Scheduler> s3_pool_, meta_pool_, feed_pool_, shard_pool_, fan_out_pool_,
-      background_pool_;
+  std::unique_ptr<Scheduler> s3_pool_, meta_pool_, told_pool_, feed_pool_, shard_pool_,
+      fan_out_pool_, background_pool_;
   std::unique_ptr<PidLock> lock_;
   std::unique_ptr<DriveSet> drives_;
   std::unique_ptr<rdma::Network> network_;
@@ -68,6 +68,7 @@ class Server {
   std::unique_ptr<Namespace> namespace_;
   std::unique_ptr<NodeTable> nodes_;
   std::unique_ptr<Delegations> delegations_;
+  std::unique_ptr<DirectoryHolds> holds_;
   std::unique_ptr<AbsentWriters> absent_writers_;
   std::shared_ptr<rdma::Router> router_;
   std::unique_ptr<RpcBurstPeers> peers_;

@@ -30,6 +30,7 @@ class MetaClient {
     // How long calls that change nothing are repeated while the other side is away (a restart).
     Nanos reconnect_timeout = 0;
     rdma::TrafficClass traffic = rdma::TrafficClass::kForeground;  // of all calls
+    wire::NodeId node = 0;  // Caller::node of all calls; 0: as they are
   };
   explicit MetaClient(std::shared_ptr<rdma::Channel> channel)
       : MetaClient(std::move(channel), Options()) {}
@@ -93,6 +94,13 @@ class MetaClient {
   template <class Reply, class Request>
   Result<Reply> Ask(wire::Method method, const Request& request, Nanos timeout,
                     ConstBytes bulk = {}) {
+    if constexpr (requires { request.caller.node; }) {
+      if (options_.node != 0 && request.caller.node != options_.node) {
+        Request own = request;
+        own.caller.node = options_.node;
+        return Ask<Reply>(method, own, timeout, bulk);
+      }
+    }
     return rdma::Call<Reply>(*channel_, method, request, bulk,
                              {.timeout = timeout, .traffic = options_.traffic});
   }

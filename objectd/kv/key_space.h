@@ -11,6 +11,7 @@ enum class KeySpace : char {
   kDirectory = 'D',   // meta: liveness key of a directory
   kEntry = 'E',       // meta: (directory id, component) -> record, or a reference to an inode row
   kFeed = 'F',        // the store's change feed
+  kHold = 'h',        // meta: which node holds a directory
   kGarbage = 'G',     // volume: what the collector frees
   kInline = 'X',      // meta: (file id, generation) -> bytes; a column family of its own
   kIntent = 'N',      // volume: leased ranges of blob sequences

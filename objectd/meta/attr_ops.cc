@@ -52,39 +52,42 @@ std::vector<wire::Attribute>::iterator FindAttribute(std::vector<wire::Attribute
 
 }  // namespace
 
+Status NamespaceImpl::SetAttrIn(Tree& tree, const wire::SetAttrRequest& q,
+                                wire::RecordReply* reply) {
+  PERIGEE_ASSIGN(Node node, tree.ById(q.id, kv::ReadMode::kConflict));
+  wire::Record& r = node.record;
+  PERIGEE_TRY(CheckSetAttr(q, r));
+  if (q.set_mode) r.mode = q.mode & kModeBits;
+  if (q.set_uid) r.uid = q.uid;
+  if (q.set_gid) r.gid = q.gid;
+  const bool given_away = q.set_uid || q.set_gid;
+  if (given_away && q.caller.enforce && q.caller.uid != 0 && !node.is_directory())
+    r.mode &= ~(kSetUid | kSetGid);
+  // The owner of a bucket is also the owner of what S3 writes there, and its mode the measure.
+  if (r.bucket) {
+    if (q.set_mode) r.bucket->mode = r.mode & 0666;
+    if (q.set_uid) r.bucket->uid = r.uid;
+    if (q.set_gid) r.bucket->gid = r.gid;
+  }
+  if (q.set_atime) r.atime = q.atime ? q.atime : tree.now();
+  if (q.set_mtime) {
+    r.mtime = q.mtime ? q.mtime : tree.now();
+    if (r.committed) r.committed->mtime = r.mtime;
+    if (node.is_directory()) {
+      for (uint8_t shard = 0; shard < kTimeShards; ++shard)
+        tree.txn().Delete(keys::DirectoryTime(r.id, shard));
+    }
+  }
+  r.ctime = tree.now();
+  PERIGEE_TRY(tree.Update(node));
+  if (node.is_directory()) PERIGEE_TRY(tree.MergeTimes(&r));
+  *reply = ReplyOf(std::move(node));
+  return Status::Ok();
+}
+
 Result<wire::RecordReply> NamespaceImpl::SetAttr(const wire::SetAttrRequest& q) {
   wire::RecordReply reply;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
-    PERIGEE_ASSIGN(Node node, tree.ById(q.id, kv::ReadMode::kConflict));
-    wire::Record& r = node.record;
-    PERIGEE_TRY(CheckSetAttr(q, r));
-    if (q.set_mode) r.mode = q.mode & kModeBits;
-    if (q.set_uid) r.uid = q.uid;
-    if (q.set_gid) r.gid = q.gid;
-    const bool given_away = q.set_uid || q.set_gid;
-    if (given_away && q.caller.enforce && q.caller.uid != 0 && !node.is_directory())
-      r.mode &= ~(kSetUid | kSetGid);
-    // The owner of a bucket is also the owner of what S3 writes there, and its mode the measure.
-    if (r.bucket) {
-      if (q.set_mode) r.bucket->mode = r.mode & 0666;
-      if (q.set_uid) r.bucket->uid = r.uid;
-      if (q.set_gid) r.bucket->gid = r.gid;
-    }
-    if (q.set_atime) r.atime = q.atime ? q.atime : tree.now();
-    if (q.set_mtime) {
-      r.mtime = q.mtime ? q.mtime : tree.now();
-      if (r.committed) r.committed->mtime = r.mtime;
-      if (node.is_directory()) {
-        for (uint8_t shard = 0; shard < kTimeShards; ++shard)
-          tree.txn().Delete(keys::DirectoryTime(r.id, shard));
-      }
-    }
-    r.ctime = tree.now();
-    PERIGEE_TRY(tree.Update(node));
-    if (node.is_directory()) PERIGEE_TRY(tree.MergeTimes(&r));
-    reply = ReplyOf(std::move(node));
-    return Status::Ok();
-  }));
+  PERIGEE_TRY(Commit([&](Tree& tree) { return SetAttrIn(tree, q, &reply); }));
   return reply;
 }
 

@@ -94,6 +94,8 @@ std::string EncodeChore(const ChoreKey& chore) {
 }
 std::string ChorePrefix() { return Start(KeySpace::kUpload) + 'c'; }
 std::string Node(wire::NodeId node) { return Start(KeySpace::kNode, node); }
+std::string Hold(wire::FileId dir) { return Start(KeySpace::kHold, dir); }
+std::string HoldPrefix() { return Start(KeySpace::kHold); }
 std::string FileIdCounter() { return Start(KeySpace::kStore) + "ids.file"; }
 
 std::string_view EntryComponent(std::string_view key) { return key.substr(9); }
@@ -107,6 +109,11 @@ Result<ChoreKey> DecodeChore(std::string_view key) {
   if (key.size() != 19) return Status(Code::kCorrupt, "malformed chore key " + HexEncode(key));
   return ChoreKey{static_cast<int64_t>(GetBe64(key.substr(2))), static_cast<Chore>(key[10]),
                   GetBe64(key.substr(11))};
+}
+
+Result<wire::FileId> DecodeHold(std::string_view key) {
+  if (key.size() != 9) return Status(Code::kCorrupt, "malformed hold key " + HexEncode(key));
+  return GetBe64(key.substr(1));
 }
 
 std::string Successor(std::string_view prefix) {

@@ -14,7 +14,7 @@
 //   <key> 0 <upload u64>  -> 1 UploadRow U p <upload u64> <number u32>      -> 1 PartRow U r
 //   <upload u64>                   -> 1 CompletedRow U c <due u64> <kind u8> <id u64>   -> 1
 //   cleaning to do O <node u64>                       -> 1 RegisterNodeRequest A ids.file ->
-//   counter of file ids (kv::IdAllocator)
+//   counter of file ids (kv::IdAllocator) h <dir u64> -> 1 <node u64> who holds the directory
 
 #include <cstdint>
 #include <string>
@@ -65,12 +65,15 @@ std::string Completed(uint64_t upload);
 std::string EncodeChore(const ChoreKey& chore);
 std::string ChorePrefix();
 std::string Node(wire::NodeId node);
+std::string Hold(wire::FileId dir);
+std::string HoldPrefix();
 std::string FileIdCounter();
 
 // The component of an entry's key; the place in a link's key; the chore in a chore's key.
 std::string_view EntryComponent(std::string_view key);
 Result<Place> DecodeLink(std::string_view key);
 Result<ChoreKey> DecodeChore(std::string_view key);
+Result<wire::FileId> DecodeHold(std::string_view key);
 
 // The smallest string greater than all that start with `prefix`; "" when there is none.
 std::string Successor(std::string_view prefix);

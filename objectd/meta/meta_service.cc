@@ -15,6 +15,10 @@ using wire::Method;
 
 constexpr Nanos kPieceWait = 10 * kSecond;
 
+bool SpeaksFor(const Context& ctx, wire::NodeId node) {
+  return ctx.peer.role != rdma::Role::kNode || ctx.peer.node_id == 0 || ctx.peer.node_id == node;
+}
+
 class MetaService {
  public:
   MetaService(rdma::Router& router, Namespace& ns, Scheduler* pool,
@@ -44,6 +48,7 @@ class MetaService {
     Add(Method::kMetaFallBack, &Namespace::FallBack);
     Add(Method::kMetaReserveIds, &Namespace::ReserveIds);
     RegisterContent();
+    RegisterHolds();
     RegisterFeed();
     RegisterCluster();
   }
@@ -52,7 +57,11 @@ class MetaService {
   template <class Request, class Reply>
   void Add(Method method, Result<Reply> (Namespace::*call)(const Request&)) {
     router_.Add<Request>(method, Access::kNodesOnly, pool_,
-                         [&ns = ns_, call](const Context&, Request q) -> Result<Reply> {
+                         [&ns = ns_, call](const Context& ctx, Request q) -> Result<Reply> {
+                           // A node speaks for itself only.
+                           if constexpr (requires { q.caller; }) {
+                             if (!SpeaksFor(ctx, q.caller.node)) q.caller.node = 0;
+                           }
                            PERIGEE_ASSIGN(Reply reply, (ns.*call)(q));
                            PERIGEE_FAILPOINT_STATUS(meta_before_reply);
                            return reply;
@@ -93,6 +102,38 @@ class MetaService {
                              });
   }
 
+  // On threads of their own: those of pool_ may all be waiting for what is told here.
+  void RegisterHolds() {
+    Scheduler* where = deps_->told_pool ? deps_->told_pool : pool_;
+    auto add = [&](Method method, auto request, auto call) {
+      using Request = decltype(request);
+      router_.Add<Request>(method, Access::kNodesOnly, where,
+                           [call](const Context& ctx, Request q) -> decltype(call(ctx, q)) {
+                             if (!SpeaksFor(ctx, q.node))
+                               return Status(Code::kPermissionDenied, "a node speaks for itself");
+                             auto reply = call(ctx, q);
+                             PERIGEE_TRY(reply.status());
+                             PERIGEE_FAILPOINT_STATUS(meta_before_reply);
+                             return reply;
+                           });
+    };
+    add(Method::kMetaHoldDirectory, wire::HoldDirectoryRequest(),
+        [&ns = ns_](const Context&, const wire::HoldDirectoryRequest& q) {
+          return ns.HoldDirectory(q);
+        });
+    add(Method::kMetaReleaseDirectories, wire::ReleaseDirectoriesRequest(),
+        [&ns = ns_](const Context&,
+                    const wire::ReleaseDirectoriesRequest& q) -> Result<wire::Empty> {
+          PERIGEE_TRY(ns.ReleaseDirectories(q));
+          return wire::Empty{};
+        });
+    add(Method::kMetaApply, wire::ApplyRequest(),
+        [&ns = ns_](const Context& ctx, const wire::ApplyRequest& q) -> Result<wire::Empty> {
+          PERIGEE_TRY(ns.Apply(q, AsView(std::as_const(ctx.bulk).span())));
+          return wire::Empty{};
+        });
+  }
+
   void RegisterFeed() {
     Scheduler* where = deps_->feed_pool ? deps_->feed_pool : pool_;
     const bool may_wait = deps_->feed_pool != nullptr;
@@ -122,9 +163,7 @@ class MetaService {
         Method::kMetaRegisterNode, Access::kNodesOnly, pool_,
         [&ns = ns_, deps = deps_](const Context& ctx,
                                   wire::RegisterNodeRequest q) -> Result<wire::RegisterNodeReply> {
-          // A node speaks for itself only.
-          if (ctx.peer.role == rdma::Role::kNode && ctx.peer.node_id != 0 &&
-              ctx.peer.node_id != q.node) {
+          if (!SpeaksFor(ctx, q.node)) {
             return Status(Code::kPermissionDenied, "a node registers under its own id");
           }
           PERIGEE_TRY(deps->nodes->Register(q));

@@ -29,6 +29,9 @@ struct MetaServiceDeps {
   // One thread for each node that follows the feed; null: `pool`, and the feed answers at once
   // instead of waiting.
   Scheduler* feed_pool = nullptr;
+  // For what nodes tell of the directories they hold, while calls on `pool` wait for it; null:
+  // `pool`.
+  Scheduler* told_pool = nullptr;
 };
 
 // What is passed must outlive the router's use.

@@ -20,6 +20,7 @@
 #include "client/blob/given_up_leases.h"
 #include "objectd/kv/store.h"
 #include "objectd/meta/delegations.h"
+#include "objectd/meta/directory_holds.h"
 #include "objectd/meta/record_summary.h"
 #include "rdma/wire/meta.h"
 #include "rdma/wire/shard.h"
@@ -31,6 +32,7 @@ struct NamespaceOptions {
   // Asked before anything new is made (deletes never are); null: there is always room. kNoSpace.
   std::function<Status()> room;
   Delegations* delegations = nullptr;  // null: none are given
+  DirectoryHolds* holds = nullptr;     // null: no directory is given to a node to hold
 };
 
 // If-Match / If-None-Match on the current object: etags, or "*".
@@ -118,6 +120,9 @@ class Namespace {
   virtual Result<wire::RecordReply> FallBack(const wire::FallBackRequest& q) = 0;
   virtual Result<std::string> ReadInline(wire::FileId id, uint64_t generation) = 0;
   virtual Result<wire::ReserveIdsReply> ReserveIds(const wire::ReserveIdsRequest& q) = 0;
+  virtual Result<wire::HoldDirectoryReply> HoldDirectory(const wire::HoldDirectoryRequest& q) = 0;
+  virtual Status ReleaseDirectories(const wire::ReleaseDirectoriesRequest& q) = 0;
+  virtual Status Apply(const wire::ApplyRequest& q, std::string_view inline_bytes) = 0;
   virtual Result<wire::FeedReply> Feed(const wire::FeedRequest& q) = 0;
   virtual uint64_t FileCount() = 0;
   virtual Status Sync() = 0;  // everything visible now is durable on return

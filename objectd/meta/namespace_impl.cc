@@ -74,28 +74,45 @@ Status NamespaceImpl::MakeRoot() {
   });
 }
 
-Result<kv::Position> NamespaceImpl::Run(const Body& body, std::vector<wire::FileId>* changed) {
-  for (int round = 1;; ++round) {
+Result<kv::Position> NamespaceImpl::Run(const Body& body, std::vector<wire::FileId>* changed,
+                                        wire::NodeId asker) {
+  Tree::Asker who{.holds = options_.holds, .node = asker};
+  for (int round = 1;;) {
+    std::optional<Tree::Blocked> blocked;
+    if (who.holds) who.ended = who.holds->ended();
     auto at = store_.Run([&](kv::Transaction& txn) -> Status {
-      Tree tree(txn, paths_, clock_.Wall());
+      Tree tree(txn, paths_, clock_.Wall(), who);
       Status done = body(tree);
       if (changed) *changed = tree.TakeChanged();
-      return done;
+      blocked = tree.blocked();
+      if (!blocked) return done;
+      done.Ignore();  // it went on without what it asked for
+      return Status(Code::kBusy, "a directory's holder is asked first");
     });
+    if (blocked && !at.ok()) {
+      at.status().Ignore();  // a conflict, at most: all is looked at again
+      if (blocked->dir != 0) PERIGEE_TRY(options_.holds->Take(blocked->dir, blocked->keep));
+      if (blocked->keep) who.told.insert(blocked->dir);
+      continue;
+    }
     if (at.ok() || at.code() != Code::kConflict) return at;
     lost_races_->Add();
-    if (round == kRounds) return Status(Code::kBusy, "too many changes to the same names at once");
+    if (round++ == kRounds)
+      return Status(Code::kBusy, "too many changes to the same names at once");
   }
 }
 
 void NamespaceImpl::Settle(const std::vector<wire::FileId>& changed) {
   if (options_.delegations) options_.delegations->Settle(changed);
+  if (options_.holds) options_.holds->Changed(changed);
 }
 
-Status NamespaceImpl::Commit(const Body& body) {
+Status NamespaceImpl::Commit(const Body& body) { return CommitAs(0, body); }
+
+Status NamespaceImpl::CommitAs(wire::NodeId node, const Body& body) {
   PERIGEE_FAILPOINT_STATUS(meta_before_commit);
   std::vector<wire::FileId> changed;
-  auto at = Run(body, &changed);
+  auto at = Run(body, &changed, node);
   if (!at.ok()) return std::move(at).TakeStatus();
   commits_->Add();
   Settle(changed);
@@ -127,11 +144,18 @@ Status NamespaceImpl::Read(const Body& body) {
   return at.ok() ? Status::Ok() : std::move(at).TakeStatus();
 }
 
+Status NamespaceImpl::ReadFor(const wire::Caller& caller, const Body& body) {
+  reads_->Add();
+  auto at = Run(body, nullptr, caller.node);
+  return at.ok() ? Status::Ok() : std::move(at).TakeStatus();
+}
+
 Status NamespaceImpl::ReadDurable(const Body& body) {
   Status outcome;
   reads_->Add();
   // The outcome is kept aside, so that there is a position to wait for in either case.
   auto at = Run([&](Tree& tree) -> Status {
+    outcome.Ignore();  // of an attempt that did not count
     outcome = body(tree);
     return Status::Ok();
   });

@@ -6,6 +6,7 @@
 //   rename.cc     rename and exchange                      writer_ops.cc  writers, publishing, tier
 //   moves bucket_ops.cc buckets                                  s3_objects.cc  objects by key
 //   s3_list.cc    listings                                 multipart.cc   uploads
+//   held_ops.cc   directories that nodes hold
 //   namespace_impl.cc  creation, feed, ids, the rest
 // Thread-safe: no state but the store's, two id allocators' and the path cache's.
 
@@ -55,6 +56,9 @@ class NamespaceImpl final : public Namespace {
   Result<wire::RecordReply> FallBack(const wire::FallBackRequest& q) override;
   Result<std::string> ReadInline(wire::FileId id, uint64_t generation) override;
   Result<wire::ReserveIdsReply> ReserveIds(const wire::ReserveIdsRequest& q) override;
+  Result<wire::HoldDirectoryReply> HoldDirectory(const wire::HoldDirectoryRequest& q) override;
+  Status ReleaseDirectories(const wire::ReleaseDirectoriesRequest& q) override;
+  Status Apply(const wire::ApplyRequest& q, std::string_view inline_bytes) override;
   Result<wire::FeedReply> Feed(const wire::FeedRequest& q) override;
   uint64_t FileCount() override;
   Status Sync() override;
@@ -115,8 +119,15 @@ class NamespaceImpl final : public Namespace {
   }
   Status Read(const Body& body);
   Status ReadDurable(const Body& body);
+  // For a call that may come from the node that holds a directory it is about.
+  Status CommitFor(const wire::Caller& caller, const Body& body) {
+    return CommitAs(caller.node, body);
+  }
+  Status CommitAs(wire::NodeId node, const Body& body);
+  Status ReadFor(const wire::Caller& caller, const Body& body);
   // `changed`: Tree::TakeChanged of the run that counted.
-  Result<kv::Position> Run(const Body& body, std::vector<wire::FileId>* changed = nullptr);
+  Result<kv::Position> Run(const Body& body, std::vector<wire::FileId>* changed = nullptr,
+                           wire::NodeId asker = 0);
   void Settle(const std::vector<wire::FileId>& changed);
 
   Result<uint64_t> NewIds(uint64_t count);  // for what is made now: when there is room
@@ -127,8 +138,15 @@ class NamespaceImpl final : public Namespace {
                             uint32_t wanted, kv::ReadMode mode);
   wire::Record NewRecord(const Tree& tree, const Parent& parent, const wire::MakeRequest& q,
                          wire::FileId id, wire::FileKind kind);
-  Result<wire::RecordReply> Make(const wire::MakeRequest& q, wire::FileKind kind,
-                                 const std::function<void(wire::Record*)>& fill);
+  using Fill = std::function<void(wire::Record*)>;
+  Result<wire::RecordReply> Make(const wire::MakeRequest& q, wire::FileKind kind, const Fill& fill);
+  // The bodies of calls that Apply makes, too; what their arguments must be is checked before.
+  Status MakeIn(Tree& tree, const wire::MakeRequest& q, wire::FileId id, wire::FileKind kind,
+                const Fill& fill, wire::RecordReply* reply);
+  Status CheckPublish(const wire::PublishRequest& q, std::string_view inline_bytes) const;
+  Status PublishIn(Tree& tree, const wire::PublishRequest& q, std::string_view inline_bytes,
+                   wire::RecordReply* reply);
+  Status SetAttrIn(Tree& tree, const wire::SetAttrRequest& q, wire::RecordReply* reply);
   Result<wire::RecordReply> MakePath(const wire::MakeRequest& q);
   Status MakeBucket(Tree& tree, wire::FileId id, const std::string& name, uint32_t uid,
                     uint32_t gid, uint32_t mode, wire::Record* made);

@@ -76,7 +76,7 @@ Result<wire::RecordReply> NamespaceImpl::Lookup(const wire::LookupRequest& q) {
     PERIGEE_ASSIGN(names, SplitPath(q.path));
   }
   wire::RecordReply reply;
-  PERIGEE_TRY(Read([&](Tree& tree) -> Status {
+  PERIGEE_TRY(ReadFor(q.caller, [&](Tree& tree) -> Status {
     wire::FileId dir = q.parent ? q.parent : wire::kRootId;
     std::optional<Node> node;
     if (names.empty() || q.caller.enforce) {
@@ -126,7 +126,7 @@ Result<wire::RecordReply> NamespaceImpl::GetAttr(const wire::GetAttrRequest& q) 
 Result<wire::ReadDirReply> NamespaceImpl::ReadDir(const wire::ReadDirRequest& q) {
   const size_t limit = std::clamp<uint32_t>(q.limit, 1, 4096);
   wire::ReadDirReply reply;
-  PERIGEE_TRY(Read([&](Tree& tree) -> Status {
+  PERIGEE_TRY(ReadFor(q.caller, [&](Tree& tree) -> Status {
     reply = {};
     PERIGEE_TRY(OpenParent(tree, q.dir, q.caller, kMayRead, kv::ReadMode::kSnapshot).status());
     std::string from = q.after.empty() ? std::string() : q.after + std::string(1, '\0');
@@ -171,8 +171,35 @@ Result<wire::ReadDirReply> NamespaceImpl::ReadDir(const wire::ReadDirRequest& q)
   return reply;
 }
 
+Status NamespaceImpl::MakeIn(Tree& tree, const wire::MakeRequest& q, wire::FileId id,
+                             wire::FileKind kind, const Fill& fill, wire::RecordReply* reply) {
+  const bool directory = kind == wire::FileKind::kDirectory;
+  if (q.id != 0) {
+    auto node = tree.ById(id, kv::ReadMode::kConflict);
+    if (node.ok()) {
+      *reply = ReplyOf(std::move(*node));
+      return Status::Ok();
+    }
+    if (node.code() != Code::kStale && node.code() != Code::kNotFound)
+      return std::move(node).TakeStatus();
+  }
+  PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
+                                           kv::ReadMode::kConflict));
+  PERIGEE_ASSIGN(auto existing, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
+  if (existing) return Status(Code::kAlreadyExists, "'" + q.name + "' exists");
+  *reply = {.record = NewRecord(tree, parent, q, id, kind), .parent = q.parent, .name = q.name};
+  wire::Record& record = reply->record;
+  if (q.parent == wire::kRootId) {
+    if (!directory)
+      return Status(Code::kPermissionDenied, "only buckets (directories) can be made at the top");
+    return MakeBucket(tree, id, q.name, record.uid, record.gid, record.mode, &record);
+  }
+  fill(&record);
+  return tree.Insert({q.parent, directory ? q.name + "/" : q.name}, record, parent.bucket);
+}
+
 Result<wire::RecordReply> NamespaceImpl::Make(const wire::MakeRequest& q, wire::FileKind kind,
-                                              const std::function<void(wire::Record*)>& fill) {
+                                              const Fill& fill) {
   PERIGEE_TRY(CheckName(q.name));
   const bool directory = kind == wire::FileKind::kDirectory;
   if (directory && q.parent == wire::kRootId) PERIGEE_TRY(CheckBucketName(q.name));
@@ -181,38 +208,8 @@ Result<wire::RecordReply> NamespaceImpl::Make(const wire::MakeRequest& q, wire::
     PERIGEE_ASSIGN(id, NewIds(1));
   }
   wire::RecordReply reply;
-  bool done_before = false;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
-    if (q.id != 0) {
-      auto node = tree.ById(id, kv::ReadMode::kConflict);
-      done_before = node.ok();
-      if (done_before) {
-        reply = ReplyOf(std::move(*node));
-        return Status::Ok();
-      }
-      if (node.code() != Code::kStale && node.code() != Code::kNotFound)
-        return std::move(node).TakeStatus();
-    }
-    PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
-                                             kv::ReadMode::kConflict));
-    PERIGEE_ASSIGN(auto existing, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
-    if (existing) return Status(Code::kAlreadyExists, "'" + q.name + "' exists");
-    wire::Record record = NewRecord(tree, parent, q, id, kind);
-    if (q.parent == wire::kRootId) {
-      if (!directory)
-        return Status(Code::kPermissionDenied, "only buckets (directories) can be made at the top");
-      PERIGEE_TRY(MakeBucket(tree, id, q.name, record.uid, record.gid, record.mode, &reply.record));
-    } else {
-      fill(&record);
-      PERIGEE_TRY(
-          tree.Insert({q.parent, directory ? q.name + "/" : q.name}, record, parent.bucket));
-      reply.record = std::move(record);
-    }
-    return Status::Ok();
-  }));
-  if (done_before) return reply;
-  reply.parent = q.parent;
-  reply.name = q.name;
+  PERIGEE_TRY(
+      CommitFor(q.caller, [&](Tree& tree) { return MakeIn(tree, q, id, kind, fill, &reply); }));
   return reply;
 }
 
@@ -227,7 +224,7 @@ Result<wire::RecordReply> NamespaceImpl::MakePath(const wire::MakeRequest& q) {
   if (names.empty()) return GetAttr({.id = start});
   PERIGEE_ASSIGN(wire::FileId first_id, NewIds(names.size()));
   wire::RecordReply reply;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+  PERIGEE_TRY(CommitFor(q.caller, [&](Tree& tree) -> Status {
     reply = {};
     wire::FileId dir = start;
     for (size_t i = 0; i < names.size(); ++i) {
@@ -302,7 +299,7 @@ Result<wire::RecordReply> NamespaceImpl::CreateFile(const wire::MakeRequest& q) 
 Result<wire::RecordReply> NamespaceImpl::Rmdir(const wire::RemoveRequest& q) {
   PERIGEE_TRY(CheckName(q.name));
   wire::RecordReply reply;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+  PERIGEE_TRY(CommitFor(q.caller, [&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
                                              kv::ReadMode::kSnapshot));
     PERIGEE_ASSIGN(auto node, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
@@ -328,7 +325,7 @@ Result<wire::RecordReply> NamespaceImpl::Rmdir(const wire::RemoveRequest& q) {
 Result<wire::RecordReply> NamespaceImpl::Unlink(const wire::RemoveRequest& q) {
   PERIGEE_TRY(CheckName(q.name));
   wire::RecordReply reply;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+  PERIGEE_TRY(CommitFor(q.caller, [&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Parent parent, OpenParent(tree, q.parent, q.caller, kMayWrite | kMaySearch,
                                              kv::ReadMode::kSnapshot));
     PERIGEE_ASSIGN(auto node, tree.FindName(q.parent, q.name, kv::ReadMode::kConflict));
@@ -347,7 +344,7 @@ Result<wire::RecordReply> NamespaceImpl::Unlink(const wire::RemoveRequest& q) {
 Result<wire::RecordReply> NamespaceImpl::Link(const wire::LinkRequest& q) {
   PERIGEE_TRY(CheckName(q.new_name));
   wire::RecordReply reply;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+  PERIGEE_TRY(CommitFor(q.caller, [&](Tree& tree) -> Status {
     PERIGEE_ASSIGN(Node node, tree.ById(q.id, kv::ReadMode::kConflict));
     if (node.is_directory()) return Status(Code::kPermissionDenied, "directories have one name");
     if (q.new_parent == wire::kRootId)

@@ -61,7 +61,7 @@ Result<wire::RenameReply> NamespaceImpl::Rename(const wire::RenameRequest& q) {
     return Status(Code::kInvalidArgument, "rename flags that are unknown or exclude each other");
   }
   wire::RenameReply reply;
-  PERIGEE_TRY(Commit([&](Tree& tree) -> Status {
+  PERIGEE_TRY(CommitFor(q.caller, [&](Tree& tree) -> Status {
     reply = {};
     constexpr uint32_t kChange = kMayWrite | kMaySearch;
     PERIGEE_ASSIGN(Parent from,

@@ -4,6 +4,10 @@
 // loses its last user, and the change feed. What an operation means, and who may do it, is decided
 // by the callers (posix_ops.cc, s3_objects.cc, ...).
 //
+// Names of a directory that a node holds (directory_holds.h) are not known here before that node
+// was asked: unless it is the one that calls, the attempt fails, and blocked() says what for. The
+// attempt is then made again with what was told.
+//
 // Read modes: a caller that writes because of what it read reads with kConflict; writes here add
 // the conflict reads they need themselves. Errors: kStale (an id is gone), kCorrupt (rows
 // contradict each other), those of the store. Thread rule: belongs to the thread that runs the
@@ -11,12 +15,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "objectd/kv/store.h"
+#include "objectd/meta/directory_holds.h"
 #include "objectd/meta/keys.h"
 #include "objectd/meta/path_cache.h"
 #include "objectd/meta/record_summary.h"
@@ -42,9 +48,23 @@ bool IsSafe(const wire::Version& version);
 
 class Tree {
  public:
-  Tree(kv::Transaction& txn, PathCache& paths, int64_t now) : txn_(txn), paths_(paths), now_(now) {}
+  // Who asks, and the directories whose holders have told all since the call began.
+  struct Asker {
+    const DirectoryHolds* holds = nullptr;  // null: nobody holds any
+    wire::NodeId node = 0;                  // 0: none that could hold one
+    uint64_t ended = 0;                     // holds->ended() before the attempt began
+    std::set<wire::FileId> told;
+  };
+  struct Blocked {
+    wire::FileId dir = 0;  // 0: nobody is asked, the attempt only began too early
+    bool keep = false;     // its names are only read
+  };
+  Tree(kv::Transaction& txn, PathCache& paths, int64_t now, const Asker& asker)
+      : txn_(txn), paths_(paths), now_(now), asker_(asker) {}
+  const std::optional<Blocked>& blocked() const { return blocked_; }
   kv::Transaction& txn() { return txn_; }
   int64_t now() const { return now_; }
+  void SetNow(int64_t now) { now_ = now; }  // of what comes next
 
   // ---- Reading (tree_read.cc)
   Result<std::optional<Node>> Find(wire::FileId dir, std::string_view component, kv::ReadMode mode);
@@ -111,6 +131,11 @@ class Tree {
   std::vector<wire::FileId> TakeChanged() { return std::move(changed_); }
 
  private:
+  Status MayRead(wire::FileId dir);
+  Status MayInsert(wire::FileId dir);
+  Status Block(wire::FileId dir, bool keep);
+  Result<std::optional<Node>> FindStored(wire::FileId dir, std::string_view component,
+                                         kv::ReadMode mode);
   Result<Node> Resolve(Place place, std::string_view value, kv::ReadMode mode);
   // The row that an entry's value refers to; nothing when the record is in the value.
   Result<std::optional<std::string>> Referred(std::string_view value, kv::ReadMode mode);
@@ -122,7 +147,9 @@ class Tree {
 
   kv::Transaction& txn_;
   PathCache& paths_;
-  const int64_t now_;
+  int64_t now_;
+  const Asker& asker_;
+  std::optional<Blocked> blocked_;
   std::vector<wire::FileId> changed_;
   std::optional<uint64_t> moves_;
   bool reshaped_ = false;  // this attempt moved, made or removed directories: nothing it computes

@@ -43,8 +43,35 @@ Result<RecordSummary> Tree::Summarize(std::string_view value) {
                                   row ? "an inode" : "an entry");
 }
 
+Status Tree::Block(wire::FileId dir, bool keep) {
+  blocked_ = Blocked{dir, keep};
+  return Status(Code::kBusy, "the node that holds the directory is asked first");
+}
+
+Status Tree::MayRead(wire::FileId dir) {
+  const wire::NodeId holder = asker_.holds ? asker_.holds->HolderOf(dir) : 0;
+  if (holder != 0 && holder != asker_.node && !asker_.told.contains(dir)) return Block(dir, true);
+  if (holder == 0 && asker_.holds && asker_.holds->ended() != asker_.ended) return Block(0, true);
+  return Status::Ok();
+}
+
+Status Tree::MayInsert(wire::FileId dir) {
+  const wire::NodeId holder = asker_.holds ? asker_.holds->HolderOf(dir) : 0;
+  return holder == 0 || holder == asker_.node ? Status::Ok() : Block(dir, false);
+}
+
+// What is here and has no writer is as it is here, whoever holds the directory. Directories are
+// made by objectd alone.
 Result<std::optional<Node>> Tree::Find(wire::FileId dir, std::string_view component,
                                        kv::ReadMode mode) {
+  PERIGEE_ASSIGN(auto node, FindStored(dir, component, mode));
+  if (IsDirectoryComponent(component) || (node && !node->record.writer)) return node;
+  PERIGEE_TRY(MayRead(dir));
+  return node;
+}
+
+Result<std::optional<Node>> Tree::FindStored(wire::FileId dir, std::string_view component,
+                                             kv::ReadMode mode) {
   std::string key = keys::Entry(dir, component);
   if (key.size() > kv::kKeyBytesMax) return std::optional<Node>();
   PERIGEE_ASSIGN(auto value, txn_.Get(key, mode));
@@ -60,8 +87,10 @@ Result<std::optional<Node>> Tree::FindName(wire::FileId dir, const std::string& 
   for (size_t i = 0; i < 2; ++i) {
     if (!values[i]) continue;
     PERIGEE_ASSIGN(Node node, Resolve({dir, i == 0 ? name + "/" : name}, *values[i], mode));
+    if (node.record.writer) PERIGEE_TRY(MayRead(dir));
     return std::optional<Node>(std::move(node));
   }
+  PERIGEE_TRY(MayRead(dir));
   return std::optional<Node>();
 }
 
@@ -69,7 +98,7 @@ Result<Node> Tree::ById(wire::FileId id, kv::ReadMode mode) {
   PERIGEE_ASSIGN(auto row, txn_.Get(keys::Index(id), mode));
   if (!row) return Status(Code::kStale, "no file of id " + std::to_string(id));
   PERIGEE_ASSIGN(Place place, DecodeIndex(*row));
-  PERIGEE_ASSIGN(auto node, Find(place.dir, place.component, mode));
+  PERIGEE_ASSIGN(auto node, FindStored(place.dir, place.component, mode));
   if (!node || node->record.id != id) {
     return Status(Code::kCorrupt, "the index of id " + std::to_string(id) + " names another entry");
   }
@@ -87,6 +116,7 @@ Result<wire::FileId> Tree::LiveDirectory(wire::FileId dir, kv::ReadMode mode) {
 
 Result<std::vector<kv::KeyValue>> Tree::ListRows(wire::FileId dir, std::string_view from,
                                                  std::string_view end, size_t limit) {
+  PERIGEE_TRY(MayRead(dir));
   kv::Range range = kv::PrefixRange(keys::EntryPrefix(dir));
   range.begin.append(from);
   if (!end.empty()) range.end = keys::Entry(dir, end);
@@ -108,7 +138,9 @@ Result<std::vector<Node>> Tree::List(wire::FileId dir, std::string_view from, st
   return nodes;
 }
 
+// Whoever asks: it is to go, most often.
 Result<bool> Tree::IsEmpty(wire::FileId dir, std::string_view near) {
+  if (asker_.holds && asker_.holds->HolderOf(dir) != 0) return Block(dir, false);
   kv::Range all = kv::PrefixRange(keys::EntryPrefix(dir));
   std::string middle = keys::Entry(dir, near);
   PERIGEE_ASSIGN(auto next,

@@ -52,12 +52,13 @@ void Tree::Count(wire::FileId id, int64_t by) {
 // On the mount a directory hides a file of the same name.
 Status Tree::Hide(const Place& directory) {
   PERIGEE_ASSIGN(auto hidden,
-                 Find(directory.dir, NameOf(directory.component), kv::ReadMode::kSnapshot));
+                 FindStored(directory.dir, NameOf(directory.component), kv::ReadMode::kSnapshot));
   if (hidden) changed_.push_back(hidden->record.id);
   return Status::Ok();
 }
 
 Status Tree::Insert(const Place& place, const wire::Record& record, wire::FileId bucket) {
+  PERIGEE_TRY(MayInsert(place.dir));
   txn_.ConflictOn(keys::Directory(place.dir));
   txn_.ConflictOn(keys::Entry(place.dir, place.component));
   Node node{.place = place, .record = record};
@@ -75,6 +76,7 @@ Status Tree::Insert(const Place& place, const wire::Record& record, wire::FileId
 }
 
 Status Tree::AddLink(Node* node, const Place& place) {
+  PERIGEE_TRY(MayInsert(place.dir));
   txn_.ConflictOn(keys::Directory(place.dir));
   txn_.ConflictOn(keys::Entry(place.dir, place.component));
   const wire::FileId id = node->record.id;
@@ -148,6 +150,7 @@ Status Tree::TakeOff(const Node& node) {
 }
 
 Status Tree::PutAt(Node* node, const Place& place) {
+  PERIGEE_TRY(MayInsert(place.dir));
   txn_.ConflictOn(keys::Directory(place.dir));
   txn_.ConflictOn(keys::Entry(place.dir, place.component));
   const wire::FileId id = node->record.id;

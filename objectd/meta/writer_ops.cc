@@ -114,8 +114,8 @@ Result<wire::RecordReply> NamespaceImpl::OpenWrite(const wire::OpenWriteRequest&
   return reply;
 }
 
-Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q,
-                                                 std::string_view inline_bytes) {
+Status NamespaceImpl::CheckPublish(const wire::PublishRequest& q,
+                                   std::string_view inline_bytes) const {
   if (q.has_inline && inline_bytes.size() != q.size) {
     return Status(Code::kInvalidArgument, "inline content is not of the size given");
   }
@@ -126,58 +126,64 @@ Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q,
   if (!q.has_inline && q.durability > Durability::kPartner) {
     return Status(Code::kInvalidArgument, "a burst file is kPartner at most");
   }
+  return Status::Ok();
+}
+
+Status NamespaceImpl::PublishIn(Tree& tree, const wire::PublishRequest& q,
+                                std::string_view inline_bytes, wire::RecordReply* reply) {
+  PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
+  wire::Record& r = node.record;
+  // Inline content is as durable as the commit that says so: both are there after a crash, or
+  // neither.
+  const Durability reached = q.has_inline ? Durability::kObject : q.durability;
+  const wire::Record before = r;
+  if (r.committed && r.committed->generation == q.generation) {
+    // A repeated call, its first reply lost; or the same content again, now for sure.
+    const bool same = r.committed->layout.kind == LayoutKind::kBurst
+                          ? IsOnBurst(*r.committed, q.node, q.burst)
+                          : r.committed->size == q.size;
+    if (!same) return Replaced(q.id);
+    if (r.committed->layout.kind == LayoutKind::kBurst && reached > Durability::kPartner)
+      return Replaced(q.id);
+    if (reached > r.committed->durability) {
+      r.committed->durability = reached;
+      if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
+      PERIGEE_TRY(tree.EmitReleased(before, &r));
+      PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
+    }
+    *reply = ReplyOf(std::move(node));
+    return Status::Ok();
+  }
+  if (!IsWriter(r, q.node, q.burst) || r.writer->generation != q.generation) return Replaced(q.id);
+  wire::Version next{.generation = q.generation,
+                     .size = q.size,
+                     .mtime = q.mtime ? q.mtime : tree.now(),
+                     .etag = MountEtag(q.id, q.generation),
+                     .durability = reached};
+  if (q.has_inline) {
+    if (q.size > 0) {
+      next.layout.kind = LayoutKind::kInline;
+      tree.txn().Put(keys::Inline(q.id, q.generation), inline_bytes);
+    }
+  } else {
+    next.layout = wire::Layout{.kind = LayoutKind::kBurst, .node = q.node, .burst = q.burst};
+  }
+  r.mtime = next.mtime;
+  r.ctime = tree.now();
+  r.writer->generation = q.generation + 1;
+  PERIGEE_TRY(Supersede(tree, &r, std::move(next)));
+  PERIGEE_TRY(tree.EmitReleased(before, &r));
+  PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
+  *reply = ReplyOf(std::move(node));
+  return Status::Ok();
+}
+
+Result<wire::RecordReply> NamespaceImpl::Publish(const wire::PublishRequest& q,
+                                                 std::string_view inline_bytes) {
+  PERIGEE_TRY(CheckPublish(q, inline_bytes));
   wire::RecordReply reply;
   PERIGEE_FAILPOINT_STATUS(meta_before_publish);
-  PERIGEE_TRY(Commit(
-      [&](Tree& tree) -> Status {
-        PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
-        wire::Record& r = node.record;
-        // Inline content is as durable as the commit that says so: both are there after a crash, or
-        // neither.
-        const Durability reached = q.has_inline ? Durability::kObject : q.durability;
-        const wire::Record before = r;
-        if (r.committed && r.committed->generation == q.generation) {
-          // A repeated call, its first reply lost; or the same content again, now for sure.
-          const bool same = r.committed->layout.kind == LayoutKind::kBurst
-                                ? IsOnBurst(*r.committed, q.node, q.burst)
-                                : r.committed->size == q.size;
-          if (!same) return Replaced(q.id);
-          if (r.committed->layout.kind == LayoutKind::kBurst && reached > Durability::kPartner)
-            return Replaced(q.id);
-          if (reached > r.committed->durability) {
-            r.committed->durability = reached;
-            if (IsSafe(*r.committed)) PERIGEE_TRY(DropPrevious(tree, &r));
-            PERIGEE_TRY(tree.EmitReleased(before, &r));
-            PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
-          }
-          reply = ReplyOf(std::move(node));
-          return Status::Ok();
-        }
-        if (!IsWriter(r, q.node, q.burst) || r.writer->generation != q.generation)
-          return Replaced(q.id);
-        wire::Version next{.generation = q.generation,
-                           .size = q.size,
-                           .mtime = q.mtime ? q.mtime : tree.now(),
-                           .etag = MountEtag(q.id, q.generation),
-                           .durability = reached};
-        if (q.has_inline) {
-          if (q.size > 0) {
-            next.layout.kind = LayoutKind::kInline;
-            tree.txn().Put(keys::Inline(q.id, q.generation), inline_bytes);
-          }
-        } else {
-          next.layout = wire::Layout{.kind = LayoutKind::kBurst, .node = q.node, .burst = q.burst};
-        }
-        r.mtime = next.mtime;
-        r.ctime = tree.now();
-        r.writer->generation = q.generation + 1;
-        PERIGEE_TRY(Supersede(tree, &r, std::move(next)));
-        PERIGEE_TRY(tree.EmitReleased(before, &r));
-        PERIGEE_TRY(tree.Update(node, Tree::Delegated::kKeep));
-        reply = ReplyOf(std::move(node));
-        return Status::Ok();
-      },
-      q.sync));
+  PERIGEE_TRY(Commit([&](Tree& tree) { return PublishIn(tree, q, inline_bytes, &reply); }, q.sync));
   PERIGEE_FAILPOINT_STATUS(meta_after_publish);
   return reply;
 }

@@ -113,6 +113,19 @@ struct BurstOpenReply {  // fds[0]: the burst file; fds[1]: the page, when it is
   }
 };
 
+// -> Empty, once objectd has all that was made in the directory here until now
+// (kMetaHoldDirectory).
+struct BurstTakeDirectoryRequest {
+  FileId dir = 0;
+  bool keep = false;  // the node may hold it further: its names are only read
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.dir);
+    v(2, s.keep);
+    v.Rest(s.unknown);
+  }
+};
+
 // -> Empty. objectd: what this node was delegated of these files holds no longer, as of the answer.
 // kUnavailable: an earlier process of the node may have given out what this one cannot take back.
 struct BurstRecallRequest {

@@ -18,12 +18,14 @@ struct Caller {
   bool enforce = false;  // true: check permission bits for this user; false: the kernel did
   uint32_t uid = 0, gid = 0;
   std::vector<uint32_t> groups;
+  NodeId node = 0;  // that asks, where it holds a directory the call is about (kMetaHoldDirectory)
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.enforce);
     v(2, s.uid);
     v(3, s.gid);
     v(4, s.groups);
+    v(5, s.node);
     v.Rest(s.unknown);
   }
 };
@@ -90,6 +92,82 @@ struct RenewDelegationsRequest {
   }
 };
 inline constexpr int64_t kDelegationTermNanos = 2'000'000'000;
+
+// -> HoldDirectoryReply. The node asks to hold a directory: until that is taken back
+// (kBurstTakeDirectory) or its term is over, names that are not in the directory come into it by
+// this node alone, and whoever reads its names elsewhere asks this node first. So the node may make
+// files there without asking, and tell of them by kMetaApply. Each call renews the term of all that
+// the node holds: kDelegationTerm, counted from before the call. kStale: what it held is taken
+// back, unheard; nothing is granted before it has given up everything.
+struct HoldDirectoryRequest {
+  NodeId node = 0;
+  FileId dir = 0;  // 0: only the term is renewed
+  int64_t at = 0;  // by the node's wall clock
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.node);
+    v(2, s.dir);
+    v(3, s.at);
+    v.Rest(s.unknown);
+  }
+};
+struct HoldDirectoryReply {
+  bool granted = false;  // false: not now; others make use of it
+  Record record;         // the directory's
+  std::string path;      // "bucket/a/b"
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.granted);
+    v(2, s.record);
+    v(3, s.path);
+    v.Rest(s.unknown);
+  }
+};
+
+// -> Empty. kMetaReleaseDirectories. Everything that was made there is told.
+struct ReleaseDirectoriesRequest {
+  NodeId node = 0;
+  std::vector<FileId> dirs;
+  bool all = false;  // and what an earlier process of the node held
+  int64_t at = 0;    // what was asked for later than this stays: the call may come late
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.node);
+    v(2, s.dirs);
+    v(3, s.all);
+    v(4, s.at);
+    v.Rest(s.unknown);
+  }
+};
+
+// -> Empty. kMetaApply: changes that a node made in directories it holds, in order, in one commit:
+// all of them or, with the first one's error, none. Each may be repeated, as the calls they are.
+inline constexpr size_t kApplyOpsMax = 64;
+inline constexpr size_t kApplyBytesMax = 256 << 10;
+struct ApplyOp {
+  uint64_t method = 0;        // kMetaCreate with an id, kMetaPublish, kMetaSetAttr
+  std::string request;        // encoded
+  uint64_t inline_bytes = 0;  // of the call's bulk, after those of the ops before
+  int64_t at = 0;  // when it was made, by the node's clock: "now" of the call; 0: objectd's
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.method);
+    v(2, s.request);
+    v(3, s.inline_bytes);
+    v(4, s.at);
+    v.Rest(s.unknown);
+  }
+};
+struct ApplyRequest {
+  NodeId node = 0;
+  std::vector<ApplyOp> ops;
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.node);
+    v(2, s.ops);
+    v.Rest(s.unknown);
+  }
+};
 
 struct ReadDirRequest {  // -> ReadDirReply; `after` is the last component key got ("" to start)
   Caller caller;

@@ -47,6 +47,9 @@ enum class Method : uint16_t {
   kMetaRenewDelegations = 39,
   kMetaEndWrites = 40,
   kMetaReclaimWriter = 41,
+  kMetaHoldDirectory = 42,
+  kMetaReleaseDirectories = 43,
+  kMetaApply = 44,
 
   // objectd: volumes and shards (rdma/wire/shard.h).
   kVolumeMap = 50,
@@ -103,6 +106,7 @@ enum class Method : uint16_t {
 
   // bufferd: objectd (rdma/wire/meta.h).
   kBurstWrites = 111,
+  kBurstTakeDirectory = 112,
 };
 inline constexpr size_t kMethodCount = 128;
 

@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+import urllib.request
+
+ADMIN = {"objectd": "admin_listen", "bufferd": "bufferd_admin_listen", "fuse": "fuse_admin_listen"}
 
 
 class Failed(Exception):
@@ -39,6 +43,25 @@ class Stack:
 
     def status(self):
         return self.json("status", check=False)
+
+    def metrics(self, daemon):
+        """Every sample of a daemon: [(name, labels, value)]."""
+        with urllib.request.urlopen(f"http://{self.status()[ADMIN[daemon]]}/metrics", timeout=10) as reply:
+            text = reply.read().decode()
+        samples = []
+        for line in text.splitlines():
+            if found := re.fullmatch(r"([a-z_]\w*)(?:\{(.*)\})? (\S+)", line):
+                samples.append((found[1], dict(re.findall(r'(\w+)="([^"]*)"', found[2] or "")), float(found[3])))
+        return samples
+
+    def metric(self, daemon, name, **labels):
+        found = [v for n, has, v in self.metrics(daemon) if n == name and labels.items() <= has.items()]
+        if len(found) != 1:
+            raise Failed(f"{daemon}: {name} {labels}: {found}")
+        return found[0]
+
+    def pid_of(self, daemon):
+        return next(d["pid"] for d in self.status()["daemons"] if d["name"] == daemon)
 
     def stat(self, path):
         return self.json("stat", path)

@@ -66,6 +66,8 @@ class FakeObjectd final : public rdma::Channel {
   bool hold_durable = false;          // the durable watermark stands still
   uint64_t inline_bytes_max = 16 << 10;
   bool metadata_full = false;  // no inline content fits
+  int holds = 0;               // directories that were granted
+  bool terms_over = false;     // nothing is held any more, and nobody has told its holder
   std::map<Method, int> calls;
   std::map<Method, rdma::TrafficClass> traffic;  // of the last call
   std::function<void(Method)> before;
@@ -232,7 +234,42 @@ class FakeObjectd final : public rdma::Channel {
                             rdma::Piece* out) {
     if (method == Method::kMetaFeed) return Feed(header);
     std::lock_guard lock(mu_);
+    return Do(method, header, bulk, out);
+  }
+
+  Result<std::string> Do(Method method, std::string_view header, ConstBytes bulk,
+                         rdma::Piece* out) {
     switch (method) {
+      case Method::kMetaHoldDirectory: {
+        PERIGEE_ASSIGN(auto q, In<wire::HoldDirectoryRequest>(header));
+        if (terms_over) return Status(Code::kStale, "give up everything first");
+        wire::HoldDirectoryReply reply;
+        if (q.dir == 0) return wire::Encode(reply);
+        PERIGEE_ASSIGN(auto* r, File(q.dir));
+        ++holds;
+        reply.granted = true;
+        reply.record = *r;
+        reply.path = "b/d";
+        return wire::Encode(reply);
+      }
+      case Method::kMetaReleaseDirectories: {
+        PERIGEE_ASSIGN(auto q, In<wire::ReleaseDirectoriesRequest>(header));
+        if (q.all) terms_over = false;
+        return wire::Encode(wire::Empty{});
+      }
+      case Method::kMetaApply: {
+        PERIGEE_ASSIGN(auto q, In<wire::ApplyRequest>(header));
+        const auto before_it = std::tuple(files_, names_, inline_);
+        for (const wire::ApplyOp& op : q.ops) {
+          auto done = Do(static_cast<Method>(op.method), op.request,
+                         bulk.first(static_cast<size_t>(op.inline_bytes)), out);
+          bulk = bulk.subspan(static_cast<size_t>(op.inline_bytes));
+          if (done.ok()) continue;
+          std::tie(files_, names_, inline_) = before_it;
+          return std::move(done).TakeStatus();
+        }
+        return wire::Encode(wire::Empty{});
+      }
       case Method::kMetaLookup: {
         PERIGEE_ASSIGN(auto q, In<wire::LookupRequest>(header));
         wire::FileId at = q.parent;

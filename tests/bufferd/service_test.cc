@@ -59,7 +59,7 @@ struct Door {
   Door() {
     Scheduler* s = w.sched.get();
     service = std::make_unique<BurstService>(
-        *w.engine, slabs, ServicePools{.client = s, .slow = s, .peer = s, .watch = s});
+        *w.engine, slabs, ServicePools{.client = s, .slow = s, .peer = s, .watch = s, .told = s});
     service->Register(&router, [](wire::BufferdStatusReply*) {});
     forward = std::make_unique<Forward>(*w.engine, *w.meta);
     forward->Register(&router, s);

@@ -37,6 +37,7 @@ class World {
     Nanos linger = 2 * kSecond;
     uint64_t seed = 1;
     bool names = false;  // files and names go on while objectd is away
+    bool holds = false;  // and in directories that this node holds
   };
   World() : World(Setup{}) {}
   explicit World(Setup s) : setup(s) { Start(); }
@@ -44,7 +45,9 @@ class World {
 
   void Start() {
     sched = ManualScheduler::Create(setup.seed);
-    if (setup.names) names = std::make_unique<Names>(objectd, &index, sched.get(), NamesOptions());
+    if (setup.names)
+      names = std::make_unique<Names>(objectd, &index, sched.get(),
+                                      NamesOptions{.node = setup.holds ? kNode : 0});
     meta = std::make_unique<client::MetaClient>(names ? names->guarded() : objectd);
     feed = std::make_unique<client::MetaClient>(objectd);
     registry = metrics::Registry::Create();

@@ -6,6 +6,7 @@ door shows with what was acknowledged (crash_model.py). The daemon is killed onc
 By default a few rounds of each kind, chosen by a seed that is printed. The whole matrix, a repetition, one failpoint:
     PERIGEE_KILL_ROUNDS=all    or a number of rounds of each kind
     PERIGEE_KILL_SEED=7
+    PERIGEE_HOLD=1             nodes hold directories (docs/decisions/0011), here and under power cuts; held_*, meta_hold_*, meta_*_apply
     PERIGEE_KILL_POINTS=objectd:meta_after_put@2,bufferd:burst_seal_before_end@1
 
 Last run of all: 2026-11-23, seed 201, 38 minutes: 169 deaths at 151 of 186 (daemon, failpoint) pairs and 60 rounds of random moments
@@ -38,6 +39,8 @@ ROUNDS = os.environ.get("PERIGEE_KILL_ROUNDS", "")
 LANES = 4
 DAEMONS = ("objectd", "bufferd", "fuse")
 OPTIONS = ["--burst-budget", "24M", "--daemon-option", "bufferd:--flush-linger=200ms", "--daemon-option", "objectd:--reader-grace=1"]
+if os.environ.get("PERIGEE_HOLD"):
+    OPTIONS += ["--daemon-option", "bufferd:--hold-directories"]
 THE_END = "the end"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -207,7 +210,7 @@ class Lane:
                  (3, self.s3_read), (2, self.s3_contest), (1, self.s3_bucket), (1, self.s3_delete_many)]
         if self.mount:
             calls += [(5, self.file_write), (4, self.file_fsync), (3, self.file_append), (3, self.file_replace), (3, self.file_rename),
-                      (3, self.file_unlink), (4, self.file_read), (2, self.tree_move)]
+                      (3, self.file_unlink), (4, self.file_read), (2, self.tree_move), (2, self.file_unpack)]
             calls += [(1, self.tier)] if self.children else []
         weights, functions = [w for w, _ in calls], [f for _, f in calls]
         while not self.stop.is_set():
@@ -461,11 +464,25 @@ class Lane:
     def file_unlink(self):
         key = self.certain(present=True, mount=True)
         if key is not None:
-            self.remember(key)
-            key.begin("unlink", None)
-            os.unlink(self.path(key))
-            key.acknowledged(None)
-            key.fallbacks = []
+            self.unlink(key)
+
+    def unlink(self, key):
+        self.remember(key)
+        key.begin("unlink", None)
+        os.unlink(self.path(key))
+        key.acknowledged(None)
+        key.fallbacks = []
+
+    def file_unpack(self):
+        """New files in a row, as an archive has them: the node comes to hold their directory, and tells of them a little later."""
+        for name, key in sorted(list(self.model.keys.items())):
+            if name.startswith(self.prefix + "/new") and not key.doubtful and key.content is not None:
+                self.unlink(key)
+        directory = f"{self.prefix}/new{len(self.model.keys)}-{self.rng.randrange(1000)}"
+        os.mkdir(os.path.join(self.mount, "data", directory))
+        for n in range(24):
+            body = self.rng.randbytes(self.rng.choice((10, 5_000, 20_000)))
+            self.write(self.model.key(f"{directory}/{n}"), f"unpack {words(body)}", body, fsync=self.rng.random() < 0.1)
 
     def file_read(self):
         key = self.certain(present=True)

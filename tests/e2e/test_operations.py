@@ -16,29 +16,12 @@ import pytest
 import yaml
 
 from conftest import BINARIES, EXAMPLE_FREE_PORTS, HAS_FUSE, ROOT, WITHIN, needs_fuse, needs_root, until
-from stack import alive
+from stack import ADMIN, alive
 
 RULES = os.path.join(ROOT, "deploy", "prometheus", "perigee.rules.yml")
 UNITS = [os.path.join(ROOT, "deploy", "systemd", name) for name in ("perigee.service", "perigee-storage.service")]
 UNIT = UNITS[0]
-DOORS = {"objectd": "admin_listen", "bufferd": "bufferd_admin_listen"} | ({"fuse": "fuse_admin_listen"} if HAS_FUSE else {})
-
-
-def scrape(stack, door):
-    """Every sample of a door: [(name, labels, value)]."""
-    with urllib.request.urlopen(f"http://{stack.status()[DOORS[door]]}/metrics", timeout=10) as reply:
-        text = reply.read().decode()
-    samples = []
-    for line in text.splitlines():
-        if found := re.fullmatch(r"([a-z_]\w*)(?:\{(.*)\})? (\S+)", line):
-            samples.append((found[1], dict(re.findall(r'(\w+)="([^"]*)"', found[2] or "")), float(found[3])))
-    return samples
-
-
-def value(stack, door, name, **labels):
-    found = [v for n, has, v in scrape(stack, door) if n == name and labels.items() <= has.items()]
-    assert len(found) == 1, (name, labels, found)
-    return found[0]
+DOORS = ["objectd", "bufferd"] + (["fuse"] if HAS_FUSE else [])
 
 
 def rules():
@@ -62,7 +45,7 @@ def test_alerts_and_dashboard_ask_for_series_that_the_daemons_have(stack):
         s3.get_object(Bucket="data", Key="nothing")
     series = {}
     for door in DOORS:
-        for name, labels, _ in scrape(stack, door):
+        for name, labels, _ in stack.metrics(door):
             series.setdefault(name, []).append(labels)
     asked = 0
     for where, expr in expressions():
@@ -110,51 +93,51 @@ def test_a_lost_drive_and_its_repair_show(make_stack):
     stack.s3().put_object(Bucket="data", Key="o", Body=os.urandom(3 << 20))
 
     def drives(state):
-        return value(stack, "objectd", "perigee_drives", state=state)
+        return stack.metric("objectd", "perigee_drives", state=state)
 
     assert drives("online") == 6 and drives("lost") == 0
-    assert value(stack, "objectd", "perigee_profile_shards", kind="parity") == 2
-    started = value(stack, "objectd", "process_start_time_seconds")
+    assert stack.metric("objectd", "perigee_profile_shards", kind="parity") == 2
+    started = stack.metric("objectd", "process_start_time_seconds")
     lost = stack.status()["objectd"]["drives"][0]["dir"]
     stack.down()
     shutil.rmtree(lost)
     os.mkdir(lost)
     stack.up()
     assert drives("online") == 5 and drives("lost") == 1
-    assert value(stack, "objectd", "perigee_volumes_to_repair") > 0
-    assert value(stack, "objectd", "perigee_drive_size_bytes", dir=lost) == 0
-    assert value(stack, "objectd", "process_start_time_seconds") > started
+    assert stack.metric("objectd", "perigee_volumes_to_repair") > 0
+    assert stack.metric("objectd", "perigee_drive_size_bytes", dir=lost) == 0
+    assert stack.metric("objectd", "process_start_time_seconds") > started
     # The mirror that lay on it is made anew elsewhere, by itself.
-    until("mirrors", lambda: value(stack, "objectd", "perigee_kv_mirrors_in_sync") ==
-          value(stack, "objectd", "perigee_kv_mirrors_wanted") == 3)
+    until("mirrors", lambda: stack.metric("objectd", "perigee_kv_mirrors_in_sync") ==
+          stack.metric("objectd", "perigee_kv_mirrors_wanted") == 3)
     stack.run("drive", "replace", lost)
     until("repair", lambda: drives("online") == 6 and drives("lost") == 0)
-    assert value(stack, "objectd", "perigee_repair_shards_rebuilt_total") > 0
-    assert value(stack, "objectd", "perigee_volumes_to_repair") == 0
-    assert value(stack, "objectd", "perigee_objectd_serving") == 1
+    assert stack.metric("objectd", "perigee_repair_shards_rebuilt_total") > 0
+    assert stack.metric("objectd", "perigee_volumes_to_repair") == 0
+    assert stack.metric("objectd", "perigee_objectd_serving") == 1
 
 
 @needs_fuse
 def test_what_is_at_risk_shows_and_which_way_it_came(make_stack):
     stack = make_stack()
     stack.run("flush", "--hold")
-    assert value(stack, "bufferd", "perigee_bufferd_flush_held") == 1
+    assert stack.metric("bufferd", "perigee_bufferd_flush_held") == 1
     with open(f"{stack.mount}/data/f", "wb") as f:
         f.write(os.urandom(1 << 20))
         f.flush()
         os.fsync(f.fileno())
-    until("at risk", lambda: value(stack, "bufferd", "perigee_bufferd_at_risk_bytes", **{"class": "local"}) == 1 << 20)
-    assert value(stack, "bufferd", "perigee_bufferd_at_risk_files", **{"class": "local"}) == 1
-    assert value(stack, "bufferd", "perigee_bufferd_budget_bytes") > value(stack, "bufferd", "perigee_bufferd_used_bytes") > 0
+    until("at risk", lambda: stack.metric("bufferd", "perigee_bufferd_at_risk_bytes", **{"class": "local"}) == 1 << 20)
+    assert stack.metric("bufferd", "perigee_bufferd_at_risk_files", **{"class": "local"}) == 1
+    assert stack.metric("bufferd", "perigee_bufferd_budget_bytes") > stack.metric("bufferd", "perigee_bufferd_used_bytes") > 0
     passthrough = stack.status()["fuse"]["passthrough"]
-    assert value(stack, "fuse", "perigee_fuse_passthrough") == passthrough
-    assert value(stack, "fuse", "perigee_fuse_opens_total", mode="passthrough" if passthrough else "cached") > 0
-    assert (value(stack, "fuse", "perigee_fuse_request_bytes_total", op="write") > 0) == (not passthrough)
+    assert stack.metric("fuse", "perigee_fuse_passthrough") == passthrough
+    assert stack.metric("fuse", "perigee_fuse_opens_total", mode="passthrough" if passthrough else "cached") > 0
+    assert (stack.metric("fuse", "perigee_fuse_request_bytes_total", op="write") > 0) == (not passthrough)
     stack.run("flush", "--resume")
     stack.run("flush", "--wait")
-    assert value(stack, "bufferd", "perigee_bufferd_flush_held") == 0
-    assert value(stack, "bufferd", "perigee_bufferd_at_risk_bytes", **{"class": "local"}) == 0
-    assert value(stack, "bufferd", "perigee_bufferd_oldest_unflushed_seconds") == 0
+    assert stack.metric("bufferd", "perigee_bufferd_flush_held") == 0
+    assert stack.metric("bufferd", "perigee_bufferd_at_risk_bytes", **{"class": "local"}) == 0
+    assert stack.metric("bufferd", "perigee_bufferd_oldest_unflushed_seconds") == 0
 
 
 @needs_fuse
@@ -162,25 +145,25 @@ def test_objectd_away_shows_and_its_restart(make_stack):
     stack = make_stack()
     info = stack.status()
     objectd = next(d["pid"] for d in info["daemons"] if d["name"] == "objectd")
-    started = value(stack, "objectd", "process_start_time_seconds")
+    started = stack.metric("objectd", "process_start_time_seconds")
     with open(f"{stack.mount}/data/f", "wb") as f:
         f.write(os.urandom(1 << 20))
         f.flush()
         os.kill(info["pid"], signal.SIGSTOP)  # nobody restarts it
         try:
             os.kill(objectd, signal.SIGKILL)
-            until("objectd away", lambda: value(stack, "bufferd", "perigee_bufferd_objectd_connected") == 0)
+            until("objectd away", lambda: stack.metric("bufferd", "perigee_bufferd_objectd_connected") == 0)
             f.close()
-            assert value(stack, "bufferd", "perigee_bufferd_unregistered_files") == 1
-            assert value(stack, "bufferd", "perigee_bufferd_publish_failures_total") > 0
+            assert stack.metric("bufferd", "perigee_bufferd_unregistered_files") == 1
+            assert stack.metric("bufferd", "perigee_bufferd_publish_failures_total") > 0
             with pytest.raises(urllib.error.HTTPError) as e:
                 urllib.request.urlopen(f"http://{info['bufferd_admin_listen']}/healthz", timeout=10)
             assert e.value.code == 503
         finally:
             os.kill(info["pid"], signal.SIGCONT)
-    until("objectd back", lambda: value(stack, "bufferd", "perigee_bufferd_objectd_connected") == 1)
-    until("told", lambda: value(stack, "bufferd", "perigee_bufferd_unregistered_files") == 0)
-    assert value(stack, "objectd", "process_start_time_seconds") > started
+    until("objectd back", lambda: stack.metric("bufferd", "perigee_bufferd_objectd_connected") == 1)
+    until("told", lambda: stack.metric("bufferd", "perigee_bufferd_unregistered_files") == 0)
+    assert stack.metric("objectd", "process_start_time_seconds") > started
 
 
 class Notified:
@@ -257,8 +240,8 @@ def test_systemd_hears_ready_once_every_door_answers(make_stack, notified, tmp_p
         assert messages[-1] == "READY=1\nSTATUS=objectd up, bufferd up" + (", fuse up" if HAS_FUSE else "")
         with open(f"{stack.data}/stack.json") as f:
             info = json.load(f)
-        for door in DOORS.values():
-            with urllib.request.urlopen(f"http://{info[door]}/healthz", timeout=10) as reply:
+        for daemon in DOORS:
+            with urllib.request.urlopen(f"http://{info[ADMIN[daemon]]}/healthz", timeout=10) as reply:
                 assert reply.status == 200
         with pytest.raises(urllib.error.HTTPError) as e:
             urllib.request.urlopen(info["endpoint"], timeout=10)

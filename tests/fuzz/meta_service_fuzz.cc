@@ -16,7 +16,7 @@ using wire::Method;
 
 constexpr int kCallsMax = 32;
 constexpr auto kFirst = static_cast<uint8_t>(Method::kMetaLookup);
-constexpr auto kLast = static_cast<uint8_t>(Method::kMetaGetNode);
+constexpr auto kLast = static_cast<uint8_t>(Method::kMetaApply);
 
 std::shared_ptr<rdma::SlabPool> Slabs() {
   static const auto slabs = std::move(rdma::SlabPool::Create({.bytes_max = 64 << 20})).value();
@@ -27,8 +27,13 @@ struct Objectd {
   ManualClock clock;
   std::unique_ptr<kv::MemStore> store = kv::MemStore::Create();
   std::unique_ptr<metrics::Registry> registry = metrics::Registry::Create();
+  std::unique_ptr<DirectoryHolds> holds =
+      std::move(DirectoryHolds::Create(
+                    *store, clock, *registry,
+                    [](wire::NodeId, wire::FileId, bool, Nanos) { return Status::Ok(); }))
+          .value();
   std::unique_ptr<Namespace> ns =
-      std::move(Namespace::Create(*store, clock, *registry, {})).value();
+      std::move(Namespace::Create(*store, clock, *registry, {.holds = holds.get()})).value();
   NodeTable nodes{*store};
   rdma::Router router;
 
@@ -43,7 +48,7 @@ struct Objectd {
     auto answer = std::make_shared<fuzz::Answer>();
     auto call = std::make_unique<fuzz::FakeCall>(method, rdma::Peer{.role = rdma::Role::kNode},
                                                  message, 30 * kSecond, answer);
-    if (method == Method::kMetaPublish) {
+    if (method == Method::kMetaPublish || method == Method::kMetaApply) {
       const std::string_view bytes = input.Text();
       if (!bytes.empty()) {
         call->bulk() = Slabs()->TryAllocate(bytes.size());

@@ -39,32 +39,32 @@ constexpr std::array<Checker, sizeof...(M)> ForAll() {
   return {Check<M>...};
 }
 // Only ever longer: the corpus names types by their place.
-constexpr auto kCheckers =
-    ForAll<Extent, Layout, Version, WriterInfo, Attribute, BucketSettings, Record, Caller, Empty,
-           RecordReply, LookupRequest, GetAttrRequest, ReadDirRequest, DirItem, ReadDirReply,
-           MakeRequest, RemoveRequest, RenameRequest, RenameReply, LinkRequest, SetAttrRequest,
-           XattrRequest, OpenWriteRequest, PublishRequest, EndWriteRequest, CommitFlushRequest,
-           SetDurabilityRequest, FallBackRequest, ReadInlineRequest, GetExtentsRequest,
-           GetExtentsReply, StatFsReply, ReserveIdsRequest, ReserveIdsReply, Change, FeedRequest,
-           FeedReply, RegisterNodeRequest, RegisterNodeReply, GetNodeRequest, GetNodeReply,
-           CreateBucketRequest, DriveInfo, VolumeInfo, VolumeMapReply, LeaseRequest, LeaseReply,
-           AddExtentsRequest, AddExtentsReply, BlobId, ShardHeader, ShardWriteRequest,
-           ShardReadRequest, ShardReadReply, VolumeReportRequest, BurstOpenRequest,
-           BurstCreateRequest, BurstOpenReply, BurstHandleRequest, BurstEnsureRequest,
-           BurstWriteRequest, BurstTruncateRequest, BurstTarget, BurstStatReply, BurstBatchReply,
-           BurstReadRequest, BurstWatchRequest, BurstWatchReply, PreflightItem, NamedCount,
-           ObjectdStatusReply, DriveReplaceRequest, RiskRow, BufferdStatusReply, FuseStatusReply,
-           rdma::HelloStart, rdma::HelloChallenge, rdma::HelloAnswer, rdma::HelloVerdict,
-           bufferd::BurstRecord, bufferd::BurstCrcs, objectd::UploadRow, objectd::PartRow,
-           objectd::CompletedRow, objectd::ClusterDrive, objectd::ClusterFile, objectd::IntentRow,
-           objectd::ListHead, objectd::GarbageRow, objectd::VolumeRecord, objectd::DriveRecord,
-           ScrubRequest, ScrubReport, objectd::BadShard, objectd::ScrubRow, bufferd::ScrubRow,
-           FsckFinding, FsckRequest, NamedBurst, FsckReply, BurstFsckRequest, BurstFsckReply,
-           WriterOf, EndWritesRequest, EndWritesReply, NetEchoRequest, NetProbeRequest, NetProbeRow,
-           NetProbeReply, NodeReportRequest, NodeReportReply, NodeListReply, NodeChangeRequest,
-           DriveListRequest, DriveListReply, ShardName, DriveAskRequest, DriveCount,
-           DriveAuditReply, objectd::StorageNodeRow, ShardBatchRequest, ShardOutcome,
-           ShardBatchReply, ReclaimWriterRequest, BurstWritesReply>();
+constexpr auto kCheckers = ForAll<
+    Extent, Layout, Version, WriterInfo, Attribute, BucketSettings, Record, Caller, Empty,
+    RecordReply, LookupRequest, GetAttrRequest, ReadDirRequest, DirItem, ReadDirReply, MakeRequest,
+    RemoveRequest, RenameRequest, RenameReply, LinkRequest, SetAttrRequest, XattrRequest,
+    OpenWriteRequest, PublishRequest, EndWriteRequest, CommitFlushRequest, SetDurabilityRequest,
+    FallBackRequest, ReadInlineRequest, GetExtentsRequest, GetExtentsReply, StatFsReply,
+    ReserveIdsRequest, ReserveIdsReply, Change, FeedRequest, FeedReply, RegisterNodeRequest,
+    RegisterNodeReply, GetNodeRequest, GetNodeReply, CreateBucketRequest, DriveInfo, VolumeInfo,
+    VolumeMapReply, LeaseRequest, LeaseReply, AddExtentsRequest, AddExtentsReply, BlobId,
+    ShardHeader, ShardWriteRequest, ShardReadRequest, ShardReadReply, VolumeReportRequest,
+    BurstOpenRequest, BurstCreateRequest, BurstOpenReply, BurstHandleRequest, BurstEnsureRequest,
+    BurstWriteRequest, BurstTruncateRequest, BurstTarget, BurstStatReply, BurstBatchReply,
+    BurstReadRequest, BurstWatchRequest, BurstWatchReply, PreflightItem, NamedCount,
+    ObjectdStatusReply, DriveReplaceRequest, RiskRow, BufferdStatusReply, FuseStatusReply,
+    rdma::HelloStart, rdma::HelloChallenge, rdma::HelloAnswer, rdma::HelloVerdict,
+    bufferd::BurstRecord, bufferd::BurstCrcs, objectd::UploadRow, objectd::PartRow,
+    objectd::CompletedRow, objectd::ClusterDrive, objectd::ClusterFile, objectd::IntentRow,
+    objectd::ListHead, objectd::GarbageRow, objectd::VolumeRecord, objectd::DriveRecord,
+    ScrubRequest, ScrubReport, objectd::BadShard, objectd::ScrubRow, bufferd::ScrubRow, FsckFinding,
+    FsckRequest, NamedBurst, FsckReply, BurstFsckRequest, BurstFsckReply, WriterOf,
+    EndWritesRequest, EndWritesReply, NetEchoRequest, NetProbeRequest, NetProbeRow, NetProbeReply,
+    NodeReportRequest, NodeReportReply, NodeListReply, NodeChangeRequest, DriveListRequest,
+    DriveListReply, ShardName, DriveAskRequest, DriveCount, DriveAuditReply,
+    objectd::StorageNodeRow, ShardBatchRequest, ShardOutcome, ShardBatchReply, ReclaimWriterRequest,
+    BurstWritesReply, HoldDirectoryRequest, HoldDirectoryReply, ReleaseDirectoriesRequest, ApplyOp,
+    ApplyRequest, BurstTakeDirectoryRequest>();
 
 }  // namespace
 

@@ -50,7 +50,8 @@ class GpuProcess {
     PERIGEE_ASSIGN(transport_, world_.network->CreateTransport(world_.name, std::move(t)));
     PERIGEE_ASSIGN(objectd_, transport_->Connect("sim:namespace"));
     PERIGEE_ASSIGN(feed_channel_, transport_->Connect("sim:namespace"));
-    names_ = std::make_unique<bufferd::Names>(objectd_, &index_, &tasks_, bufferd::NamesOptions());
+    names_ = std::make_unique<bufferd::Names>(objectd_, &index_, &tasks_,
+                                              bufferd::NamesOptions{.node = world_.node});
     feed_ = std::make_unique<client::MetaClient>(feed_channel_);
     meta_ = std::make_unique<client::MetaClient>(
         names_->guarded(),
@@ -117,10 +118,12 @@ class GpuProcess {
   }
   Status Listen() {
     auto router = std::make_shared<rdma::Router>();
-    service_ = std::make_unique<bufferd::BurstService>(
-        *engine_, slabs_,
-        bufferd::ServicePools{
-            .client = &tasks_, .slow = &tasks_, .peer = &tasks_, .watch = &tasks_});
+    service_ = std::make_unique<bufferd::BurstService>(*engine_, slabs_,
+                                                       bufferd::ServicePools{.client = &tasks_,
+                                                                             .slow = &tasks_,
+                                                                             .peer = &tasks_,
+                                                                             .watch = &tasks_,
+                                                                             .told = &tasks_});
     service_->Register(router.get(), [](wire::BufferdStatusReply*) {});
     forward_ = std::make_unique<bufferd::Forward>(*engine_, *meta_);
     forward_->Register(router.get(), &tasks_);
@@ -228,6 +231,12 @@ class GpuNode {
     return Ask<wire::BurstOpenReply>(
         wire::Method::kBurstCreate,
         wire::BurstCreateRequest{.path = path, .replace = true, .mode = 0644});
+  }
+  // O_EXCL, as a program that unpacks an archive does.
+  Result<wire::BurstOpenReply> CreateIn(wire::FileId dir, const std::string& name) {
+    return Ask<wire::BurstOpenReply>(
+        wire::Method::kBurstCreate,
+        wire::BurstCreateRequest{.parent = dir, .name = name, .mode = 0644});
   }
   Status Write(const wire::BurstOpenReply& open, uint64_t offset, const std::string& bytes) {
     while (offset < bytes.size()) {

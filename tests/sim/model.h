@@ -22,6 +22,7 @@ class Key {
   const std::string& path() const { return path_; }
   bool doubtful() const { return states_.size() > 1; }
   const Content& content() const { return states_.front(); }
+  size_t changes() const { return history_.size(); }  // calls that began, and what became of them
 
   // A call starts that ends in one of these, or did not happen.
   void Begin(const std::string& what, const std::vector<Content>& outcomes);

@@ -106,6 +106,9 @@ class NamespaceProcess {
   Scheduler& tasks() { return tasks_; }
   objectd::Namespace& ns() { return *namespace_; }
 
+  uint64_t Counter(const char* name) const {
+    return static_cast<uint64_t>(metrics_->GetCounter(name, "")->Value());
+  }
   size_t DrivesOnline() const {
     size_t n = 0;
     for (const auto& record : volumes_->table().Drives())
@@ -201,7 +204,14 @@ class NamespaceProcess {
                                     .name = std::move(node.name),
                                     .doors = std::move(node.doors)};
         });
-    PERIGEE_ASSIGN(namespace_, objectd::Namespace::Create(store_, clock, *metrics_, {}));
+    PERIGEE_ASSIGN(holds_,
+                   objectd::DirectoryHolds::Create(
+                       store_, clock, *metrics_,
+                       [this](wire::NodeId node, wire::FileId dir, bool keep, Nanos timeout) {
+                         return peers_->TakeDirectory(node, dir, keep, timeout);
+                       }));
+    PERIGEE_ASSIGN(namespace_,
+                   objectd::Namespace::Create(store_, clock, *metrics_, {.holds = holds_.get()}));
     writers_ = std::make_unique<objectd::AbsentWriters>(
         *namespace_, clock, [this](wire::NodeId node, const wire::WriterOf& q) {
           return peers_->Writes(node, q, 2 * kSecond);
@@ -265,6 +275,7 @@ class NamespaceProcess {
   std::unique_ptr<objectd::VolumeManager> volumes_;
   std::unique_ptr<objectd::NodeTable> nodes_;
   std::unique_ptr<objectd::RpcBurstPeers> peers_;
+  std::unique_ptr<objectd::DirectoryHolds> holds_;
   std::unique_ptr<objectd::Namespace> namespace_;
   std::unique_ptr<objectd::AbsentWriters> writers_;
   const std::shared_ptr<client::GivenUpLeases> given_up_ =

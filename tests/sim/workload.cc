@@ -5,6 +5,7 @@ namespace {
 
 constexpr size_t kKeys = 12;
 constexpr size_t kCallsARound = 12;
+constexpr size_t kUnpackedMax = 48;
 // Within which doors agree again: a message that was lost keeps a call to a drive waiting for 30 s.
 constexpr Nanos kQuiet = 40 * kSecond;
 constexpr Nanos kHealed = 240 * kSecond;  // within which a whole cluster has got over everything
@@ -51,8 +52,13 @@ void Workload::Save(GpuNode& gpu, Key& key, Random& random) {
   auto open = gpu.Create(std::string(kBucket) + "/" + key.path());
   Note(gpu.name(), what + " open", open.status());
   if (!open.ok()) return;
-  Status written = gpu.Write(*open, 0, bytes);
-  Status published = written.ok() ? gpu.Publish(*open) : std::move(written);
+  Close(gpu, key, what, *open, bytes, sync);
+}
+
+void Workload::Close(GpuNode& gpu, Key& key, const std::string& what,
+                     const wire::BurstOpenReply& open, const std::string& bytes, uint64_t sync) {
+  Status written = gpu.Write(open, 0, bytes);
+  Status published = written.ok() ? gpu.Publish(open) : std::move(written);
   Note(gpu.name(), what + " close", published);
   if (published.ok()) {
     key.Acknowledged(bytes);
@@ -60,14 +66,33 @@ void Workload::Save(GpuNode& gpu, Key& key, Random& random) {
     if (sync <= 1) {
       const bool flushed = sync == 0;
       Status synced =
-          gpu.Fsync(*open, flushed ? wire::Durability::kObject : wire::Durability::kLocal);
+          gpu.Fsync(open, flushed ? wire::Durability::kObject : wire::Durability::kLocal);
       Note(gpu.name(), what + " fsync", synced);
       if (synced.ok() && !key.doubtful())
         key.Durable(flushed ? Key::At::kObjectTier : Key::At::kNode);
     }
   }
-  Status released = gpu.Release(*open);
+  Status released = gpu.Release(open);
   Note(gpu.name(), what + " release", released);
+}
+
+// New files in a row: the node comes to hold the directory.
+void Workload::Unpack(GpuNode& gpu, Random& random) {
+  const std::string dir = random.OneIn(2) ? "d0" : "d1";
+  for (uint64_t left = 12 + random.Below(12); left > 0 && unpacked_ < kUnpackedMax; --left) {
+    const std::string name = "u" + std::to_string(unpacked_++);
+    keys_.push_back(std::make_unique<Key>(dir + "/" + name));
+    Key& key = *keys_.back();
+    std::string bytes(1 + random.Below(300), '\0');
+    random.Fill(bytes.data(), bytes.size());
+    const std::string what = "unpack " + key.path() + " " + Words(bytes);
+    key.Begin(gpu.name() + " " + what, {"", bytes});
+    auto open = gpu.CreateIn(dirs_.at(dir), name);
+    Note(gpu.name(), what + " open", open.status());
+    if (!open.ok()) return;
+    Close(gpu, key, what, *open, bytes, random.Below(12));
+    if (random.OneIn(4)) Peek(random.Below(kDoors), key);
+  }
 }
 
 void Workload::Remove(GpuNode& gpu, Key& key) {
@@ -132,13 +157,19 @@ Result<std::string> Workload::Read(size_t door, const Key& key) {
   return cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Get(kBucket, key.path()); });
 }
 
-// Anything that was there since the last look may be shown, and nothing else.
+// Anything that was there since the last look may be shown, and nothing else; without faults,
+// nothing but what was acknowledged last.
 void Workload::Peek(size_t door, Key& key) {
   const std::string who = door < 2 ? cluster_.gpus[door]->name() : "s3";
+  const size_t changes = key.changes();
   Result<std::string> bytes = Read(door, key);
   Note(who, "read " + key.path(), bytes.status());
+  const bool sure = !faults_.any() && !key.doubtful() && key.changes() == changes;
+  const bool absent = !key.content() || key.content() == "";
+  if (bytes.code() == Code::kNotFound && sure && !absent)
+    Deviation(who + " does not find " + key.path() + ", which had " + key.Expected());
   if (!bytes.ok()) return;
-  if (!key.MayShow(*bytes))
+  if (!key.MayShow(*bytes) || (sure && key.content() != *bytes))
     Deviation(who + " read " + Words(*bytes) + " of " + key.path() + ", which had " +
               key.Expected());
 }
@@ -171,6 +202,8 @@ void Workload::Act(size_t door, std::vector<Key*> keys, uint64_t seed) {
       Move(gpu, key, other);
     } else if (what == 2) {
       Note(gpu.name(), "flush", gpu.Flush(std::string(kBucket) + "/" + key.path(), false));
+    } else if (what == 4 && unpacked_ < kUnpackedMax) {
+      Unpack(gpu, random);
     } else if (what == 3) {
       Note(gpu.name(), "evict", gpu.Evict(std::string(kBucket) + "/" + key.path()));
     } else {

@@ -17,6 +17,7 @@ struct Faults {
   bool partitions = false;  // between any two hosts
   bool kills = false;       // of any process
   bool power = false;       // cuts: what was not synced is lost
+  bool any() const { return messages || partitions || kills || power; }
 };
 
 class Workload {
@@ -45,6 +46,9 @@ class Workload {
 
   void Act(size_t door, std::vector<Key*> keys, uint64_t seed);
   void Save(GpuNode& gpu, Key& key, Random& random);
+  void Unpack(GpuNode& gpu, Random& random);
+  void Close(GpuNode& gpu, Key& key, const std::string& what, const wire::BurstOpenReply& open,
+             const std::string& bytes, uint64_t sync);
   void Remove(GpuNode& gpu, Key& key);
   void Move(GpuNode& gpu, Key& from, Key& to);
   void Put(Key& key, Random& random);
@@ -70,6 +74,7 @@ class Workload {
   std::map<std::string, wire::FileId> dirs_;
   std::vector<std::string> deviations_;
   uint64_t acknowledged_ = 0;
+  size_t unpacked_ = 0;
   size_t acting_ = 0;
   bool power_cut_ = false;  // since the last look
 };

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/failpoint.h"
+#include "rdma/wire/methods.h"
 #include "tests/objectd/meta/fixture.h"
 
 #ifdef PERIGEE_FAILPOINTS
@@ -99,6 +100,16 @@ TEST_CASE_FIXTURE(Armed, "every failpoint of the namespace is passed") {
   Must(ns->PutPart(u, 1, Blobs(10, 6, "p1")));
   Must(ns->CompleteUpload(u, {{1, "p1"}}, {}));
   Must(ns->AbortUpload(Must(ns->CreateUpload("bucket", "k", {}))));
+  Fixture holding([](wire::NodeId, wire::FileId, bool, Nanos) { return Status::Ok(); });
+  const wire::FileId bucket = holding.Bucket("bucket");
+  CHECK(Must(holding.ns->HoldDirectory({.node = 1, .dir = bucket, .at = 1})).granted);
+  auto make = Make(bucket, "f");
+  make.id = Must(holding.ns->ReserveIds({.count = 1})).first;
+  wire::ApplyRequest told{.node = 1};
+  told.ops.push_back(
+      {.method = static_cast<uint64_t>(wire::Method::kMetaCreate), .request = wire::Encode(make)});
+  Must(holding.ns->Apply(told, ""));
+  Must(holding.ns->ReleaseDirectories({.node = 1, .all = true, .at = 2}));
   for (const auto& name : failpoint::Names()) {
     if (!name.starts_with("meta_") || name == "meta_before_reply")
       continue;  // that one: meta_service_test.cc

@@ -34,6 +34,12 @@ struct Fixture {
       : store(kv::MemStore::Create()),
         registry(metrics::Registry::Create()),
         ns(Must(Namespace::Create(*store, clock, *registry, options))) {}
+  // With directories that nodes may hold.
+  explicit Fixture(DirectoryHolds::Tell tell)
+      : store(kv::MemStore::Create()),
+        registry(metrics::Registry::Create()),
+        holds(Must(DirectoryHolds::Create(*store, clock, *registry, std::move(tell)))),
+        ns(Must(Namespace::Create(*store, clock, *registry, {.holds = holds.get()}))) {}
   ~Fixture() {
     std::string wrong;
     for (const auto& line : CheckTree(*store)) wrong += line + "\n";
@@ -139,6 +145,7 @@ struct Fixture {
   ManualClock clock;
   std::unique_ptr<kv::MemStore> store;
   std::unique_ptr<metrics::Registry> registry;
+  std::unique_ptr<DirectoryHolds> holds;
   std::unique_ptr<Namespace> ns;
   wire::BurstId next_burst = 1000;
 };

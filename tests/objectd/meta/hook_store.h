@@ -19,10 +19,13 @@ class HookStore final : public kv::Store {
     skip_ = skip;
     runs = 0;
   }
+  // The same between the next closure's snapshot and all that it does.
+  void ArmBefore(std::function<void()> hook) { before_ = std::move(hook); }
   int runs = 0;
 
   Result<kv::Position> Run(const Closure& closure) override {
     return inner_.Run([&](kv::Transaction& txn) -> Status {
+      if (before_) std::exchange(before_, nullptr)();
       Status outcome = closure(txn);
       ++runs;
       if (hook_ && runs > skip_) std::exchange(hook_, nullptr)();
@@ -42,7 +45,7 @@ class HookStore final : public kv::Store {
 
  private:
   kv::Store& inner_;
-  std::function<void()> hook_;
+  std::function<void()> hook_, before_;
   int skip_ = 0;
 };
 
