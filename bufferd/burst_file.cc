@@ -22,6 +22,16 @@ BurstFile::BurstFile(BurstRecord record, std::shared_ptr<std::atomic<uint64_t>> 
 
 BurstFile::~BurstFile() { allocated_total_->fetch_sub(allocated_); }
 
+void BurstFile::OnlyHere(uint64_t generation, bool synced) {
+  rec.registered = false;
+  rec.generation = rec.writer_generation = generation;
+  rec.home = Home::kBurst;
+  rec.durability = synced ? wire::Durability::kLocal : wire::Durability::kUnsynced;
+  rec.synced_generation = synced ? generation : 0;
+  source.reset();
+  residency.Change(RangeState::kResident, RangeState::kDirty);
+}
+
 void BurstFile::SetAllocated(uint64_t bytes) {
   allocated_total_->fetch_add(bytes - allocated_);  // wraps correctly when it shrinks
   allocated_ = bytes;

@@ -88,6 +88,9 @@ struct BurstFile {
   bool Flushable() const;            // sealed, registered, current, sound
   wire::BurstState Settled() const;  // the state once nobody writes
   wire::BurstStatReply Describe() const;
+  // What the namespace had of its content is gone, and all of it is here: it is published again, as
+  // `generation`. `synced`: its bytes survive power loss.
+  void OnlyHere(uint64_t generation, bool synced);
   void SetAllocated(uint64_t bytes);
   uint64_t allocated() const { return allocated_; }
   // The record to store, residency included.

@@ -3,7 +3,6 @@
 // names that may be in each: what is not among them is not there. And which directories are worth
 // asking for. Its owner guards it by a lock.
 
-#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -19,8 +18,7 @@ struct HeldDirectory {
   wire::Record record;  // as it was granted; times of the last change here
   std::string path;     // "bucket/a/b"
   std::unordered_set<std::string> names;
-  bool changed = false;  // a file was made here
-  Nanos used = 0;        // last
+  Nanos used = 0;  // last
   // Files made here, and calls that had to wait until objectd was told of one.
   uint64_t made = 0, waited = 0;
 };

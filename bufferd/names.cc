@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "bufferd/core.h"
 
 namespace perigee::bufferd {
@@ -135,6 +136,15 @@ Status Names::Start(NamesHooks hooks) {
   std::unique_lock lock(mu_);
   PERIGEE_ASSIGN(auto tried, index_->GetValue(kNamesTried));
   if (tried && tried->size() == 8) tried_ = GetBe64(*tried);
+  PERIGEE_ASSIGN(auto journal, index_->GetValue(kNamesJournal));
+  if (journal && journal->size() == 8) {
+    journal_ = GetBe64(*journal);
+  } else {
+    journal_ = std::max<uint64_t>(SecretU64(), 1);
+    std::string value;
+    AppendBe64(&value, journal_);
+    PERIGEE_TRY(index_->PutValue(kNamesJournal, value, Durable::kYes));
+  }
   PERIGEE_TRY(index_->ForEachValue(
       kOpPrefix, [this](const std::string& name, std::string_view value) -> Status {
         PERIGEE_ASSIGN(NameOp op, DecodeOp(value));

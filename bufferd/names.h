@@ -32,7 +32,6 @@
 #include <atomic>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -68,6 +67,7 @@ class KeptFile {
  public:
   virtual ~KeptFile() = default;
   virtual void Told(uint64_t life) = 0;  // objectd has what was closed, since that life
+  virtual void Unanswered() = 0;         // perhaps it has: what is closed next is another content
   bool closed = false;                   // and objectd does not have that: what follows
   wire::PublishRequest request;
   std::string bytes;  // inline content
@@ -216,7 +216,8 @@ class Names {
   Status TellOneByOne(const std::vector<JournaledOp>& batch);
   void TellOpen(std::vector<wire::FileId> ids, uint64_t life, uint64_t last);
   void EndPending(wire::FileId id, uint64_t last);
-  Status Apply(const wire::ApplyRequest& q, const std::string& bytes);
+  // What `q` tells besides its changes: up to where the journal is told with them; 0: no further.
+  Status Apply(wire::ApplyRequest q, const std::string& bytes, uint64_t through);
   Status ForgetTold();
 
   // names_unsettled.cc: what objectd made, and is not known to hold durably. With mu_ held, except
@@ -235,7 +236,9 @@ class Names {
   }
   Status Compact();
   Status Forget();
+  Status NoteMadeThere();
   Status DropMade();
+  Status DropTold();
   Result<bool> Proceed();
   void HoldBackNoMore();
   bool CaughtUp();
@@ -270,6 +273,8 @@ class Names {
   bool restarted_ = false;
   std::atomic<uint64_t> tried_{0};
   uint64_t repeated_ = 0;
+  uint64_t journal_ = 0;  // objectd knows it by that, with what it was told of it
+  uint64_t told_ = 0;     // up to where it knows that
   std::shared_ptr<rdma::Channel> calls_, guarded_;
   std::atomic<bool> stopping_{false}, started_{false};
   std::atomic<State> state_{State::kThere};  // changed with mu_ held
@@ -334,8 +339,10 @@ class Names::Flying {
 // What a file is called that cannot have `name` because another has it; at most 255 bytes.
 std::string ConflictName(const std::string& name, uint64_t id);
 
-// In the index: an op of the journal; the sequence up to which they were sent once.
+// In the index: an op of the journal; the sequence up to which they were sent once; which journal
+// numbers them so: drawn at random. Numbers come again only in another journal.
 std::string OpName(uint64_t sequence);
 inline constexpr char kNamesTried[] = "names_tried";
+inline constexpr char kNamesJournal[] = "names_journal";
 
 }  // namespace perigee::bufferd

@@ -9,6 +9,7 @@
 #include "bufferd/core.h"
 #include "bufferd/names.h"
 #include "client/meta/meta_client.h"
+#include "rdma/wire/name.h"
 
 namespace perigee::bufferd {
 
@@ -34,14 +35,8 @@ constexpr size_t kMadeMax = 2048;
 constexpr size_t kEventBytesMax = 256 << 10;
 constexpr size_t kEventBytes = 512;
 constexpr uint32_t kPage = 1024;
-constexpr size_t kNameBytesMax = 255;
 
 bool Enforced(const wire::Caller& caller) { return caller.enforce && caller.uid != 0; }
-
-bool IsName(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && name.size() <= kNameBytesMax &&
-         name.find_first_of(std::string_view("/\0", 2)) == std::string::npos;
-}
 
 void AddClosed(const KeptFile& file, int64_t at, wire::ApplyRequest* q, std::string* bytes) {
   q->ops.push_back({.method = static_cast<uint64_t>(Method::kMetaPublish),
@@ -125,7 +120,7 @@ bool Names::AnswerHeld(Method method, std::string* header, Answer* answer, Flyin
           AwaitTold(q.parent, lock);
         } else if (HeldDirectory* held = Holds(q.parent); held && !Enforced(q.caller)) {
           held->used = BootNow();
-          if (IsName(q.name) && !held->names.contains(q.name))
+          if (wire::IsNameable(q.name) && !held->names.contains(q.name))
             return done(
                 {.way = Way::kDone, .reply = Status(Code::kNotFound, "no file '" + q.name + "'")});
         }
@@ -218,7 +213,7 @@ Names::Answer Names::MakeHeld(const wire::MakeRequest& q, std::unique_lock<std::
     }
     return {.way = Way::kDone, .reply = Status(Code::kAlreadyExists, "'" + q.name + "' exists")};
   }
-  if (Enforced(q.caller) || !IsName(q.name) || !Holds(q.parent)) return {};
+  if (Enforced(q.caller) || !wire::IsNameable(q.name) || !Holds(q.parent)) return {};
   if (ops_.size() >= kUntoldMax) {
     changed_.WaitFor(lock, options_.patience, [this] {
       return ops_.size() < kUntoldMax || state_ != State::kThere || stopping_.load();
@@ -231,7 +226,6 @@ Names::Answer Names::MakeHeld(const wire::MakeRequest& q, std::unique_lock<std::
   if (made.way != Way::kDone || !made.reply.ok()) return made;
   held->used = BootNow();
   held->record.mtime = held->record.ctime = work_->clock().Wall();
-  held->changed = true;
   ++held->made;
   AddName(q.parent, q.name);
   BoundKnown();
@@ -274,7 +268,7 @@ void Names::MergeTimes(Method method, rdma::Payload* reply) {
   auto there = wire::Decode<wire::RecordReply>(reply->header);
   if (!there.ok()) return there.status().Ignore();
   HeldDirectory* held = held_.Find(there->record.id);
-  if (!held || !held->changed) return;
+  if (!held || held->made == 0) return;
   wire::Record& record = there->record;
   record.mtime = std::max(record.mtime, held->record.mtime);
   record.ctime = std::max(record.ctime, held->record.ctime);
@@ -531,10 +525,15 @@ void Names::Tell() {
   if (goes_on() && !made_.empty()) ArmTell(kForgetEvery);
 }
 
-Status Names::Apply(const wire::ApplyRequest& q, const std::string& bytes) {
-  auto reply = rdma::Call<wire::Empty>(*objectd_, Method::kMetaApply, q, AsBytes(bytes),
-                                       {.timeout = kTellTimeout});
-  return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
+Status Names::Apply(wire::ApplyRequest q, const std::string& bytes, uint64_t through) {
+  q.node = options_.node;
+  q.journal = journal_;
+  q.through = through;
+  auto reply = rdma::Call<wire::ApplyReply>(*objectd_, Method::kMetaApply, q, AsBytes(bytes),
+                                            {.timeout = kTellTimeout});
+  if (!reply.ok()) return std::move(reply).TakeStatus();
+  told_ = reply->through;
+  return Status::Ok();
 }
 
 // The first changes of the journal, in one call with what is closed of their files.
@@ -548,7 +547,7 @@ Status Names::TellSome() {
     batch.assign(ops_.begin(), ops_.begin() + static_cast<ptrdiff_t>(std::min(ops_.size(), most)));
   }
   const uint64_t life = life_;
-  wire::ApplyRequest q{.node = options_.node};
+  wire::ApplyRequest q;
   std::string bytes;
   std::vector<std::unique_ptr<KeptFile>> closed;
   std::vector<wire::FileId> open;
@@ -586,9 +585,10 @@ Status Names::TellSome() {
     tried_ = last;
   }
   PERIGEE_FAILPOINT(held_tell_before);
-  Status told = Apply(q, bytes);
+  Status told = Apply(std::move(q), bytes, last);
   PERIGEE_FAILPOINT(held_tell_after);
   if (told.Is(Code::kUnavailable) || told.Is(Code::kDeadlineExceeded)) {
+    for (auto& file : closed) file->Unanswered();
     GoAway(told);
     return told;
   }
@@ -643,7 +643,7 @@ void Names::EndPendingLocked(wire::FileId id, uint64_t last) {
 void Names::TellOpen(std::vector<wire::FileId> ids, uint64_t life, uint64_t last) {
   const Nanos began = BootNow();
   while (!ids.empty()) {
-    wire::ApplyRequest q{.node = options_.node};
+    wire::ApplyRequest q;
     std::string bytes;
     std::vector<std::unique_ptr<KeptFile>> closed;
     std::vector<wire::FileId> busy;
@@ -659,10 +659,13 @@ void Names::TellOpen(std::vector<wire::FileId> ids, uint64_t life, uint64_t last
       }
     }
     if (!closed.empty()) {
-      Status told = Apply(q, bytes);
+      Status told = Apply(std::move(q), bytes, 0);
       for (auto& file : closed) {
         const wire::FileId id = file->request.id;
-        if (told.ok()) file->Told(life);
+        if (told.ok())
+          file->Told(life);
+        else
+          file->Unanswered();
         EndPending(id, last);
         file.reset();
         if (!told.ok()) hooks_.commit(id).Ignore();  // by itself, now or later
@@ -707,7 +710,12 @@ Status Names::ForgetTold() {
     if (instance.code() == Code::kUnavailable) GoAway(instance.status());
     return std::move(instance).TakeStatus();
   }
-  if (*instance == life_) return DropMade();
+  if (*instance == life_) {
+    Status noted = NoteMadeThere();
+    if (noted.ok()) return DropMade();
+    GoAway(noted);
+    return noted;
+  }
   Status again(Code::kUnavailable, "objectd was started again");
   GoAway(again);
   return again;

@@ -82,7 +82,29 @@ Status Names::Begin() {
   PutBack();
   PERIGEE_ASSIGN(uint64_t instance, SyncThere());
   restarted_ |= life_.exchange(instance) != instance;
+  PERIGEE_TRY(DropTold());
   return Compact();
+}
+
+// Where the journal of another life of this node, or its index after a loss of power, has what
+// objectd was told: that is not made again, whatever became of it since.
+Status Names::DropTold() {
+  {
+    std::lock_guard lock(mu_);
+    if (options_.node == 0 || ops_.empty()) return Status::Ok();
+  }
+  Status asked = Apply({}, "", 0);
+  if (!asked.ok()) return IsAway(asked) ? asked : Status::Ok();  // one that does not keep it
+  {
+    std::lock_guard lock(mu_);
+    while (!ops_.empty() && ops_.front().sequence <= told_) {
+      made_.push_back(std::move(ops_.front()));
+      ops_.pop_front();
+    }
+    OrderOps();
+  }
+  if (!made_.empty()) log::Info("names_told_before", {{"changes", made_.size()}});
+  return DropMade();
 }
 
 // What is not known to be durable there is made once more.
@@ -156,8 +178,10 @@ Status Names::Forget() {
     restarted_ = true;
     life_ = instance;
     PutBack();
+    PERIGEE_TRY(DropTold());
     return Compact();
   }
+  PERIGEE_TRY(NoteMadeThere());
   PERIGEE_TRY(DropMade());
   {
     std::lock_guard lock(mu_);
@@ -166,8 +190,16 @@ Status Names::Forget() {
   return Compact();  // what came meanwhile
 }
 
-// All of made_ is durable at objectd.
+// All of made_ is durable at objectd: it notes that, in case the journal loses that it was dropped.
+Status Names::NoteMadeThere() {
+  if (options_.node == 0 || made_.empty() || made_.back().sequence <= told_) return Status::Ok();
+  Status noted = Apply({}, "", made_.back().sequence);
+  return IsAway(noted) ? noted : Status::Ok();  // without, it is found out file by file
+}
+
+// The same.
 Status Names::DropMade() {
+  if (made_.empty()) return Status::Ok();
   std::map<std::string, std::optional<std::string>> stored;
   for (const JournaledOp& journaled : made_) stored[OpName(journaled.sequence)] = std::nullopt;
   PERIGEE_TRY(index_->ChangeValues(stored, Durable::kNo));

@@ -24,7 +24,7 @@ struct BufferdOptions {
   uint64_t memory_limit = 512 << 20;
   Nanos objectd_patience = 3 * kSecond;
   // Not by default yet: see docs/decisions/0011-directory-delegations.md.
-  bool hold_directories = false;
+  bool hold_directories = true;
   Nanos flush_linger = 2 * kSecond;
   uint64_t flush_parallel = 3;
   uint64_t scrub_rate = 64 << 20;

@@ -293,6 +293,10 @@ class Publisher::Kept final : public KeptFile {
     if (request.has_inline) publisher_->core_.stats->publishes_inline->Add();
     publisher_->Registered(file_, life, false);
   }
+  void Unanswered() override {
+    std::lock_guard lock(file_->mu);
+    file_->maybe_committed = true;
+  }
 
  private:
   Publisher* const publisher_;
@@ -423,14 +427,8 @@ Result<wire::WriterInfo> Publisher::TakeBack(wire::FileId id) {
     file->orphan = file->released = file->superseded = file->maybe_committed = false;
     rec.writing = true;
     if (rec.generation != 0) {
-      rec.writer_generation = rec.generation;
-      rec.registered = false;
-      rec.home = Home::kBurst;
-      rec.durability = Durability::kLocal;
-      rec.synced_generation = rec.generation;
+      file->OnlyHere(rec.generation, true);
       rec.state = BurstState::kPublished;
-      file->source.reset();
-      file->residency.Change(RangeState::kResident, RangeState::kDirty);
     }
     file->needs_reconcile = file->writers == 0;  // which seals it once it is there
     writer.generation = std::max<uint64_t>(rec.writer_generation, 1);

@@ -123,7 +123,11 @@ Status Recovery::ClearUnrecorded(const std::map<wire::BurstId, uint32_t>& files)
       PERIGEE_TRY(core_.store->Unlink(dir, burst));
     }
   }
-  if (core_.index->damaged()) PERIGEE_TRY(core_.index->SettleDamage());
+  if (core_.index->damaged()) {
+    // Changes may get numbers once more that objectd was told of.
+    PERIGEE_TRY(core_.index->RemoveValue(kNamesJournal));
+    PERIGEE_TRY(core_.index->SettleDamage());
+  }
   PERIGEE_ASSIGN(uint64_t aside, core_.store->CountAside());
   if (aside == 0) return Status::Ok();
   core_.stats->set_aside->Add(static_cast<double>(aside));
@@ -476,12 +480,12 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
 Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::Record& record) {
   bool committed_here = record.committed && IsOurs(core_, record.committed->layout, file->burst);
   bool writer_here = IsWriter(core_, record, file->burst);
-  bool told = true;
+  bool told = true, gone = false;
   wire::SetDurabilityRequest raise{.id = record.id, .node = core_.node, .burst = file->burst};
   {
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
-    const bool was_writing = rec.writing;
+    const bool was_writing = rec.writing, whole = file->Whole() && !file->lost && !file->corrupt;
     const bool other = PublishedBefore(rec, record);
     const bool untold = !writer_here && Untold(core_, *file, record);
     rec.writing = writer_here || untold;
@@ -505,8 +509,17 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
                record.committed->generation == rec.generation) {
       rec.registered = true;
     } else if (writer_here && (other || rec.generation >= record.writer->generation)) {
-      rec.registered = false;
-      rec.generation = record.writer->generation;
+      // Removed there, what the object tier had of it as well, and its name made again.
+      const bool was_there = rec.durability > Durability::kLocal || rec.home == Home::kBlobs ||
+                             rec.home == Home::kPeer;
+      gone = was_there && !whole;
+      if (was_there) {
+        file->OnlyHere(record.writer->generation,
+                       rec.resident_synced || rec.synced_generation == rec.generation);
+      } else {
+        rec.registered = false;
+        rec.generation = record.writer->generation;
+      }
     }
     if (rec.writing)
       rec.state = rec.generation == 0 ? BurstState::kWriting : BurstState::kPublished;
@@ -515,6 +528,13 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
     else
       rec.state = file->Settled();
     file->sealed_at = core_.clock->Monotonic();
+  }
+  if (gone) {
+    core_.Report(Core::NameOf(*file) + ": its content is not in the object tier any more");
+    Status s =
+        core_.meta->EndWrite({.id = raise.id, .node = core_.node, .burst = file->burst}).status();
+    if (!s.ok() && !IsGone(s)) return s;
+    return Verdict::kDrop;
   }
   if (!told) {
     // The record was durable before; only the telling was lost.

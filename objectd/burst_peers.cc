@@ -37,35 +37,33 @@ Result<rdma::Piece> RpcBurstPeers::Read(wire::NodeId node, wire::BurstId burst, 
   return std::move(reply->bulk);
 }
 
+template <class Reply, class Request>
+Result<Reply> RpcBurstPeers::Ask(wire::NodeId node, wire::Method method, const Request& request,
+                                 Nanos timeout) {
+  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));
+  auto reply = rdma::Call<Reply>(*channel, method, request, {}, {.timeout = timeout});
+  if (!reply.ok()) channels_.Note(node, channel, reply.status());
+  return reply;
+}
+
 Status RpcBurstPeers::Recall(wire::NodeId node, const std::vector<wire::FileId>& ids,
                              Nanos timeout) {
-  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));
-  auto reply =
-      rdma::Call<wire::Empty>(*channel, wire::Method::kBurstRecall,
-                              wire::BurstRecallRequest{.ids = ids}, {}, {.timeout = timeout});
-  if (reply.ok()) return Status::Ok();
-  channels_.Note(node, channel, reply.status());
-  return std::move(reply).TakeStatus();
+  return Ask<wire::Empty>(node, wire::Method::kBurstRecall, wire::BurstRecallRequest{.ids = ids},
+                          timeout)
+      .status();
 }
 
 Status RpcBurstPeers::TakeDirectory(wire::NodeId node, wire::FileId dir, bool keep, Nanos timeout) {
-  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));
-  auto reply = rdma::Call<wire::Empty>(*channel, wire::Method::kBurstTakeDirectory,
-                                       wire::BurstTakeDirectoryRequest{.dir = dir, .keep = keep},
-                                       {}, {.timeout = timeout});
-  if (reply.ok()) return Status::Ok();
-  channels_.Note(node, channel, reply.status());
-  return std::move(reply).TakeStatus();
+  return Ask<wire::Empty>(node, wire::Method::kBurstTakeDirectory,
+                          wire::BurstTakeDirectoryRequest{.dir = dir, .keep = keep}, timeout)
+      .status();
 }
 
 Result<bool> RpcBurstPeers::Writes(wire::NodeId node, const wire::WriterOf& request,
                                    Nanos timeout) {
-  PERIGEE_ASSIGN(std::shared_ptr<rdma::Channel> channel, channels_.To(node));
-  auto reply = rdma::Call<wire::BurstWritesReply>(*channel, wire::Method::kBurstWrites, request, {},
-                                                  {.timeout = timeout});
-  if (reply.ok()) return reply->writes;
-  channels_.Note(node, channel, reply.status());
-  return std::move(reply).TakeStatus();
+  PERIGEE_ASSIGN(auto reply,
+                 Ask<wire::BurstWritesReply>(node, wire::Method::kBurstWrites, request, timeout));
+  return reply.writes;
 }
 
 }  // namespace perigee::objectd

@@ -31,6 +31,9 @@ class RpcBurstPeers final : public BurstPeers {
   std::vector<wire::LinkInfo> Links() const { return channels_.Links(); }
 
  private:
+  template <class Reply, class Request>
+  Result<Reply> Ask(wire::NodeId node, wire::Method method, const Request& request, Nanos timeout);
+
   const Options options_;
   rdma::NodeChannels channels_;
 };

@@ -19,6 +19,7 @@ enum class KeySpace : char {
   kIndex = 'I',       // meta: file id -> (directory id, component)
   kNode = 'O',        // volume: registered nodes
   kExtentList = 'L',  // volume: rows of long extent lists
+  kTold = 'T',        // meta: what a node has told of its journal
   kReference = 'R',   // volume: who keeps a blob alive, (blob, owner)
   kUpload = 'U',      // meta: multipart uploads and their parts
   kVolume = 'V',      // volume: volume records; drives under 'v'

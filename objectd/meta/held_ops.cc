@@ -11,6 +11,39 @@ namespace perigee::objectd {
 
 using wire::Method;
 
+namespace {
+
+// Of a node's journal, what it has told: with the changes, in their commit.
+struct ToldRow {
+  uint64_t journal = 0;
+  uint64_t through = 0;
+  wire::Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.journal);
+    v(2, s.through);
+    v.Rest(s.unknown);
+  }
+};
+
+// Up to where `q`'s journal was told before. Notes what it tells now.
+Result<uint64_t> NoteTold(kv::Transaction& txn, const wire::ApplyRequest& q) {
+  if (q.journal == 0) return uint64_t{0};
+  const std::string key = keys::Told(q.node);
+  PERIGEE_ASSIGN(auto stored, txn.Get(key, kv::ReadMode::kConflict));
+  ToldRow row;
+  if (stored) {
+    PERIGEE_ASSIGN(row, DecodeRow<ToldRow>(*stored, "what a node has told"));
+  }
+  const uint64_t before = row.journal == q.journal ? row.through : 0;
+  if (q.through <= before) return before;
+  row.journal = q.journal;
+  row.through = q.through;
+  txn.Put(key, EncodeRow(row));
+  return before;
+}
+
+}  // namespace
+
 Result<wire::HoldDirectoryReply> NamespaceImpl::HoldDirectory(const wire::HoldDirectoryRequest& q) {
   if (!options_.holds || q.node == 0)
     return Status(Code::kUnimplemented, "no directory is given to nodes to hold here");
@@ -47,8 +80,9 @@ Status NamespaceImpl::ReleaseDirectories(const wire::ReleaseDirectoriesRequest& 
   return options_.holds->Release(q.node, q.dirs, q.all, q.at);
 }
 
-Status NamespaceImpl::Apply(const wire::ApplyRequest& q, std::string_view inline_bytes) {
-  if (q.ops.empty() || q.ops.size() > wire::kApplyOpsMax)
+Result<wire::ApplyReply> NamespaceImpl::Apply(const wire::ApplyRequest& q,
+                                              std::string_view inline_bytes) {
+  if (q.ops.size() > wire::kApplyOpsMax || (q.ops.empty() && q.journal == 0))
     return Status(Code::kInvalidArgument,
                   "1 to " + std::to_string(wire::kApplyOpsMax) + " changes are made at once");
   if (inline_bytes.size() > wire::kApplyBytesMax)
@@ -94,20 +128,20 @@ Status NamespaceImpl::Apply(const wire::ApplyRequest& q, std::string_view inline
   if (!inline_bytes.empty())
     return Status(Code::kInvalidArgument, "inline content is not of the size given");
   PERIGEE_FAILPOINT_STATUS(meta_before_apply);
+  wire::ApplyReply reply;
   Status applied = CommitAs(q.node, [&](Tree& tree) -> Status {
+    PERIGEE_ASSIGN(const uint64_t before, NoteTold(tree.txn(), q));
+    reply.through = std::max(before, q.journal != 0 ? q.through : 0);
+    if (q.through != 0 && q.through <= before) return Status::Ok();
     const int64_t now = tree.now();
     for (const Op& op : ops) {
       wire::RecordReply unread;
       tree.SetNow(op.at != 0 ? op.at : now);
       switch (op.method) {
-        case Method::kMetaCreate: {
-          auto writes = [&](wire::Record* record) {
-            record->writer = op.make.writer;
-            if (record->writer) record->writer->generation = 1;
-          };
-          PERIGEE_TRY(MakeIn(tree, op.make, op.make.id, wire::FileKind::kFile, writes, &unread));
+        case Method::kMetaCreate:
+          PERIGEE_TRY(MakeIn(tree, op.make, op.make.id, wire::FileKind::kFile, WrittenAs(op.make),
+                             &unread));
           break;
-        }
         case Method::kMetaPublish:
           PERIGEE_TRY(PublishIn(tree, op.publish, op.bytes, &unread));
           break;
@@ -117,8 +151,10 @@ Status NamespaceImpl::Apply(const wire::ApplyRequest& q, std::string_view inline
     }
     return Status::Ok();
   });
+  PERIGEE_TRY(applied);
+  if (ops.empty()) PERIGEE_TRY(Sync());
   PERIGEE_FAILPOINT_STATUS(meta_after_apply);
-  return applied;
+  return reply;
 }
 
 }  // namespace perigee::objectd

@@ -95,6 +95,7 @@ std::string EncodeChore(const ChoreKey& chore) {
 std::string ChorePrefix() { return Start(KeySpace::kUpload) + 'c'; }
 std::string Node(wire::NodeId node) { return Start(KeySpace::kNode, node); }
 std::string Hold(wire::FileId dir) { return Start(KeySpace::kHold, dir); }
+std::string Told(wire::NodeId node) { return Start(KeySpace::kTold, node); }
 std::string HoldPrefix() { return Start(KeySpace::kHold); }
 std::string FileIdCounter() { return Start(KeySpace::kStore) + "ids.file"; }
 

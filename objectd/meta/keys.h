@@ -2,19 +2,23 @@
 // Keys of the namespace in the store, and their values' envelope. docs/formats/keys.md has the
 // grammar; numbers in keys are big-endian, so that keys sort as the numbers do. Pure functions.
 //
-//   E <dir u64> <component>            -> 1 Record | 2 <id u64>      an entry; a directory's
-//   component ends in '/' H <id u64>                         -> 1 Record                   a file
-//   of several links H <id u64> <dir u64> <component>   -> 1                          one of its
-//   links I <id u64>                         -> 1 <dir u64> <component>    where an id is (its
-//   first link) D <dir u64>                        -> 1 <bucket u64>             the directory
-//   lives; insertions conflict-read it C <dir u64> <shard u8>             -> time, AtomicMax last
-//   change of a directory's entries C 0^8 <shard u8>                   -> count, AtomicAdd files C
-//   0^8 255                          -> count, AtomicAdd           directories moved so far X <id
-//   u64> <generation u64>        -> bytes                      inline content U u <bucket u64>
-//   <key> 0 <upload u64>  -> 1 UploadRow U p <upload u64> <number u32>      -> 1 PartRow U r
-//   <upload u64>                   -> 1 CompletedRow U c <due u64> <kind u8> <id u64>   -> 1
-//   cleaning to do O <node u64>                       -> 1 RegisterNodeRequest A ids.file ->
-//   counter of file ids (kv::IdAllocator) h <dir u64> -> 1 <node u64> who holds the directory
+// - E <dir u64> <component> -> 1 Record | 2 <id u64>: an entry; a directory's component ends in '/'
+// - H <id u64> -> 1 Record: a file of several links
+// - H <id u64> <dir u64> <component> -> 1: one of its links
+// - I <id u64> -> 1 <dir u64> <component>: where an id is (its first link)
+// - D <dir u64> -> 1 <bucket u64>: the directory lives; insertions conflict-read it
+// - C <dir u64> <shard u8> -> time, AtomicMax: last change of a directory's entries
+// - C 0^8 <shard u8> -> count, AtomicAdd: files
+// - C 0^8 255 -> count, AtomicAdd: directories moved so far
+// - X <id u64> <generation u64> -> bytes: inline content
+// - U u <bucket u64> <key> 0 <upload u64> -> 1 UploadRow
+// - U p <upload u64> <number u32> -> 1 PartRow
+// - U r <upload u64> -> 1 CompletedRow
+// - U c <due u64> <kind u8> <id u64> -> 1: cleaning to do
+// - O <node u64> -> 1 RegisterNodeRequest
+// - A ids.file -> counter of file ids (kv::IdAllocator)
+// - h <dir u64> -> 1 <node u64>: who holds the directory
+// - T <node u64> -> 1 ToldRow: up to where it has told of its journal
 
 #include <cstdint>
 #include <string>
@@ -67,6 +71,7 @@ std::string ChorePrefix();
 std::string Node(wire::NodeId node);
 std::string Hold(wire::FileId dir);
 std::string HoldPrefix();
+std::string Told(wire::NodeId node);
 std::string FileIdCounter();
 
 // The component of an entry's key; the place in a link's key; the chore in a chore's key.

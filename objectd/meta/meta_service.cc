@@ -128,9 +128,8 @@ class MetaService {
           return wire::Empty{};
         });
     add(Method::kMetaApply, wire::ApplyRequest(),
-        [&ns = ns_](const Context& ctx, const wire::ApplyRequest& q) -> Result<wire::Empty> {
-          PERIGEE_TRY(ns.Apply(q, AsView(std::as_const(ctx.bulk).span())));
-          return wire::Empty{};
+        [&ns = ns_](const Context& ctx, const wire::ApplyRequest& q) {
+          return ns.Apply(q, AsView(std::as_const(ctx.bulk).span()));
         });
   }
 

@@ -18,11 +18,6 @@ bool LooksLikeAddress(std::string_view name) {
 
 }  // namespace
 
-bool IsNameable(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." && name.size() <= kNameBytesMax &&
-         name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
-}
-
 Status CheckName(std::string_view name) {
   if (name.size() > kNameBytesMax)
     return Status(Code::kTooLarge, "a name is longer than 255 bytes");

@@ -5,10 +5,12 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "rdma/wire/name.h"
 
 namespace perigee::objectd {
 
-inline constexpr size_t kNameBytesMax = 255;
+using wire::IsNameable;  // whether the kernel can name a stored component (without its '/')
+using wire::kNameBytesMax;
 inline constexpr size_t kS3KeyBytesMax = 1024;
 // Directories that a key may pass: one commit makes those that are missing, beside its content.
 inline constexpr size_t kS3KeyLevelsMax = 100;
@@ -16,8 +18,6 @@ inline constexpr size_t kS3KeyLevelsMax = 100;
 // A name that the mount makes: kInvalidArgument for "", ".", "..", '/' or NUL inside; kTooLarge
 // over kNameBytesMax.
 Status CheckName(std::string_view name);
-// Whether the kernel can name a stored component (without its '/').
-bool IsNameable(std::string_view name);
 // 3-63 lowercase letters, digits, dots and hyphens, by S3's rules for buckets (no adjacent dots, no
 // IPv4 address, no "xn--" in front). kInvalidArgument.
 Status CheckBucketName(std::string_view name);

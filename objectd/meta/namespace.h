@@ -122,7 +122,8 @@ class Namespace {
   virtual Result<wire::ReserveIdsReply> ReserveIds(const wire::ReserveIdsRequest& q) = 0;
   virtual Result<wire::HoldDirectoryReply> HoldDirectory(const wire::HoldDirectoryRequest& q) = 0;
   virtual Status ReleaseDirectories(const wire::ReleaseDirectoriesRequest& q) = 0;
-  virtual Status Apply(const wire::ApplyRequest& q, std::string_view inline_bytes) = 0;
+  virtual Result<wire::ApplyReply> Apply(const wire::ApplyRequest& q,
+                                         std::string_view inline_bytes) = 0;
   virtual Result<wire::FeedReply> Feed(const wire::FeedRequest& q) = 0;
   virtual uint64_t FileCount() = 0;
   virtual Status Sync() = 0;  // everything visible now is durable on return

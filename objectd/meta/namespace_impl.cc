@@ -138,11 +138,7 @@ Status NamespaceImpl::CommitDurable(const Body& body) {
   return Status::Ok();
 }
 
-Status NamespaceImpl::Read(const Body& body) {
-  reads_->Add();
-  auto at = Run(body);
-  return at.ok() ? Status::Ok() : std::move(at).TakeStatus();
-}
+Status NamespaceImpl::Read(const Body& body) { return ReadFor({}, body); }
 
 Status NamespaceImpl::ReadFor(const wire::Caller& caller, const Body& body) {
   reads_->Add();

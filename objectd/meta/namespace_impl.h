@@ -58,7 +58,8 @@ class NamespaceImpl final : public Namespace {
   Result<wire::ReserveIdsReply> ReserveIds(const wire::ReserveIdsRequest& q) override;
   Result<wire::HoldDirectoryReply> HoldDirectory(const wire::HoldDirectoryRequest& q) override;
   Status ReleaseDirectories(const wire::ReleaseDirectoriesRequest& q) override;
-  Status Apply(const wire::ApplyRequest& q, std::string_view inline_bytes) override;
+  Result<wire::ApplyReply> Apply(const wire::ApplyRequest& q,
+                                 std::string_view inline_bytes) override;
   Result<wire::FeedReply> Feed(const wire::FeedRequest& q) override;
   uint64_t FileCount() override;
   Status Sync() override;
@@ -140,6 +141,7 @@ class NamespaceImpl final : public Namespace {
                          wire::FileId id, wire::FileKind kind);
   using Fill = std::function<void(wire::Record*)>;
   Result<wire::RecordReply> Make(const wire::MakeRequest& q, wire::FileKind kind, const Fill& fill);
+  static Fill WrittenAs(const wire::MakeRequest& q);  // kMetaCreate's; refers to `q`
   // The bodies of calls that Apply makes, too; what their arguments must be is checked before.
   Status MakeIn(Tree& tree, const wire::MakeRequest& q, wire::FileId id, wire::FileKind kind,
                 const Fill& fill, wire::RecordReply* reply);

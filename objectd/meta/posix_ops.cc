@@ -289,11 +289,15 @@ Result<wire::RecordReply> NamespaceImpl::Mknod(const wire::MakeRequest& q) {
   });
 }
 
-Result<wire::RecordReply> NamespaceImpl::CreateFile(const wire::MakeRequest& q) {
-  return Make(q, wire::FileKind::kFile, [&](wire::Record* record) {
+NamespaceImpl::Fill NamespaceImpl::WrittenAs(const wire::MakeRequest& q) {
+  return [&q](wire::Record* record) {
     record->writer = q.writer;
     if (record->writer) record->writer->generation = 1;
-  });
+  };
+}
+
+Result<wire::RecordReply> NamespaceImpl::CreateFile(const wire::MakeRequest& q) {
+  return Make(q, wire::FileKind::kFile, WrittenAs(q));
 }
 
 Result<wire::RecordReply> NamespaceImpl::Rmdir(const wire::RemoveRequest& q) {

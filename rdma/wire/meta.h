@@ -140,8 +140,10 @@ struct ReleaseDirectoriesRequest {
   }
 };
 
-// -> Empty. kMetaApply: changes that a node made in directories it holds, in order, in one commit:
-// all of them or, with the first one's error, none. Each may be repeated, as the calls they are.
+// -> ApplyReply. kMetaApply: changes that a node made in directories it holds, in order, in one
+// commit: all of them or, with the first one's error, none. `through` goes into that commit: what
+// comes again, late, with that number or a lower one is made already, and is not looked at. Without
+// changes: what is told is durable on return.
 inline constexpr size_t kApplyOpsMax = 64;
 inline constexpr size_t kApplyBytesMax = 256 << 10;
 struct ApplyOp {
@@ -161,10 +163,23 @@ struct ApplyOp {
 struct ApplyRequest {
   NodeId node = 0;
   std::vector<ApplyOp> ops;
+  // The node's journal of changes, which numbers them: told up to here, with these. 0: no numbers.
+  uint64_t journal = 0;
+  uint64_t through = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.node);
     v(2, s.ops);
+    v(3, s.journal);
+    v(4, s.through);
+    v.Rest(s.unknown);
+  }
+};
+struct ApplyReply {
+  uint64_t through = 0;  // up to where that journal is told
+  Unknown unknown;
+  static void Fields(auto& s, auto& v) {
+    v(1, s.through);
     v.Rest(s.unknown);
   }
 };

@@ -112,6 +112,13 @@ class FakeObjectd final : public rdma::Channel {
     std::lock_guard lock(mu_);
     files_[id].committed->layout = std::move(layout);
   }
+  // Its name, by its writer; its content is gone.
+  void MadeAgain(wire::FileId id, wire::WriterInfo writer) {
+    std::lock_guard lock(mu_);
+    files_[id].committed.reset();
+    files_[id].previous.reset();
+    files_[id].writer = writer;
+  }
   void SetMode(wire::FileId id, uint32_t mode, uint32_t uid) {
     std::lock_guard lock(mu_);
     files_[id].mode = mode;
@@ -135,7 +142,7 @@ class FakeObjectd final : public rdma::Channel {
   // Another life of it, without what came after the last sync.
   void LosePower() {
     std::lock_guard lock(mu_);
-    std::tie(files_, names_, inline_) = synced_;
+    std::tie(files_, names_, inline_, told_) = synced_;
     ++instance_;
   }
   void ForgetFeed() {
@@ -259,6 +266,11 @@ class FakeObjectd final : public rdma::Channel {
       }
       case Method::kMetaApply: {
         PERIGEE_ASSIGN(auto q, In<wire::ApplyRequest>(header));
+        auto& [journal, through] = told_[q.node];
+        if (journal != q.journal) through = 0;
+        journal = q.journal;
+        if (q.through != 0 && q.through <= through)
+          return wire::Encode(wire::ApplyReply{.through = through});
         const auto before_it = std::tuple(files_, names_, inline_);
         for (const wire::ApplyOp& op : q.ops) {
           auto done = Do(static_cast<Method>(op.method), op.request,
@@ -268,7 +280,9 @@ class FakeObjectd final : public rdma::Channel {
           std::tie(files_, names_, inline_) = before_it;
           return std::move(done).TakeStatus();
         }
-        return wire::Encode(wire::Empty{});
+        through = std::max(through, q.through);
+        if (q.ops.empty()) synced_ = {files_, names_, inline_, told_};
+        return wire::Encode(wire::ApplyReply{.through = through});
       }
       case Method::kMetaLookup: {
         PERIGEE_ASSIGN(auto q, In<wire::LookupRequest>(header));
@@ -485,7 +499,7 @@ class FakeObjectd final : public rdma::Channel {
         return std::string();
       }
       case Method::kMetaSync:
-        synced_ = {files_, names_, inline_};
+        synced_ = {files_, names_, inline_, told_};
         return wire::Encode(wire::SyncReply{.instance = instance_});
       case Method::kMetaRegisterNode:
         return wire::Encode(
@@ -521,7 +535,8 @@ class FakeObjectd final : public rdma::Channel {
   std::map<wire::FileId, wire::Record> files_;
   std::map<std::pair<wire::FileId, std::string>, wire::FileId> names_;
   std::map<std::pair<wire::FileId, uint64_t>, std::string> inline_;
-  std::tuple<decltype(files_), decltype(names_), decltype(inline_)> synced_;
+  std::map<wire::NodeId, std::pair<uint64_t, uint64_t>> told_;  // journal, through
+  std::tuple<decltype(files_), decltype(names_), decltype(inline_), decltype(told_)> synced_;
   uint64_t instance_ = 1;
   std::vector<wire::Change> events_;
   wire::FileId next_id_ = 100;

@@ -193,6 +193,61 @@ TEST_CASE("power that is lost before objectd was told takes what was not synced,
   CHECK(h.Told("lost") == "absent");
 }
 
+TEST_CASE("what was told is not made again after a loss of power, whatever became of it since") {
+  Holder h;
+  const wire::FileId id = h.Saved("f", "one", true);
+  h.Saved("kept", "two", true);
+  h.Settle();  // told and forgotten, which the index has not synced
+  REQUIRE(h.Told("f") == "one");
+  REQUIRE_FALSE(h.names->Keeps(id));
+  h.objectd->Unlink(h.directory, "f");
+  h.objectd->ForgetFeed();  // nothing else tells of it
+  h.Reboot();
+  h.Again();
+  CHECK(h.Told("f") == "absent");
+  CHECK(h.Told("kept") == "two");
+  CHECK_FALSE(h.Current(id));
+  CHECK(h.names->waiting() + h.engine->publisher().waiting() == 0);
+}
+
+TEST_CASE("changes made without objectd are not made again after a loss of power, either") {
+  Holder h;
+  h.objectd->away = true;
+  const wire::FileId id = h.Saved("f", "one", true);
+  h.objectd->away = false;
+  while (h.names->Keeps(id)) h.RunFor(kMillisecond);
+  REQUIRE(h.Told("f") == "one");
+  h.objectd->Unlink(h.directory, "f");
+  h.objectd->ForgetFeed();
+  h.Reboot();
+  h.Again();
+  CHECK(h.Told("f") == "absent");
+  CHECK_FALSE(h.Current(id));
+}
+
+TEST_CASE("numbers that a damaged journal gives once more are not taken for told ones") {
+  Holder h;
+  for (int i = 0; i < 30; ++i) h.Saved("f" + std::to_string(i), "one");
+  h.Settle();
+  REQUIRE(h.index.RemoveValue(kNamesTried).ok());
+  h.index.Damage(h.Current(h.objectd->IdOf(h.directory, "f3"))->burst);
+  h.Restart();
+  h.Again();
+  auto bucket = h.calls->Lookup({.parent = wire::kRootId, .name = "b"});
+  REQUIRE(bucket.ok());
+  REQUIRE(h.calls->Lookup({.parent = bucket->record.id, .name = "d"}).ok());
+  h.Saved("before", "x");
+  h.names->ReserveIds();
+  h.RunFor(kSecond);
+  h.objectd->away = true;
+  const wire::FileId id = h.Saved("g", "two", true);
+  h.Restart();
+  h.objectd->away = false;
+  h.Again();
+  CHECK(h.objectd->IdOf(h.directory, "g") == id);
+  CHECK(h.Told("g") == "two");
+}
+
 TEST_CASE("objectd that falls silent before it was told hears of it afterwards, once") {
   Holder h;
   h.objectd->lose_reply = Method::kMetaApply;
@@ -208,6 +263,23 @@ TEST_CASE("objectd that falls silent before it was told hears of it afterwards, 
   h.objectd->away = false;
   h.Settle();
   CHECK(h.Told("g") == "two");
+}
+
+TEST_CASE("what is closed again after objectd did not answer is not taken for what it may have") {
+  Holder h;
+  h.objectd->lose_reply = Method::kMetaApply;
+  const wire::FileId id = h.Saved("f", "one");
+  h.RunFor(50 * kMillisecond);
+  CHECK(h.Told("f") == "one");
+  REQUIRE_FALSE(h.names->there());
+  h.objectd->away = true;
+  Opened o = h.MustOpen(id, wire::Access::kWrite);
+  h.Write(o, 0, "two");
+  REQUIRE(h.engine->publisher().Publish(o.file, false).ok());
+  h.Release(o);
+  h.objectd->away = false;
+  h.Settle();
+  CHECK(h.Told("f") == "two");
 }
 
 TEST_CASE("objectd that loses its power is told again") {

@@ -122,6 +122,38 @@ TEST_CASE("small content synced while the namespace was away survives a reboot")
   CHECK(w.Count("fell_back") == 0);
 }
 
+TEST_CASE("content that the object tier had, of a file made there once more, is published again") {
+  World w;
+  const std::string bytes = Bytes(24, kBig);
+  const wire::FileId id = w.Save("a", bytes);
+  w.Settle();
+  FilePtr file = w.Current(id);
+  REQUIRE(w.RecordOf(file).durability == Durability::kObject);
+  w.Kill();
+  w.objectd->MadeAgain(id, {.node = kNode, .burst = file->burst, .generation = 1});
+  bool whole = true;
+  SUBCASE("where it is whole") {}
+  SUBCASE("not where only a part is left of it") {
+    whole = false;
+    BurstRecord rec = w.RecordOf(file);
+    rec.whole = false;
+    rec.resident = {0, 4096};
+    REQUIRE(w.index.Put(rec, Durable::kYes).ok());
+  }
+  file = nullptr;
+  w.Start();
+  w.Settle();
+  CHECK(!w.objectd->Get(id).writer);
+  if (whole) {
+    CHECK(w.Load(id) == bytes);
+    CHECK(w.blobs.BytesOf(*w.objectd->Get(id).committed) == bytes);
+  } else {
+    CHECK_FALSE(w.objectd->Get(id).committed);
+    CHECK_FALSE(w.Current(id));
+  }
+  CHECK(w.engine->publisher().waiting() == 0);
+}
+
 TEST_CASE("after a reboot nothing is read before it was checked") {
   World w;
   wire::FileId synced = w.Save("b", Bytes(23, kBig)), id = w.Save("a", Bytes(22, kBig));

@@ -77,12 +77,13 @@ void Workload::Close(GpuNode& gpu, Key& key, const std::string& what,
 }
 
 // New files in a row: the node comes to hold the directory.
-void Workload::Unpack(GpuNode& gpu, Random& random) {
+void Workload::Unpack(GpuNode& gpu, Random& random, std::vector<Key*>* mine) {
   const std::string dir = random.OneIn(2) ? "d0" : "d1";
   for (uint64_t left = 12 + random.Below(12); left > 0 && unpacked_ < kUnpackedMax; --left) {
     const std::string name = "u" + std::to_string(unpacked_++);
     keys_.push_back(std::make_unique<Key>(dir + "/" + name));
     Key& key = *keys_.back();
+    mine->push_back(&key);
     std::string bytes(1 + random.Below(300), '\0');
     random.Fill(bytes.data(), bytes.size());
     const std::string what = "unpack " + key.path() + " " + Words(bytes);
@@ -91,6 +92,8 @@ void Workload::Unpack(GpuNode& gpu, Random& random) {
     Note(gpu.name(), what + " open", open.status());
     if (!open.ok()) return;
     Close(gpu, key, what, *open, bytes, random.Below(12));
+    Key& earlier = *(*mine)[random.Below(mine->size())];
+    if (random.OneIn(6) && !earlier.doubtful() && earlier.content()) Remove(gpu, earlier);
     if (random.OneIn(4)) Peek(random.Below(kDoors), key);
   }
 }
@@ -203,7 +206,7 @@ void Workload::Act(size_t door, std::vector<Key*> keys, uint64_t seed) {
     } else if (what == 2) {
       Note(gpu.name(), "flush", gpu.Flush(std::string(kBucket) + "/" + key.path(), false));
     } else if (what == 4 && unpacked_ < kUnpackedMax) {
-      Unpack(gpu, random);
+      Unpack(gpu, random, &keys);
     } else if (what == 3) {
       Note(gpu.name(), "evict", gpu.Evict(std::string(kBucket) + "/" + key.path()));
     } else {
@@ -426,6 +429,11 @@ void Workload::Settle() {
           return last.ok();
         }))
       Deviation(gpu->name() + " cannot flush: " + last.ToString());
+    Await(gpu->name() + " has told the namespace of everything", kHealed, [&] {
+      wire::BufferdStatusReply status;
+      if (gpu->up()) gpu->process()->engine().FillStatus(&status);
+      return gpu->up() && status.registered_later == 0;
+    });
   }
   // Leases run out, what was given up is collected, what is missing is repaired.
   cluster_.scheduler->RunFor(3 * NamespaceProcess::kLease + 2 * NamespaceProcess::kGrace);

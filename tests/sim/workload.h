@@ -46,7 +46,7 @@ class Workload {
 
   void Act(size_t door, std::vector<Key*> keys, uint64_t seed);
   void Save(GpuNode& gpu, Key& key, Random& random);
-  void Unpack(GpuNode& gpu, Random& random);
+  void Unpack(GpuNode& gpu, Random& random, std::vector<Key*>* mine);
   void Close(GpuNode& gpu, Key& key, const std::string& what, const wire::BurstOpenReply& open,
              const std::string& bytes, uint64_t sync);
   void Remove(GpuNode& gpu, Key& key);

@@ -60,7 +60,7 @@ struct Held : Fixture {
     wire::ApplyRequest q{.node = kNode};
     std::string bulk;
     AddFile(&q, &bulk, name, bytes);
-    return ns->Apply(q, bulk);
+    return ns->Apply(q, bulk).status();
   }
 
   std::vector<Asked> asked;
@@ -286,4 +286,34 @@ TEST_CASE_FIXTURE(Held, "what is told has to be in order") {
   many.ops.resize(wire::kApplyOpsMax + 1);
   CHECK(ns->Apply(many, "").code() == Code::kInvalidArgument);
   CHECK(Names(d).empty());
+}
+
+TEST_CASE_FIXTURE(Held, "what a node tells once more, late, is not made again") {
+  wire::ApplyRequest q{.node = kNode, .journal = 77, .through = 5};
+  std::string bulk;
+  AddFile(&q, &bulk, "x", "told");
+  CHECK(Must(ns->Apply(q, bulk)).through == 5);
+  Must(ns->Unlink({.parent = d, .name = "x"}));
+  CHECK(Must(ns->Apply(q, bulk)).through == 5);
+  CHECK(Names(d).empty());
+  // Nodes, and journals of one, are numbered for themselves.
+  wire::ApplyRequest asks{.node = kNode, .journal = 77};
+  CHECK(Must(ns->Apply(asks, "")).through == 5);
+  asks.journal = 78;
+  CHECK(Must(ns->Apply(asks, "")).through == 0);
+  asks = {.node = kOther, .journal = 77};
+  CHECK(Must(ns->Apply(asks, "")).through == 0);
+  // Refused: not told.
+  wire::ApplyRequest refused{.node = kNode, .journal = 77, .through = 9};
+  AddFile(&refused, &bulk, "y", "told");
+  AddFile(&refused, &bulk, "y", "told");
+  CHECK_FALSE(ns->Apply(refused, bulk.substr(4)).ok());
+  asks = {.node = kNode, .journal = 77};
+  CHECK(Must(ns->Apply(asks, "")).through == 5);
+  // Told in other ways.
+  CHECK(Must(ns->Apply({.node = kNode, .journal = 77, .through = 9}, "")).through == 9);
+  CHECK(Must(ns->Apply(asks, "")).through == 9);
+  q.journal = 78;
+  CHECK(Must(ns->Apply(q, bulk.substr(0, 4))).through == 5);
+  CHECK(Names(d) == Strings{"x"});
 }
