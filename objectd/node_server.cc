@@ -122,7 +122,10 @@ Status NodeServer::Join() {
   }
   if (cluster_id == 0) return Status(Code::kInternal, "the namespace node has no cluster");
   PERIGEE_TRY(drives_->Open(cluster_id));
-  preflight_ = RunPreflight(*disk_, options_.drives);
+  std::vector<std::string> there;  // what does not answer would not answer here, either
+  for (const wire::NodeDrive& drive : drives_->Report())
+    if (drive.state != wire::DriveState::kLost) there.push_back(drive.dir);
+  preflight_ = RunPreflight(*disk_, there);
   WarnOfDegraded(preflight_);
   ExposePreflight(registry_.get(), preflight_);
   return Status::Ok();

@@ -78,7 +78,10 @@ Status Server::OpenDrives() {
   deps.watch = std::make_shared<DriveWatch>();
   deps.watch->Start();
   PERIGEE_ASSIGN(drives_, DriveSet::Open(std::move(o), deps));
-  preflight_ = RunPreflight(*disk_, options_.drives);
+  std::vector<std::string> there;  // what does not answer would not answer here, either
+  for (const DriveSlot& slot : drives_->Slots())
+    if (slot.drive) there.push_back(slot.dir);
+  preflight_ = RunPreflight(*disk_, there);
   WarnOfDegraded(preflight_);
   return Status::Ok();
 }

@@ -22,18 +22,19 @@ struct DriveSlot {
   bool closed = false, leaving = false;
 };
 
-// Of a drive of this process: what the drive says, or, where it is lost, its directory.
-inline Result<Superblock> StoredSuperblock(Disk& disk, const DriveSlot& slot) {
-  return slot.drive ? slot.drive->StoredSuperblock() : ReadSuperblock(disk, slot.dir);
+// Whether what a drive's directory has for a superblock says that the drive is gone from there.
+inline bool IsGone(const Result<Superblock>& stored, uint64_t cluster_id, uint64_t drive_id) {
+  return stored.ok() ? stored->cluster_id != cluster_id || stored->drive_id != drive_id
+                     : stored.status().Is(Code::kNotFound);
 }
 
 // kPreconditionFailed: what is in the slot of a drive of this process may not give way to another.
-inline Status CheckReplaceable(const DriveSlot& slot) {
-  if (!slot.drive) return Status::Ok();
-  if (slot.drive->online())
+// `silent`: what was asked of its device is not answered yet.
+inline Status CheckReplaceable(const DriveSlot& slot, bool silent) {
+  if (slot.drive && slot.drive->online())
     return Status(Code::kPreconditionFailed,
                   "the drive in " + slot.dir + " is online; it is not replaced");
-  if (slot.drive->hangs())
+  if (silent || (slot.drive && slot.drive->hangs()))
     return Status(Code::kPreconditionFailed,
                   "the drive in " + slot.dir +
                       " hangs: its device must answer, fail or be taken out before it is replaced");

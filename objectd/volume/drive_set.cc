@@ -150,7 +150,7 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
     while (at < slots_.size() && slots_[at].dir != wanted) at++;
     if (at == slots_.size())
       return Status(Code::kNotFound, wanted + " is not the directory of a drive of this cluster");
-    PERIGEE_TRY(CheckReplaceable(slots_[at]));
+    PERIGEE_TRY(CheckReplaceable(slots_[at], opener_.Silent(wanted)));
     old = slots_[at].drive;
     fresh.slot = slots_[at].slot;
     fresh.dir = wanted;
@@ -205,30 +205,28 @@ Result<DriveSlot> DriveSet::Replace(const std::string& dir) {
 
 void DriveSet::Probe() {
   for (const DriveSlot& slot : Slots()) {
-    if (slot.drive && !slot.drive->online()) continue;
-    auto superblock = StoredSuperblock(disk(), slot);
-    bool right = superblock.ok() && superblock->cluster_id == cluster_id_ &&
-                 superblock->drive_id == slot.drive_id;
     if (slot.drive) {
+      if (!slot.drive->online()) continue;
+      auto superblock = slot.drive->StoredSuperblock();
       // Writes to unlinked files would succeed for ever: an emptied directory is noticed here.
-      bool gone = superblock.ok() ? !right : superblock.code() == Code::kNotFound;
-      if (slot.drive->online() && gone)
+      if (IsGone(superblock, cluster_id_, slot.drive_id))
         slot.drive->SetOffline("its superblock is gone from " + slot.dir);
       else if (slot.drive->online() && superblock.code() == Code::kCorrupt)
         MendSuperblock(*slot.drive, superblock.status());
       continue;
     }
-    if (!right) continue;
     std::lock_guard change(change_mu_);
-    auto opened = Drive::Open(slot.dir, cluster_id_, options_.drive, deps_);
-    if (!opened.ok()) {
-      log::Warn("drive_not_opened", {{"dir", slot.dir}, {"cause", opened.status()}});
+    auto opened = opener_.Return(WantedIn(slot));
+    if (!opened) continue;
+    if (!opened->ok()) {
+      if (!opened->status().Is(Code::kNotFound))
+        log::Warn("drive_not_opened", {{"dir", slot.dir}, {"cause", opened->status()}});
       continue;
     }
     std::lock_guard lock(mu_);
     for (DriveSlot& mine : slots_) {
       if (mine.drive_id != slot.drive_id || mine.drive) continue;
-      mine.drive = std::move(*opened);
+      mine.drive = std::move(**opened);
       mine.problem.clear();
       log::Info("drive_returned", {{"dir", slot.dir}, {"drive", HexEncode64(slot.drive_id)}});
       break;

@@ -11,7 +11,8 @@
 //   so is a file that fails its checksum
 // Refused, naming the directory: drives of another cluster (kPreconditionFailed), of a newer format
 // (kUnimplemented), fewer than N - M superblocks or no in-sync mirror among the drives
-// (kUnavailable).
+// (kUnavailable). A drive whose device does not answer is a lost one until it does
+// (drive_opener.h).
 //
 // It is also the store's MirrorMembership: the mirror set lives in the superblocks, under an epoch
 // that grows with each change; a change is durable on at least min(M + 1, N - M) drives, or fails:
@@ -30,6 +31,7 @@
 #include "objectd/kv/rocks_store.h"
 #include "objectd/volume/cluster_file.h"
 #include "objectd/volume/drive_catalog.h"
+#include "objectd/volume/drive_opener.h"
 
 namespace perigee::objectd {
 
@@ -49,6 +51,7 @@ class DriveSet final : public DriveCatalog, public kv::MirrorMembership {
     std::string state_dir;      // must exist
     bool create_if_new = true;  // false: kNotFound where there is no cluster
     DriveOptions drive;
+    DrivePatience patience;
   };
   static Result<std::unique_ptr<DriveSet>> Open(Options options, DriveDeps deps);
   ~DriveSet() override { Stop(); }
@@ -87,15 +90,21 @@ class DriveSet final : public DriveCatalog, public kv::MirrorMembership {
   void Stop();
 
  private:
-  DriveSet(Options options, DriveDeps deps) : options_(std::move(options)), deps_(deps) {}
+  DriveSet(Options options, DriveDeps deps)
+      : options_(std::move(options)),
+        deps_(deps),
+        opener_(options_.drive, deps, options_.patience) {}
   Status Form();
   Status FormatAll();
   Status Recover(const std::map<std::string, Superblock>& found);
   Status Match(const std::map<std::string, Superblock>& found);
-  Status OpenSlot(DriveSlot* slot);
+  Status CheckAllAnswer() const;
+  DriveOpener::Wanted WantedIn(const DriveSlot& slot) const {
+    return {slot.dir, slot.drive_id, cluster_id_};
+  }
   Status OpenAll();
   Status EjectLost();
-  Result<std::map<std::string, Superblock>> ReadSuperblocks() const;
+  Result<std::map<std::string, Superblock>> ReadSuperblocks();
   Superblock SuperblockOfLocked(const DriveSlot& slot) const;
   ClusterFile FileLocked() const;
   Status ChangeMirrors(uint64_t drive_id, bool in_sync);
@@ -104,6 +113,7 @@ class DriveSet final : public DriveCatalog, public kv::MirrorMembership {
 
   const Options options_;
   const DriveDeps deps_;
+  DriveOpener opener_;  // of Open's, then under change_mu_
   uint64_t cluster_id_ = 0;
   Profile profile_;
   bool formed_now_ = false;

@@ -1,7 +1,6 @@
 // How a DriveSet comes to be: new cluster, known cluster, or one whose state directory was lost.
 
 #include <algorithm>
-#include <thread>
 
 #include "base/log.h"
 #include "base/random.h"
@@ -37,11 +36,11 @@ Profile DefaultProfile(size_t drives) {
   return {static_cast<uint32_t>(std::min<size_t>(drives - 2, 8)), 2};
 }
 
-// Superblocks by directory. Absent and damaged ones are left out; newer formats are refused.
-Result<std::map<std::string, Superblock>> DriveSet::ReadSuperblocks() const {
+// Superblocks by directory. Absent, damaged and silent ones are left out; newer formats are
+// refused.
+Result<std::map<std::string, Superblock>> DriveSet::ReadSuperblocks() {
   std::map<std::string, Superblock> found;
-  for (const std::string& dir : options_.dirs) {
-    auto superblock = ReadSuperblock(disk(), dir);
+  for (auto& [dir, superblock] : opener_.Superblocks(options_.dirs)) {
     if (superblock.ok()) {
       found[dir] = *superblock;
       continue;
@@ -66,6 +65,7 @@ Result<std::unique_ptr<DriveSet>> DriveSet::Open(Options options, DriveDeps deps
   if (!file.ok() && file.code() != Code::kNotFound && file.code() != Code::kCorrupt)
     return std::move(file).TakeStatus();
   PERIGEE_ASSIGN(auto found, set->ReadSuperblocks());
+  if (file.ok() ? file->forming : found.empty()) PERIGEE_TRY(set->CheckAllAnswer());
   if (file.code() == Code::kCorrupt) {
     // Without a superblock nothing tells a new cluster from one whose drives are all away.
     if (found.empty()) return std::move(file).TakeStatus();
@@ -100,6 +100,17 @@ Result<std::unique_ptr<DriveSet>> DriveSet::Open(Options options, DriveDeps deps
   }
   PERIGEE_TRY(set->OpenAll());
   return set;
+}
+
+// To be formatted. Logged here: the process ends only when the device has answered.
+Status DriveSet::CheckAllAnswer() const {
+  for (const std::string& dir : options_.dirs) {
+    if (!opener_.Silent(dir)) continue;
+    Status silent(Code::kUnavailable, dir + ": " + kSilentDrive);
+    log::Error("cluster_not_formed", {{"cause", silent}});
+    return silent;
+  }
+  return Status::Ok();
 }
 
 // A new cluster. The file comes first and says `forming`, so that a crash in between is finished,
@@ -240,53 +251,24 @@ Status DriveSet::Match(const std::map<std::string, Superblock>& found) {
   return Status::Ok();
 }
 
-// What keeps the drive from being served is in `slot->problem`. An error: its format is newer.
-Status DriveSet::OpenSlot(DriveSlot* slot) {
-  auto superblock = ReadSuperblock(disk(), slot->dir);
-  bool right = superblock.ok() && superblock->drive_id == slot->drive_id &&
-               superblock->cluster_id == cluster_id_;
-  if (right) {
-    auto drive = Drive::Open(slot->dir, cluster_id_, options_.drive, deps_);
-    if (drive.ok()) {
-      slot->drive = std::move(*drive);
-      return Status::Ok();
-    }
-    if (drive.code() == Code::kUnimplemented) return std::move(drive).TakeStatus();
-    slot->problem = drive.status().message();
-  } else if (superblock.ok()) {
-    slot->problem = "another drive is there";
-  } else {
-    slot->problem = superblock.code() == Code::kNotFound ? "the directory holds no drive"
-                                                         : superblock.status().message();
-  }
-  log::Error("drive_lost", {{"dir", slot->dir},
-                            {"drive", HexEncode64(slot->drive_id)},
-                            {"cause", slot->problem},
-                            {"remedy", "perigee drive replace " + slot->dir}});
-  return Status::Ok();
-}
-
+// What keeps a drive from being served is in its slot's `problem`. An error: its format is newer.
 Status DriveSet::OpenAll() {
-  // Side by side: after a kill the index of each has to catch up with its segments. In memory there
-  // is nothing to wait for, and a simulation has one thread at a time.
-  std::vector<Status> opened(slots_.size());
-  std::vector<std::thread> threads;
+  std::vector<DriveOpener::Wanted> wanted;
+  for (const DriveSlot& slot : slots_) wanted.push_back(WantedIn(slot));
+  auto opened = opener_.Open(wanted);
   for (size_t i = 0; i < slots_.size(); ++i) {
-    auto open = [this, i, &opened] { opened[i] = OpenSlot(&slots_[i]); };
-    if (disk().engine() == "memory")
-      open();
-    else
-      threads.emplace_back(open);
+    DriveSlot& slot = slots_[i];
+    if (opened[i] && opened[i]->code() == Code::kUnimplemented) return opened[i]->status();
+    if (opened[i] && opened[i]->ok()) {
+      slot.drive = std::move(**opened[i]);
+      continue;
+    }
+    slot.problem = opened[i] ? opened[i]->status().message() : kSilentDrive;
+    log::Error("drive_lost", {{"dir", slot.dir},
+                              {"drive", HexEncode64(slot.drive_id)},
+                              {"cause", slot.problem},
+                              {"remedy", "perigee drive replace " + slot.dir}});
   }
-  for (std::thread& thread : threads) thread.join();
-  Status all;
-  for (Status& one : opened) {
-    if (all.ok())
-      all = std::move(one);
-    else
-      one.Ignore();
-  }
-  PERIGEE_TRY(std::move(all));
   if (MirrorPlaces().empty()) {
     std::vector<std::string> dirs;
     for (const DriveSlot& slot : slots_)

@@ -26,6 +26,15 @@ uint32_t NextSlot(const ClusterFile& file) {
   return next;
 }
 
+bool Knows(const ClusterFile& file, const std::string& dir) {
+  return std::any_of(file.drives.begin(), file.drives.end(),
+                     [&](const ClusterDrive& drive) { return drive.dir == dir && !drive.forming; });
+}
+
+DriveSlot SlotOf(const ClusterDrive& drive) {
+  return {.drive_id = drive.drive_id, .slot = drive.slot, .dir = drive.dir};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<NodeDrives>> NodeDrives::Create(Options options, DriveDeps deps) {
@@ -78,7 +87,8 @@ Status NodeDrives::Open(uint64_t cluster_id) {
   PERIGEE_TRY(FormatNew(&file));
   if (file != file_) PERIGEE_TRY(Save(file));
   std::vector<DriveSlot> slots;
-  for (const ClusterDrive& drive : file.drives) slots.push_back(OpenOne(drive));
+  for (const ClusterDrive& drive : file.drives) slots.push_back(SlotOf(drive));
+  OpenSlots(&slots);
   std::lock_guard lock(mu_);
   slots_ = std::move(slots);
   return Status::Ok();
@@ -87,8 +97,13 @@ Status NodeDrives::Open(uint64_t cluster_id) {
 // Names what is in directories that the file does not know. Known drives are looked for in all of
 // them: their directories may have been swapped.
 Status NodeDrives::AddNew(ClusterFile* file) {
+  auto superblocks = opener_.Superblocks(options_.dirs);
   for (const std::string& dir : options_.dirs) {
-    auto superblock = ReadSuperblock(*deps_.disk, dir);
+    auto found = superblocks.find(dir);
+    const bool silent = found == superblocks.end();
+    if (silent && Knows(*file, dir)) continue;
+    if (silent) return Status(Code::kUnavailable, dir + ": " + kSilentDrive);
+    const Result<Superblock>& superblock = found->second;
     if (superblock.code() == Code::kUnimplemented) return superblock.status().With(dir);
     if (superblock.ok() && superblock->cluster_id != file->cluster_id) {
       return Status(Code::kPreconditionFailed, dir + " belongs to cluster " +
@@ -128,32 +143,34 @@ Status NodeDrives::FormatNew(ClusterFile* file) {
   return Status::Ok();
 }
 
-DriveSlot NodeDrives::OpenOne(const ClusterDrive& drive) const {
-  DriveSlot slot{.drive_id = drive.drive_id, .slot = drive.slot, .dir = drive.dir};
-  const bool given =
-      std::find(options_.dirs.begin(), options_.dirs.end(), drive.dir) != options_.dirs.end();
-  auto superblock = ReadSuperblock(*deps_.disk, drive.dir);
-  if (!given) {
-    slot.problem = "its directory is not among --drive";
-  } else if (!superblock.ok()) {
-    slot.problem = superblock.code() == Code::kNotFound ? "the directory holds no drive"
-                                                        : superblock.status().message();
-  } else if (superblock->drive_id != drive.drive_id) {
-    slot.problem = "another drive is there";
-  } else {
-    auto opened = Drive::Open(drive.dir, superblock->cluster_id, options_.drive, deps_);
-    if (opened.ok())
-      slot.drive = std::move(*opened);
-    else
-      slot.problem = opened.status().message();
+bool NodeDrives::IsGiven(const DriveSlot& slot) const {
+  return std::find(options_.dirs.begin(), options_.dirs.end(), slot.dir) != options_.dirs.end();
+}
+
+// What keeps a drive from being served is in its slot's `problem`.
+void NodeDrives::OpenSlots(std::vector<DriveSlot>* slots) {
+  std::vector<DriveOpener::Wanted> wanted;
+  for (const DriveSlot& slot : *slots) {
+    wanted.push_back(WantedIn(slot));
+    if (!IsGiven(slot)) wanted.back().dir.clear();
   }
-  if (!slot.drive) {
+  auto opened = opener_.Open(wanted);
+  for (size_t i = 0; i < slots->size(); ++i) {
+    DriveSlot& slot = (*slots)[i];
+    if (!IsGiven(slot))
+      slot.problem = "its directory is not among --drive";
+    else if (!opened[i])
+      slot.problem = kSilentDrive;
+    else if (!opened[i]->ok())
+      slot.problem = opened[i]->status().message();
+    else
+      slot.drive = std::move(**opened[i]);
+    if (slot.drive) continue;
     log::Error("drive_lost", {{"dir", slot.dir},
                               {"drive", HexEncode64(slot.drive_id)},
                               {"cause", slot.problem},
                               {"remedy", "perigee drive replace " + slot.dir}});
   }
-  return slot;
 }
 
 std::shared_ptr<Drive> NodeDrives::Find(uint64_t drive_id) const {
@@ -203,19 +220,23 @@ void NodeDrives::Probe() {
     slots = slots_;
   }
   for (DriveSlot& slot : slots) {
-    if (slot.drive && !slot.drive->online()) continue;
-    auto superblock = StoredSuperblock(*deps_.disk, slot);
-    const bool right = superblock.ok() && superblock->drive_id == slot.drive_id;
     if (slot.drive) {
       // Writes to unlinked files would succeed for ever: an emptied directory is noticed here.
-      const bool gone = superblock.ok() ? !right : superblock.code() == Code::kNotFound;
-      if (slot.drive->online() && gone)
+      if (slot.drive->online() &&
+          IsGone(slot.drive->StoredSuperblock(), file_.cluster_id, slot.drive_id))
         slot.drive->SetOffline("its superblock is gone from " + slot.dir);
       continue;
     }
-    if (!right) continue;
-    slot = OpenOne({.drive_id = slot.drive_id, .slot = slot.slot, .dir = slot.dir});
-    if (slot.drive) log::Info("drive_returned", {{"dir", slot.dir}});
+    if (!IsGiven(slot)) continue;
+    auto opened = opener_.Return(WantedIn(slot));
+    if (!opened) continue;
+    if (opened->ok()) {
+      slot.drive = std::move(**opened);
+      slot.problem.clear();
+      log::Info("drive_returned", {{"dir", slot.dir}});
+    } else if (!opened->status().Is(Code::kNotFound)) {
+      log::Warn("drive_not_opened", {{"dir", slot.dir}, {"cause", opened->status()}});
+    }
   }
   std::lock_guard lock(mu_);
   slots_ = std::move(slots);
@@ -233,7 +254,7 @@ Result<wire::NodeDrive> NodeDrives::Replace(const std::string& dir) {
                          [&](const DriveSlot& slot) { return slot.dir == wanted; });
   if (at == slots.end())
     return Status(Code::kNotFound, wanted + " is not the directory of a drive of this node");
-  PERIGEE_TRY(CheckReplaceable(*at));
+  PERIGEE_TRY(CheckReplaceable(*at, opener_.Silent(wanted)));
   auto there = ReadSuperblock(*deps_.disk, wanted);
   if (there.ok()) {
     return Status(Code::kPreconditionFailed,
@@ -250,7 +271,9 @@ Result<wire::NodeDrive> NodeDrives::Replace(const std::string& dir) {
   PERIGEE_TRY(Save(file));
   PERIGEE_TRY(FormatNew(&file));
   PERIGEE_TRY(Save(file));
-  *at = OpenOne(file.drives.back());
+  std::vector<DriveSlot> made{SlotOf(file.drives.back())};
+  OpenSlots(&made);
+  *at = std::move(made.front());
   log::Info("drive_replaced", {{"dir", wanted}, {"drive", HexEncode64(at->drive_id)}});
   wire::NodeDrive fresh = Describe(*at);
   std::lock_guard lock(mu_);

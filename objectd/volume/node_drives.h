@@ -4,7 +4,8 @@
 // What they are is in the cluster file of its state directory. A directory that it does not name is
 // a new drive: formatted for the cluster when that is absent or empty, taken over when it holds a
 // drive of the same cluster (moved here from another node), refused otherwise. A directory that it
-// names, without the right superblock, is a lost drive, and never formatted. Thread-safe; blocks.
+// names, without the right superblock, is a lost drive, and never formatted; so is one whose device
+// does not answer, until it does (drive_opener.h). Thread-safe; blocks.
 
 #include <memory>
 #include <mutex>
@@ -13,6 +14,7 @@
 
 #include "objectd/volume/cluster_file.h"
 #include "objectd/volume/drive_catalog.h"
+#include "objectd/volume/drive_opener.h"
 #include "rdma/wire/node.h"
 
 namespace perigee::objectd {
@@ -23,6 +25,7 @@ class NodeDrives {
     std::vector<std::string> dirs;
     std::string state_dir;  // must exist
     DriveOptions drive;
+    DrivePatience patience;
   };
   // Reads the file, or makes a new node. kPreconditionFailed: the directory is a namespace node's.
   static Result<std::unique_ptr<NodeDrives>> Create(Options options, DriveDeps deps);
@@ -44,16 +47,24 @@ class NodeDrives {
   void Stop();
 
  private:
-  NodeDrives(Options options, DriveDeps deps) : options_(std::move(options)), deps_(deps) {}
+  NodeDrives(Options options, DriveDeps deps)
+      : options_(std::move(options)),
+        deps_(deps),
+        opener_(options_.drive, deps, options_.patience) {}
   Status AddNew(ClusterFile* file);
   Status FormatNew(ClusterFile* file);
-  DriveSlot OpenOne(const ClusterDrive& drive) const;
+  void OpenSlots(std::vector<DriveSlot>* slots);
+  bool IsGiven(const DriveSlot& slot) const;
+  DriveOpener::Wanted WantedIn(const DriveSlot& slot) const {
+    return {slot.dir, slot.drive_id, file_.cluster_id};
+  }
   wire::NodeDrive Describe(const DriveSlot& slot) const;
   Status Save(const ClusterFile& file);
 
   const Options options_;
   const DriveDeps deps_;
   std::mutex change_mu_;   // one change at a time; held over disk writes; before mu_
+  DriveOpener opener_;     // under change_mu_
   mutable std::mutex mu_;  // guards what follows
   ClusterFile file_;
   std::vector<DriveSlot> slots_;

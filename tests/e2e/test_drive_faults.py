@@ -171,6 +171,27 @@ def test_drives_that_hang_for_good_are_left_out_until_they_answer(faulty, of_mir
     f.puts_work_again()
 
 
+def test_a_start_goes_on_without_drives_that_hang(faulty):
+    f = faulty()
+    mirrors = f.mirrors()
+    bad = [mirrors[0], next(d for d in f.drives if d not in mirrors)]
+    f.stack.kill_all()
+    for d in bad:
+        f.disk.fault(d, delay_ms=3_600_000)
+    f.stack.up()
+    status = f.stack.status()
+    assert [f.state_of(status, d) for d in bad] == ["lost"] * 2
+    assert "its device does not answer" in f.stack.run("drive", "ls").stdout
+    refused = f.stack.run("drive", "replace", bad[1], check=False)
+    assert refused.returncode == 1 and "hangs: its device must answer" in refused.stderr, refused
+    check_objects(f.stack, f.sums)
+    assert f.put("meanwhile", os.urandom(SIZES[-1])) is True
+    for d in bad:
+        f.disk.fault(d)
+    f.stack.wait("all well", lambda s: s["well"] and all(f.state_of(s, d) == "online" for d in bad), timeout=60)
+    f.puts_work_again()
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 def test_when_all_drives_fail_nothing_is_lost_and_all_comes_back(faulty, error):
     f = faulty()

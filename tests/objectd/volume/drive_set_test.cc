@@ -1,6 +1,9 @@
 #include "objectd/volume/drive_set.h"
 
+#include <future>
+
 #include "base/checksum.h"
+#include "base/event.h"
 #include "base/failpoint.h"
 #include "tests/objectd/volume/volume_fixture.h"
 
@@ -18,8 +21,18 @@ struct Set {
     slabs = *pool;
   }
   Result<std::unique_ptr<DriveSet>> TryOpen() {
-    return DriveSet::Open(options, {.disk = disk.get(), .slabs = slabs});
+    return DriveSet::Open(options, {.disk = disk.get(), .slabs = slabs, .watch = watch});
   }
+  // From now on; to be let go before the set ends.
+  void Hang(const std::vector<std::string>& dirs) {
+    watch = std::make_shared<DriveWatch>();
+    disk->SetFault([this, dirs](std::string_view, const std::string& path) {
+      for (const std::string& dir : dirs)
+        if (path.starts_with(dir)) let_go.Wait();
+      return Status::Ok();
+    });
+  }
+  ~Set() { let_go.Set(); }
   void Open() {
     set.reset();
     auto opened = TryOpen();
@@ -36,6 +49,8 @@ struct Set {
   std::unique_ptr<MemDisk> disk = MemDisk::Create(1);
   std::shared_ptr<rdma::SlabPool> slabs;
   DriveSet::Options options;
+  std::shared_ptr<DriveWatch> watch;  // null: all is done on one thread
+  Event let_go;
   std::unique_ptr<DriveSet> set;
 };
 
@@ -62,6 +77,46 @@ TEST_CASE("a directory that holds something is never formatted") {
   CHECK(refused.Is(Code::kPreconditionFailed));
   CHECK(refused.message().find("/d4") != std::string::npos);
   CHECK(ReadSuperblock(*s.disk, "/d1").code() == Code::kNotFound);
+}
+
+TEST_CASE("drives whose devices do not answer are lost until they do") {
+  Set s;
+  s.options.patience = {.superblock = kSecond, .open = kMillisecond, .again = kMillisecond};
+  s.Open();
+  s.set.reset();
+  std::vector<std::string> hang = {"/d2", "/d5"};
+  SUBCASE("at all") {}
+  SUBCASE("when they are opened") { hang = {"/d2/segments", "/d5/segments"}; }
+  s.Hang(hang);
+  s.Open();
+  for (size_t i : {1, 4}) {
+    CHECK(s.set->Slots()[i].drive == nullptr);
+    CHECK(s.set->Slots()[i].problem == "its device does not answer");
+  }
+  CHECK(s.set->MirrorPlaces().size() == 2);
+  auto replaced = s.set->Replace("/d2");
+  CHECK(replaced.code() == Code::kPreconditionFailed);
+  CHECK(replaced.status().message().find("hangs") != std::string::npos);
+  s.set->Probe();
+  CHECK(s.set->Slots()[1].drive == nullptr);
+  s.let_go.Set();
+  while (!s.set->Slots()[1].drive || !s.set->Slots()[4].drive) s.set->Probe();
+  for (const DriveSlot& slot : s.set->Slots()) CHECK(slot.drive->online());
+  s.set.reset();
+}
+
+TEST_CASE("where most drives do not answer, all are waited for") {
+  Set s;
+  s.options.patience = {.superblock = 20 * kMillisecond, .open = kSecond};
+  s.Open();
+  s.set.reset();
+  s.Hang({"/d1", "/d3", "/d6"});
+  auto opened = std::async(std::launch::async, [&] { return s.TryOpen(); });
+  CHECK(opened.wait_for(std::chrono::milliseconds(200)) == std::future_status::timeout);
+  s.let_go.Set();
+  auto set = opened.get();
+  REQUIRE(set.ok());
+  for (const DriveSlot& slot : (*set)->Slots()) CHECK(slot.drive != nullptr);
 }
 
 TEST_CASE("an interrupted formation is finished by the next start") {
