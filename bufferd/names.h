@@ -34,6 +34,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -216,8 +217,10 @@ class Names {
   Status TellOneByOne(const std::vector<JournaledOp>& batch);
   void TellOpen(std::vector<wire::FileId> ids, uint64_t life, uint64_t last);
   void EndPending(wire::FileId id, uint64_t last);
-  // What `q` tells besides its changes: up to where the journal is told with them; 0: no further.
+  // `through`: up to where the journal is told with this; 0: no further. kPreconditionFailed:
+  // objectd has lost what it was told before.
   Status Apply(wire::ApplyRequest q, const std::string& bytes, uint64_t through);
+  Status AskTold();
   Status ForgetTold();
 
   // names_unsettled.cc: what objectd made, and is not known to hold durably. With mu_ held, except
@@ -273,8 +276,8 @@ class Names {
   bool restarted_ = false;
   std::atomic<uint64_t> tried_{0};
   uint64_t repeated_ = 0;
-  uint64_t journal_ = 0;  // objectd knows it by that, with what it was told of it
-  uint64_t told_ = 0;     // up to where it knows that
+  uint64_t journal_ = 0;          // objectd knows it by that, with what it was told of it
+  std::optional<uint64_t> told_;  // up to where it knows that; nothing: not asked yet
   std::shared_ptr<rdma::Channel> calls_, guarded_;
   std::atomic<bool> stopping_{false}, started_{false};
   std::atomic<State> state_{State::kThere};  // changed with mu_ held
@@ -306,7 +309,8 @@ class Names {
   // objectd may hold directories for this node of which it knows nothing: it says so first.
   bool release_all_ = true;
   bool keep_armed_ = false, keeping_ = false;
-  bool tell_armed_ = false, telling_ = false;
+  Nanos tell_due_ = 0;  // 0: nobody is about to tell
+  bool telling_ = false;
   int hurried_ = 0;                      // who wait for what is to be told
   std::multiset<wire::FileId> awaited_;  // those of files, maybe with the file in their hands
   Nanos told_at_ = 0;

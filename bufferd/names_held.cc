@@ -487,13 +487,14 @@ void Names::Await(wire::FileId dir, std::unique_lock<std::mutex>& lock,
 }
 
 void Names::ArmTell(Nanos delay) {
-  if (telling_ || stopping_ || (tell_armed_ && delay != 0)) return;
-  if (tell_->PostAfter(delay, [this] { Tell(); }) != 0) tell_armed_ = true;
+  const Nanos due = BootNow() + delay;
+  if (telling_ || stopping_ || (tell_due_ != 0 && tell_due_ <= due)) return;
+  if (tell_->PostAfter(delay, [this] { Tell(); }) != 0) tell_due_ = due;
 }
 
 void Names::Tell() {
   std::unique_lock lock(mu_);
-  tell_armed_ = false;
+  tell_due_ = 0;
   if (telling_) return;
   telling_ = true;
   auto goes_on = [this] { return !stopping_ && state_ == State::kThere; };
@@ -527,12 +528,26 @@ void Names::Tell() {
 
 Status Names::Apply(wire::ApplyRequest q, const std::string& bytes, uint64_t through) {
   q.node = options_.node;
-  q.journal = journal_;
-  q.through = through;
+  if (through != 0) {
+    if (!told_) PERIGEE_TRY(AskTold());
+    q.journal = journal_;
+    q.through = through;
+    q.after = *told_;
+  }
   auto reply = rdma::Call<wire::ApplyReply>(*objectd_, Method::kMetaApply, q, AsBytes(bytes),
                                             {.timeout = kTellTimeout});
   if (!reply.ok()) return std::move(reply).TakeStatus();
-  told_ = reply->through;
+  if (through != 0) told_ = reply->through;
+  return Status::Ok();
+}
+
+// Where nothing is told that may be lost: that would show by what objectd says afterwards.
+Status Names::AskTold() {
+  PERIGEE_ASSIGN(auto reply, rdma::Call<wire::ApplyReply>(
+                                 *objectd_, Method::kMetaApply,
+                                 wire::ApplyRequest{.node = options_.node, .journal = journal_}, {},
+                                 {.timeout = kTellTimeout}));
+  told_ = reply.through;
   return Status::Ok();
 }
 
@@ -587,7 +602,8 @@ Status Names::TellSome() {
   PERIGEE_FAILPOINT(held_tell_before);
   Status told = Apply(std::move(q), bytes, last);
   PERIGEE_FAILPOINT(held_tell_after);
-  if (told.Is(Code::kUnavailable) || told.Is(Code::kDeadlineExceeded)) {
+  if (told.Is(Code::kUnavailable) || told.Is(Code::kDeadlineExceeded) ||
+      told.Is(Code::kPreconditionFailed)) {
     for (auto& file : closed) file->Unanswered();
     GoAway(told);
     return told;

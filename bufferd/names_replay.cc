@@ -89,18 +89,25 @@ Status Names::Begin() {
 // Where the journal of another life of this node, or its index after a loss of power, has what
 // objectd was told: that is not made again, whatever became of it since.
 Status Names::DropTold() {
+  told_.reset();
   {
     std::lock_guard lock(mu_);
     if (options_.node == 0 || ops_.empty()) return Status::Ok();
   }
-  Status asked = Apply({}, "", 0);
+  Status asked = AskTold();
   if (!asked.ok()) return IsAway(asked) ? asked : Status::Ok();  // one that does not keep it
   {
     std::lock_guard lock(mu_);
-    while (!ops_.empty() && ops_.front().sequence <= told_) {
-      made_.push_back(std::move(ops_.front()));
-      ops_.pop_front();
+    std::deque<JournaledOp> left;
+    for (JournaledOp& journaled : ops_) {
+      // What objectd made by itself it may have lost before it was told of the next.
+      const bool told = journaled.sequence <= *told_ && !journaled.op.made;
+      if (told)
+        made_.push_back(std::move(journaled));
+      else
+        left.push_back(std::move(journaled));
     }
+    ops_ = std::move(left);
     OrderOps();
   }
   if (!made_.empty()) log::Info("names_told_before", {{"changes", made_.size()}});
@@ -192,9 +199,12 @@ Status Names::Forget() {
 
 // All of made_ is durable at objectd: it notes that, in case the journal loses that it was dropped.
 Status Names::NoteMadeThere() {
-  if (options_.node == 0 || made_.empty() || made_.back().sequence <= told_) return Status::Ok();
+  if (options_.node == 0 || made_.empty() || (told_ && made_.back().sequence <= *told_))
+    return Status::Ok();
   Status noted = Apply({}, "", made_.back().sequence);
-  return IsAway(noted) ? noted : Status::Ok();  // without, it is found out file by file
+  if (noted.ok() || IsAway(noted)) return noted;
+  told_.reset();
+  return Status::Ok();  // without, it is found out file by file
 }
 
 // The same.

@@ -36,6 +36,8 @@ Result<uint64_t> NoteTold(kv::Transaction& txn, const wire::ApplyRequest& q) {
   }
   const uint64_t before = row.journal == q.journal ? row.through : 0;
   if (q.through <= before) return before;
+  if (q.after != before)
+    return Status(Code::kPreconditionFailed, "what came before this is not told any more");
   row.journal = q.journal;
   row.through = q.through;
   txn.Put(key, EncodeRow(row));

@@ -142,8 +142,9 @@ struct ReleaseDirectoriesRequest {
 
 // -> ApplyReply. kMetaApply: changes that a node made in directories it holds, in order, in one
 // commit: all of them or, with the first one's error, none. `through` goes into that commit: what
-// comes again, late, with that number or a lower one is made already, and is not looked at. Without
-// changes: what is told is durable on return.
+// comes again, late, with that number or a lower one is made already, and is not looked at.
+// kPreconditionFailed: it is not told up to `after`; what was is lost. Without changes: what is
+// told is durable on return.
 inline constexpr size_t kApplyOpsMax = 64;
 inline constexpr size_t kApplyBytesMax = 256 << 10;
 struct ApplyOp {
@@ -163,15 +164,18 @@ struct ApplyOp {
 struct ApplyRequest {
   NodeId node = 0;
   std::vector<ApplyOp> ops;
-  // The node's journal of changes, which numbers them: told up to here, with these. 0: no numbers.
+  // The node's journal of changes, which numbers them: told up to here with these (0: no further),
+  // and up to `after` before.
   uint64_t journal = 0;
   uint64_t through = 0;
+  uint64_t after = 0;
   Unknown unknown;
   static void Fields(auto& s, auto& v) {
     v(1, s.node);
     v(2, s.ops);
     v(3, s.journal);
     v(4, s.through);
+    v(5, s.after);
     v.Rest(s.unknown);
   }
 };

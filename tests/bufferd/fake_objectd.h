@@ -267,10 +267,11 @@ class FakeObjectd final : public rdma::Channel {
       case Method::kMetaApply: {
         PERIGEE_ASSIGN(auto q, In<wire::ApplyRequest>(header));
         auto& [journal, through] = told_[q.node];
-        if (journal != q.journal) through = 0;
-        journal = q.journal;
+        if (q.journal != 0 && std::exchange(journal, q.journal) != q.journal) through = 0;
         if (q.through != 0 && q.through <= through)
           return wire::Encode(wire::ApplyReply{.through = through});
+        if (q.through != 0 && q.after != through)
+          return Status(Code::kPreconditionFailed, "not told up to there");
         const auto before_it = std::tuple(files_, names_, inline_);
         for (const wire::ApplyOp& op : q.ops) {
           auto done = Do(static_cast<Method>(op.method), op.request,

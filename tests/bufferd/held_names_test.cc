@@ -10,7 +10,7 @@ using wire::Method;
 
 namespace {
 
-// A world that holds a directory "d" with eight files in it.
+// A world that holds a directory "d" with nine files in it.
 struct Holder : World {
   Holder() : World({.names = true, .holds = true}) {
     calls = std::make_unique<client::MetaClient>(names->calls());
@@ -24,6 +24,8 @@ struct Holder : World {
     for (int i = 0; i < 8; ++i) Saved("first" + std::to_string(i), "x");
     RunFor(kSecond);
     REQUIRE(objectd->holds == 1);
+    Saved("last", "x");  // before the first is told, objectd is asked how far it was told
+    RunFor(kSecond);
     objectd->calls.clear();
   }
   void Again() {
@@ -291,6 +293,33 @@ TEST_CASE("objectd that loses its power is told again") {
   CHECK(h.Told("f") == "absent");
   h.Settle();
   CHECK(h.Told("f") == "one");
+}
+
+TEST_CASE("an objectd that was started again unnoticed takes nothing for told that it has lost") {
+  Holder h;
+  h.RunFor(3 * kSecond);  // all is durable
+  bool told = false;
+  SUBCASE("what it was told") { told = true; }
+  SUBCASE("what it made by itself") {}
+  std::optional<Opened> open;
+  if (told) {
+    auto made = h.TryCreate("f");  // nothing of it is to be synced
+    REQUIRE(made.ok());
+    open = std::move(*made);
+    for (int i = 0; i < 100 && h.Told("f") == "absent"; ++i) h.RunFor(kMillisecond);
+    REQUIRE(h.Told("f") == "not closed");
+  } else {
+    REQUIRE(h.calls->Mkdir({.parent = h.directory, .name = "f", .mode = 0755}).ok());
+  }
+  h.objectd->LosePower();
+  h.objectd->calls[Method::kMetaSync] = 0;
+  h.Saved("g", "two");
+  while (h.objectd->calls[Method::kMetaApply] == told) h.RunFor(kMillisecond);
+  CHECK(h.objectd->calls[Method::kMetaSync] == 0);  // nobody has noticed
+  h.Settle();
+  CHECK(h.Told("g") == "two");
+  CHECK(h.objectd->IdOf(h.directory, "f") != 0);
+  if (open) h.Release(*open);
 }
 
 TEST_CASE("a name that others took after the term was over is kept beside theirs") {

@@ -304,14 +304,17 @@ TEST_CASE_FIXTURE(Held, "what a node tells once more, late, is not made again") 
   asks = {.node = kOther, .journal = 77};
   CHECK(Must(ns->Apply(asks, "")).through == 0);
   // Refused: not told.
-  wire::ApplyRequest refused{.node = kNode, .journal = 77, .through = 9};
+  wire::ApplyRequest refused{.node = kNode, .journal = 77, .through = 9, .after = 5};
   AddFile(&refused, &bulk, "y", "told");
   AddFile(&refused, &bulk, "y", "told");
   CHECK_FALSE(ns->Apply(refused, bulk.substr(4)).ok());
   asks = {.node = kNode, .journal = 77};
   CHECK(Must(ns->Apply(asks, "")).through == 5);
   // Told in other ways.
-  CHECK(Must(ns->Apply({.node = kNode, .journal = 77, .through = 9}, "")).through == 9);
+  wire::ApplyRequest noted{.node = kNode, .journal = 77, .through = 9};
+  CHECK(ns->Apply(noted, "").code() == Code::kPreconditionFailed);
+  noted.after = 5;
+  CHECK(Must(ns->Apply(noted, "")).through == 9);
   CHECK(Must(ns->Apply(asks, "")).through == 9);
   q.journal = 78;
   CHECK(Must(ns->Apply(q, bulk.substr(0, 4))).through == 5);
