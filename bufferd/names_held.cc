@@ -627,16 +627,19 @@ Status Names::TellSome() {
     }
   }
   PERIGEE_FAILPOINT(held_before_pop);
-  std::lock_guard lock(mu_);
-  std::erase_if(ops_, [&](const JournaledOp& journaled) {
-    return std::any_of(batch.begin(), batch.end(), [&](const JournaledOp& done) {
-      return done.sequence == journaled.sequence;
+  {
+    std::lock_guard lock(mu_);
+    std::erase_if(ops_, [&](const JournaledOp& journaled) {
+      return std::any_of(batch.begin(), batch.end(), [&](const JournaledOp& done) {
+        return done.sequence == journaled.sequence;
+      });
     });
-  });
-  for (JournaledOp& journaled : batch) made_.push_back(std::move(journaled));
-  told_at_ = BootNow();
-  changed_.NotifyAll();
-  return Status::Ok();
+    for (JournaledOp& journaled : batch) made_.push_back(std::move(journaled));
+    told_at_ = BootNow();
+    changed_.NotifyAll();
+  }
+  // What was made one by one is not noted there: the next batch must not be taken for all of it.
+  return told.ok() ? Status::Ok() : ForgetTold();
 }
 
 // objectd answers for the file from now on, unless it was changed here since `last` was made. With
