@@ -37,13 +37,12 @@ class PowerLane(Lane):
         if was_durable and body != before:
             self.model.moved.append((source, source.states, key, key.states, body))
 
-    def file_unlink(self):
-        key = self.certain(present=True)
-        if key is not None:
-            key.begin("unlink", None)
-            key.fallbacks = key.fallbacks + [key.states[0]]
-            os.unlink(self.path(key))
-            key.acknowledged(None)
+    def unlink(self, key):
+        self.remember(key)
+        key.begin("unlink", None)
+        key.fallbacks = key.fallbacks + [key.states[0]]
+        os.unlink(self.path(key))
+        key.acknowledged(None)
 
 
 class PowerLoad(Load):
