@@ -28,8 +28,7 @@ Result<Options::Outcome> ParseOptions(int argc, const char* const* argv, Bufferd
   o.AddDuration("objectd-patience", &b->objectd_patience,
                 "how long files and names wait for objectd before they go on without it");
   o.AddFlag("hold-directories", &b->hold_directories,
-            "make files at local speed in directories that only this node makes files in; not by "
-            "default yet (docs/decisions/0011)");
+            "make files at local speed in directories that only this node makes files in");
   o.AddDuration("flush-linger", &b->flush_linger,
                 "how long a sealed file waits before it is flushed");
   o.AddCount("flush-parallel", &b->flush_parallel, 1, 64, "files flushed at the same time");

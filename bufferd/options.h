@@ -23,8 +23,8 @@ struct BufferdOptions {
   uint64_t reserve = 0;   // 0: 1 GiB, or 5 % of the file system when that is less
   uint64_t memory_limit = 512 << 20;
   Nanos objectd_patience = 3 * kSecond;
-  // Not by default yet: see docs/decisions/0011-directory-delegations.md.
-  bool hold_directories = false;
+  // docs/decisions/0011-directory-delegations.md.
+  bool hold_directories = true;
   Nanos flush_linger = 2 * kSecond;
   uint64_t flush_parallel = 3;
   uint64_t scrub_rate = 64 << 20;

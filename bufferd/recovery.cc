@@ -386,6 +386,23 @@ Status Recovery::FallBack(const wire::Record& record) {
   return Status::Ok();
 }
 
+// A write that was not committed ends. A file whose first content was closed, and is lost, goes:
+// its name alone would be an empty file.
+Status Recovery::EndLost(const FilePtr& file, const wire::Record& record) {
+  bool first;
+  {
+    std::lock_guard lock(file->mu);
+    first = file->rec.generation != 0 && !file->predecessor && !record.committed &&
+            !record.previous && IsWriter(core_, record, file->burst);
+  }
+  Status s = first
+                 ? core_.meta->FallBack({.id = record.id, .node = core_.node, .burst = file->burst})
+                       .status()
+                 : core_.meta->EndWrite({.id = record.id, .node = core_.node, .burst = file->burst})
+                       .status();
+  return IsGone(s) ? Status::Ok() : s;
+}
+
 // After power loss the bytes are those of the record if every block still has its checksum.
 bool Recovery::Intact(const FilePtr& file, const BurstRecord& rec) {
   auto crcs = core_.index->GetCrcs(file->burst);
@@ -427,12 +444,10 @@ Result<Recovery::Verdict> Recovery::AfterReboot(const FilePtr& file, const wire:
     if (rec.home != Home::kNone && !Knows(record, rec)) {
       core_.stats->fell_back->Add();
       core_.Report(Core::NameOf(*file) +
-                   ": content that was closed while the namespace was away was unsynced when the "
-                   "node went down");
+                   ": content that was closed while the namespace did not know of it was unsynced "
+                   "when the node went down");
     }
-    Status s =
-        core_.meta->EndWrite({.id = rec.id, .node = core_.node, .burst = file->burst}).status();
-    if (!s.ok() && !IsGone(s)) return s;
+    PERIGEE_TRY(EndLost(file, record));
     return Verdict::kDrop;
   } else if (lost && record.committed->durability >= Durability::kLocal) {
     core_.stats->lost_files->Add();

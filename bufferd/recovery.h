@@ -73,6 +73,7 @@ class Recovery {
   Result<Verdict> AfterReboot(const FilePtr& file, const wire::Record& record);
   Result<Verdict> AfterCrash(const FilePtr& file, const wire::Record& record);
   Status FallBack(const wire::Record& record);
+  Status EndLost(const FilePtr& file, const wire::Record& record);
   bool Intact(const FilePtr& file, const BurstRecord& rec);
   bool TimesMoved(const FilePtr& file, const BurstRecord& rec);
   void ServeAgain(FilePtr before);

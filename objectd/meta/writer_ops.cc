@@ -314,10 +314,11 @@ Result<wire::RecordReply> NamespaceImpl::FallBack(const wire::FallBackRequest& q
     removed = false;
     PERIGEE_ASSIGN(Node node, OpenFile(tree, q.id));
     wire::Record& r = node.record;
-    if (!r.committed || r.committed->generation != q.generation ||
-        !IsOnBurst(*r.committed, q.node, q.burst)) {
-      return Replaced(q.id);
-    }
+    const bool lost =
+        r.committed
+            ? r.committed->generation == q.generation && IsOnBurst(*r.committed, q.node, q.burst)
+            : q.generation == 0 && !r.previous && IsWriter(r, q.node, q.burst);
+    if (!lost) return Replaced(q.id);
     if (IsWriter(r, q.node, q.burst)) r.writer.reset();
     if (r.previous && !IsOnBurst(*r.previous, q.node, q.burst)) {
       // Its writer may have been given the next generation already.

@@ -505,9 +505,9 @@ struct SetDurabilityRequest {
   }
 };
 
-// -> RecordReply. The burst file of the committed version is lost (unsynced before a power cut):
-// the previous version is committed again, or, without one, the file is removed (kNotFound is then
-// the reply).
+// -> RecordReply. The burst file of the committed version is lost (unsynced before a power cut; by
+// `generation` 0: of the first, which was not committed yet): the previous version is committed
+// again, or, without one, the file is removed (kNotFound is then the reply).
 struct FallBackRequest {
   FileId id = 0;
   NodeId node = 0;

@@ -473,9 +473,11 @@ class FakeObjectd final : public rdma::Channel {
       case Method::kMetaFallBack: {
         PERIGEE_ASSIGN(auto q, In<wire::FallBackRequest>(header));
         PERIGEE_ASSIGN(auto* r, File(q.id));
-        if (!r->committed || r->committed->generation != q.generation ||
-            !On(*r->committed, q.node, q.burst))
-          return Replaced();
+        const bool lost =
+            r->committed
+                ? r->committed->generation == q.generation && On(*r->committed, q.node, q.burst)
+                : q.generation == 0 && !r->previous && Writes(*r, q.node, q.burst);
+        if (!lost) return Replaced();
         wire::Record before_record = *r;
         if (Writes(*r, q.node, q.burst)) r->writer.reset();
         if (r->previous) {

@@ -122,6 +122,36 @@ TEST_CASE("small content synced while the namespace was away survives a reboot")
   CHECK(w.Count("fell_back") == 0);
 }
 
+TEST_CASE("content that was closed before the namespace heard of it, and is lost, ends the write") {
+  World w;
+  wire::FileId id;
+  bool first = true;
+  SUBCASE("and the file, whose first it was") {}
+  SUBCASE("and what was there before stands") { first = false; }
+  if (!first) {
+    id = w.Save("a", Bytes(25, kBig));
+    w.Settle();
+  }
+  {
+    Opened o = first ? w.Create("a") : w.MustOpen(id, Access::kWrite, true);
+    id = o.record.id;
+    w.Write(o, 0, Bytes(26, kBig));
+    w.objectd->away = true;
+    REQUIRE(w.engine->publisher().Publish(o.file, false).ok());
+    w.Release(o);
+  }
+  REQUIRE(w.index.Sync().ok());
+  w.Reboot();
+  w.objectd->away = false;
+  w.Settle();
+  CHECK(w.Count("fell_back") == 1);
+  CHECK(w.objectd->Exists(id) != first);
+  if (!first) {
+    CHECK(!w.objectd->Get(id).writer);
+    CHECK(w.Load(id) == Bytes(25, kBig));
+  }
+}
+
 TEST_CASE("content that the object tier had, of a file made there once more, is published again") {
   World w;
   const std::string bytes = Bytes(24, kBig);

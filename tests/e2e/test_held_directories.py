@@ -15,13 +15,12 @@ from conftest import Made, needs_fuse
 pytestmark = needs_fuse
 
 FILES = 120
-HOLDING = ["--daemon-option", "bufferd:--hold-directories"]
 
 
 @pytest.fixture(scope="module")
 def stack():
     made = Made()
-    yield made(*HOLDING)
+    yield made()
     made.close()
 
 
@@ -200,7 +199,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(stack, directory, daemon):
 
 
 def test_a_node_that_is_stopped_has_told_all(make_stack):
-    stack = make_stack(*HOLDING)
+    stack = make_stack()
     path = os.path.join(stack.mount, "data", "d")
     os.mkdir(path)
     before = held(stack)

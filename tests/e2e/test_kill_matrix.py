@@ -6,7 +6,6 @@ door shows with what was acknowledged (crash_model.py). The daemon is killed onc
 By default a few rounds of each kind, chosen by a seed that is printed. The whole matrix, a repetition, one failpoint:
     PERIGEE_KILL_ROUNDS=all    or a number of rounds of each kind
     PERIGEE_KILL_SEED=7
-    PERIGEE_HOLD=1             nodes hold directories (docs/decisions/0011), here and under power cuts
     PERIGEE_KILL_POINTS=objectd:meta_after_put@2,bufferd:burst_seal_before_end@1
 
 Last run of all: 2026-11-23, seed 201, 38 minutes: 169 deaths at 151 of 186 (daemon, failpoint) pairs and 60 rounds of random moments
@@ -39,8 +38,6 @@ ROUNDS = os.environ.get("PERIGEE_KILL_ROUNDS", "")
 LANES = 4
 DAEMONS = ("objectd", "bufferd", "fuse")
 OPTIONS = ["--burst-budget", "24M", "--daemon-option", "bufferd:--flush-linger=200ms", "--daemon-option", "objectd:--reader-grace=1"]
-if os.environ.get("PERIGEE_HOLD"):
-    OPTIONS += ["--daemon-option", "bufferd:--hold-directories"]
 THE_END = "the end"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -459,7 +456,8 @@ class Lane:
         self.model.renames.remove(pending)
         source.acknowledged(None)
         key.acknowledged(body)
-        source.fallbacks, key.fallbacks = [], list(fallbacks)
+        # With a file that falls back to none, what it replaced is back.
+        source.fallbacks, key.fallbacks = [], fallbacks + ([pending[3]] if None in fallbacks else [])
 
     def file_unlink(self):
         key = self.certain(present=True, mount=True)

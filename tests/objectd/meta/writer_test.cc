@@ -397,6 +397,17 @@ TEST_CASE_FIXTURE(Writers, "a lost burst file without a version before takes all
   CHECK(ns->FileCount() == 0);
 }
 
+TEST_CASE_FIXTURE(Writers, "a file whose first content was lost before it was committed goes") {
+  auto f = Create(b, "f", 1, 20), g = Create(b, "g", 1, 21);
+  CHECK(ns->FallBack({.id = f, .node = 1, .burst = 21}).code() == Code::kStale);
+  CHECK(ns->FallBack({.id = f, .node = 2, .burst = 20}).code() == Code::kStale);
+  CHECK(ns->FallBack({.id = f, .node = 1, .burst = 20}).code() == Code::kNotFound);
+  CHECK(Names(b) == Strings{"g"});
+  Burst(g, 1, 21, 1, 10);
+  CHECK(ns->FallBack({.id = g, .node = 1, .burst = 21}).code() == Code::kStale);
+  CHECK(Names(b) == Strings{"g"});
+}
+
 TEST_CASE_FIXTURE(Writers, "a burst file never claims to be in the object tier") {
   auto f = Create(b, "f", 1, 20);
   auto q = wire::PublishRequest{.id = f,
