@@ -18,6 +18,7 @@
 #include "base/daemon.h"
 #include "base/disk.h"
 #include "base/log.h"
+#include "base/mounts.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/service_manager.h"
@@ -250,9 +251,7 @@ Status MakeDirs(const StackConfig& c) {
       return Status::FromErrno(errno, dir);
   }
   if (!c.mount.empty()) {
-    struct stat st;
-    // A mount whose daemon died answers ENOTCONN until it is detached.
-    if (stat(c.mount.c_str(), &st) != 0 && errno == ENOTCONN) umount2(c.mount.c_str(), MNT_DETACH);
+    DetachDeadMounts(c.mount);
     PERIGEE_TRY(disk->CreateDirs(c.mount));
   }
   for (const char* name : {"objectd.sock", "bufferd.sock", "fuse.sock"}) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/mounts.h"
 #include "fuse/kernel_abi.h"
 
 namespace perigee::fuse {
@@ -74,16 +75,6 @@ struct DeviceIo {
   }
 };
 
-bool DetachDeadMount(const std::string& mount_point) {
-  // Forced: the kernel may still have the root's attributes.
-  struct statx st;
-  if (statx(AT_FDCWD, mount_point.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st) == 0 ||
-      errno != ENOTCONN) {
-    return false;
-  }
-  return umount2(mount_point.c_str(), MNT_DETACH) == 0;
-}
-
 // "major:minor" of what is mounted at `path`; "" when nothing is.
 static std::string MountedAt(const std::string& path) {
   std::ifstream in("/proc/self/mountinfo");
@@ -113,7 +104,7 @@ Status Device::MountAsRoot() {
 
 Result<std::unique_ptr<Device>> Device::Mount(fuse_session* session, SessionData* data,
                                               DeviceOptions options) {
-  if (DetachDeadMount(options.mount_point)) {
+  if (DetachDeadMounts(options.mount_point)) {
     log::Info("dead_mount_detached", {{"mount", options.mount_point}});
   }
   struct stat st;

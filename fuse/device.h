@@ -73,7 +73,4 @@ class Device {
   std::atomic<uint32_t> offered_flags_ = 0, offered_flags2_ = 0;
 };
 
-// Lazily detaches `mount_point` when a dead perigee mount is there (ENOTCONN). True when it did.
-bool DetachDeadMount(const std::string& mount_point);
-
 }  // namespace perigee::fuse
