@@ -32,6 +32,14 @@ void BurstService::Register(rdma::Router* router,
   router->Add<wire::BurstHandleRequest>(
       Method::kBurstFsync, Access::kAnyone, pools_.slow,
       [this](Ctx& c, const wire::BurstHandleRequest& q) { return Fsync(c, q); });
+  router->Add<wire::BurstTarget>(Method::kBurstSync, Access::kAnyone, pools_.slow,
+                                 [this](Ctx& c, const wire::BurstTarget& q) -> Result<wire::Empty> {
+                                   if (!Trusted(c.peer))
+                                     return Status(Code::kPermissionDenied,
+                                                   "syncing what is not open is for the mount");
+                                   PERIGEE_TRY(engine_.Sync(q.id, c.deadline - 100 * kMillisecond));
+                                   return wire::Empty{};
+                                 });
   router->Add<wire::BurstEnsureRequest>(
       Method::kBurstEnsure, Access::kAnyone, pools_.slow,
       [this](Ctx& c, const wire::BurstEnsureRequest& q) { return Ensure(c, q); });

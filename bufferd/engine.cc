@@ -94,6 +94,7 @@ Status Engine::StartNames() {
   return core_.names->Start(
       {.owned = [this](wire::FileId id) { return Owned(id); },
        .describe = [this](wire::Record* record) { DescribeClosed(record); },
+       .at_risk = [this](wire::FileId id) { return AtRisk(id); },
        .commit = [this](wire::FileId id) { return Commit(id); },
        .commit_all =
            [this] {
@@ -141,6 +142,13 @@ bool Engine::Owned(wire::FileId id) const {
   if (!file) return false;
   std::lock_guard lock(file->mu);
   return !file->gone && !file->orphan;
+}
+
+bool Engine::AtRisk(wire::FileId id) const {
+  FilePtr file = core_.table->Current(id);
+  if (!file) return false;
+  std::lock_guard lock(file->mu);
+  return !file->gone && !file->orphan && file->rec.durability == Durability::kUnsynced;
 }
 
 Status Engine::Commit(wire::FileId id) {
@@ -251,6 +259,11 @@ Status Engine::Fsync(const FilePtr& file, Durability durability, Nanos deadline)
     if (s.Is(Code::kConflict)) PERIGEE_TRY(publisher_->Publish(file, true));
   }
   return Status::Ok();
+}
+
+Status Engine::Sync(wire::FileId id, Nanos deadline) {
+  FilePtr file = table_->Current(id);
+  return file ? Fsync(file, Durability::kLocal, deadline) : Status::Ok();
 }
 
 Status Engine::Write(const FilePtr& file, uint64_t offset, ConstBytes data, Nanos deadline) {

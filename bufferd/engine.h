@@ -80,6 +80,8 @@ class Engine {
   // Returns when the class is reached: kLocal syncs here, kObject waits for the object tier.
   // kPartner: kUnimplemented.
   Status Fsync(const FilePtr& file, wire::Durability durability, Nanos deadline);
+  // The same of what this node has of a file, for kLocal. Nothing: ok.
+  Status Sync(wire::FileId id, Nanos deadline);
   // The slowed path of writers while space is short.
   Status Write(const FilePtr& file, uint64_t offset, ConstBytes data, Nanos deadline);
   wire::BurstStatReply Describe(const FilePtr& file) const;
@@ -100,6 +102,7 @@ class Engine {
   Status Build();
   Status StartNames();
   bool Owned(wire::FileId id) const;
+  bool AtRisk(wire::FileId id) const;
   Status Commit(wire::FileId id);  // what is closed here and not committed
   void Discard(wire::FileId id);   // of a file that only this node ever knew
   void DescribeClosed(wire::Record* record) const;

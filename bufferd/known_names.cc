@@ -1,6 +1,7 @@
 #include "bufferd/known_names.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace perigee::bufferd {
 namespace {
@@ -63,9 +64,24 @@ wire::FileId KnownNames::BucketOf(wire::FileId id) const {
   return 0;
 }
 
+bool KnownNames::ChangedSince(wire::FileId dir, uint64_t then) const {
+  auto it = directories_.find(dir);
+  return it != directories_.end() && it->second.changed > then;
+}
+
+void KnownNames::EndPages(wire::FileId dir) {
+  if (auto it = directories_.find(dir); it != directories_.end()) it->second.newer.reset();
+}
+
+void KnownNames::Changed(Directory* dir, const std::string& name) {
+  dir->changed = ++clock_;
+  if (dir->newer) dir->newer->insert(name);
+}
+
 void KnownNames::Learn(wire::FileId parent, const std::string& name, const wire::Record& record) {
   Directory& dir = directories_[parent];
   auto [it, added] = dir.names.try_emplace(name, record.id);
+  if (added || it->second != record.id) Changed(&dir, name);
   if (!added && it->second != record.id) {
     known_.erase(it->second);
     it->second = record.id;
@@ -99,15 +115,20 @@ void KnownNames::LearnPage(const wire::ReadDirRequest& asked, const wire::ReadDi
   {
     Directory& dir = directories_[asked.dir];
     if (asked.after.empty()) {
-      dir.names.clear();
+      std::erase_if(dir.names, [&](const auto& known) {
+        return !dir.newer || !dir.newer->contains(known.first);
+      });
       dir.whole = false;
       dir.listing = true;
     } else if (!dir.listing || dir.listed != asked.after) {
       return;
     }
   }
-  for (const auto& item : page.items) Learn(asked.dir, item.name, item.record);
   Directory& dir = directories_[asked.dir];
+  auto newer = std::exchange(dir.newer, std::nullopt);
+  for (const auto& item : page.items)
+    if (!newer || !newer->contains(item.name)) Learn(asked.dir, item.name, item.record);
+  dir.newer = std::move(newer);
   if (!page.items.empty()) dir.listed = page.items.back().key;
   if (page.end) {
     dir.whole = true;
@@ -119,22 +140,22 @@ void KnownNames::MadeEmpty(wire::FileId dir) {
   Directory& made = directories_[dir];
   made.names.clear();
   made.whole = true;
+  made.changed = ++clock_;
 }
 
 void KnownNames::Drop(wire::FileId parent, const std::string& name) {
-  auto dir = directories_.find(parent);
-  if (dir != directories_.end()) dir->second.names.erase(name);
+  Directory& dir = directories_[parent];
+  dir.names.erase(name);
+  Changed(&dir, name);
 }
 
 void KnownNames::Forget(wire::FileId parent, const std::string& name) {
-  auto dir = directories_.find(parent);
-  if (dir == directories_.end()) return;
-  auto it = dir->second.names.find(name);
-  if (it == dir->second.names.end()) return;
-  auto known = known_.find(it->second);
-  if (known != known_.end() && known->second.parent == parent && known->second.name == name) {
-    directories_.erase(it->second);
-    known_.erase(known);
+  const Known* known = nullptr;
+  if (Find(parent, name, &known) == Answer::kExists && known->parent == parent &&
+      known->name == name) {
+    const wire::FileId id = known->record.id;
+    directories_.erase(id);
+    known_.erase(id);
   }
   Drop(parent, name);
 }

@@ -7,8 +7,10 @@
 // Its owner bounds it (kKnownMax) by forgetting everything while objectd is there, and guards it by
 // a lock.
 
+#include <atomic>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -38,6 +40,14 @@ class KnownNames {
   std::string PathOf(wire::FileId dir) const;
   wire::FileId BucketOf(wire::FileId id) const;  // 0: unknown
 
+  // Names of `dir` were learnt or forgotten since clock() was `then`: an answer that was asked for
+  // before that may tell less than is known. clock() needs no lock.
+  uint64_t clock() const { return clock_; }
+  bool ChangedSince(wire::FileId dir, uint64_t then) const;
+  // Between the two, names of `dir` that are learnt or forgotten are not learnt from pages.
+  void BeginPages(wire::FileId dir) { directories_[dir].newer.emplace(); }
+  void EndPages(wire::FileId dir);
+
   void Learn(wire::FileId parent, const std::string& name, const wire::Record& record);
   void LearnRecord(const wire::Record& record);  // of an id whose name may be unknown
   void LearnPage(const wire::ReadDirRequest& asked, const wire::ReadDirReply& page);
@@ -56,11 +66,15 @@ class KnownNames {
     bool whole = false;
     std::string listed;  // the last key of the pages seen in a row since the first
     bool listing = false;
+    uint64_t changed = 0;  // the clock then
+    std::optional<std::set<std::string>> newer;
   };
+  void Changed(Directory* dir, const std::string& name);
   void Drop(wire::FileId parent, const std::string& name);
 
   std::unordered_map<wire::FileId, Known> known_;
   std::unordered_map<wire::FileId, Directory> directories_;
+  std::atomic<uint64_t> clock_{0};
 };
 
 }  // namespace perigee::bufferd

@@ -313,13 +313,14 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
         if (!held.reply.ok()) return std::move(held.reply).TakeStatus();
         return rdma::Payload{.header = std::move(*held.reply)};
       }
+      const Since since{absences_, known_.clock()};
       if (state_ != State::kThere) continue;
       sent = true;
       rdma::CallOptions patient = options;
       patient.timeout = std::min(options.timeout, options_.patience);
       auto reply = objectd_->CallAndWait(method, header, bulk, patient);
       if (reply.ok() || !Away(reply.status())) {
-        Note(method, header, reply);
+        Note(method, header, reply, since);
         if (reply.ok()) MergeTimes(method, &*reply);
         return reply;
       }
@@ -327,14 +328,16 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
       GoAway(away);
     }
     Answer answer;
+    State seen;
     {
       std::unique_lock lock(mu_);
       if (!Reads(method)) {
         changed_.WaitFor(lock, kHoldBack, [this] { return !held_back_ || stopping_.load(); });
       }
-      if (state_ == State::kThere) continue;
+      seen = state_;
+      if (seen == State::kThere) continue;
       answer = Here(method, header, sent);
-      if (answer.way == Way::kCannot && state_ == State::kReplaying && !Reads(method)) {
+      if (answer.way == Way::kCannot && seen == State::kReplaying && !Reads(method)) {
         changed_.WaitFor(lock, options_.patience,
                          [this] { return state_ != State::kReplaying || stopping_.load(); });
         continue;
@@ -349,10 +352,11 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
       if (!answer.reply.ok()) return std::move(answer.reply).TakeStatus();
       return rdma::Payload{.header = std::move(*answer.reply)};
     }
-    if (state_ == State::kAway) {
+    if (seen == State::kAway) {
       if (!AwaitReturn()) return away;
       continue;
     }
+    // It is read there, while what was changed here is made there.
     auto reply = objectd_->CallAndWait(method, header, bulk,
                                        {.timeout = options_.patience, .traffic = options.traffic});
     if (!reply.ok() && Away(reply.status())) GoAway(reply.status());
@@ -389,26 +393,25 @@ void Names::Suspect(const Status& why) {
 }
 
 void Names::GoAway(const Status& why) {
+  std::lock_guard lock(mu_);
+  GoAwayLocked(why);
+}
+
+void Names::GoAwayLocked(const Status& why) {
   why.Ignore();  // logged by the first
-  {
-    std::lock_guard lock(mu_);
-    if (state_ == State::kThere) {
-      log::Warn("names_go_on_here", {{"why", why}});
-      away_since_ = work_->clock().Monotonic();
-      DropHolds();
-      JournalUnsettled();
-      if (hooks_.went_away) hooks_.went_away();
-    }
-    state_ = State::kAway;
-    held_back_ = false;
-    changed_.NotifyAll();
-    if (knocking_ || stopping_) return;
-    knocking_ = true;
+  if (state_ == State::kThere) {
+    log::Warn("names_go_on_here", {{"why", why}});
+    away_since_ = work_->clock().Monotonic();
+    ++absences_;
+    DropHolds();
+    JournalUnsettled();
+    if (hooks_.went_away) hooks_.went_away();
   }
-  if (work_->PostAfter(options_.knock_every, [this] { Knock(); }) == 0) {
-    std::lock_guard lock(mu_);
-    knocking_ = false;
-  }
+  state_ = State::kAway;
+  held_back_ = false;
+  changed_.NotifyAll();
+  if (knocking_ || stopping_) return;
+  knocking_ = work_->PostAfter(options_.knock_every, [this] { Knock(); }) != 0;
 }
 
 bool Names::AwaitReturn() {
@@ -436,7 +439,8 @@ void Names::Knock() {
   (void)work_->PostAfter(options_.knock_every, [this] { Knock(); });
 }
 
-void Names::Note(Method method, std::string_view request, const Result<rdma::Payload>& reply) {
+void Names::Note(Method method, std::string_view request, const Result<rdma::Payload>& reply,
+                 Since since) {
   wire::FileId learn = 0;
   {
     std::lock_guard lock(mu_);
@@ -445,10 +449,15 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
       auto decoded = wire::Decode<decltype(message)>(reply->header);
       return decoded.ok() ? std::optional(std::move(*decoded)) : std::nullopt;
     };
+    // What was changed since here, or at another call's request, is known better.
+    auto older = [&](wire::FileId dir) {
+      return state_ != State::kThere || since.absences != absences_ ||
+             known_.ChangedSince(dir, since.clock);
+    };
     switch (method) {
       case Method::kMetaLookup: {
         auto q = wire::Decode<wire::LookupRequest>(request);
-        if (!q.ok()) break;
+        if (!q.ok() || older(q->parent)) break;
         if (!reply.ok()) {
           if (reply.code() == Code::kNotFound && q->path.empty()) Forget(q->parent, q->name);
           break;
@@ -456,7 +465,7 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         if (auto r = learnt(wire::RecordReply())) {
           if (q->path.empty())
             known_.Learn(q->parent, q->name, r->record);
-          else if (r->parent != 0 && !r->name.empty())
+          else if (r->parent != 0 && !r->name.empty() && !older(r->parent))
             known_.Learn(r->parent, r->name, r->record);
         }
         break;
@@ -468,7 +477,7 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         break;
       case Method::kMetaReadDir: {
         auto q = wire::Decode<wire::ReadDirRequest>(request);
-        if (!q.ok() || !reply.ok()) break;
+        if (!q.ok() || !reply.ok() || older(q->dir)) break;
         if (auto r = learnt(wire::ReadDirReply())) LearnPage(*q, *r);
         break;
       }
@@ -480,7 +489,8 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
           q->id = r->record.id;
           NoteMade({.method = static_cast<uint64_t>(method),
                     .id = r->record.id,
-                    .request = wire::Encode(*q)});
+                    .request = wire::Encode(*q)},
+                   since);
           known_.Learn(q->parent, q->name, r->record);
           known_.Own(r->record.id);
           if (method == Method::kMetaMkdir)
@@ -500,7 +510,8 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
         if (auto r = learnt(wire::RecordReply())) {
           NoteMade({.method = static_cast<uint64_t>(method),
                     .id = r->record.id,
-                    .request = std::string(request)});
+                    .request = std::string(request)},
+                   since);
         }
         Forget(q->parent, q->name);
         break;
@@ -513,10 +524,11 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
           NoteMade({.method = static_cast<uint64_t>(method),
                     .id = r->moved.id,
                     .replaced = r->replaced ? r->replaced->id : 0,
-                    .request = std::string(request),
+                    .request = Journaled(*q),
                     .mode = r->moved.mode,
                     .uid = r->moved.uid,
-                    .gid = r->moved.gid});
+                    .gid = r->moved.gid},
+                   since);
           known_.Move(q->parent, q->name, q->new_parent, q->new_name, r->moved);
           break;
         }
@@ -538,23 +550,29 @@ void Names::Note(Method method, std::string_view request, const Result<rdma::Pay
 
 void Names::LearnDirectory(wire::FileId dir) {
   wire::ReadDirRequest q{.dir = dir, .limit = kPage};
+  {
+    std::lock_guard lock(mu_);
+    known_.BeginPages(dir);
+  }
+  bool tried = true;
   for (int page = 0; page < kPagesMax && !stopping_; ++page) {
     auto got = direct_.ReadDir(q);
-    if (!got.ok()) {
-      std::lock_guard lock(mu_);
-      learning_.erase(dir);
-      return;
-    }
     std::lock_guard lock(mu_);
-    if (state_ != State::kThere) return;
+    if (!got.ok() || state_ != State::kThere) {
+      tried = false;
+      break;
+    }
     LearnPage(q, *got);
     if (got->end || got->items.empty()) {
-      learning_.erase(dir);
-      return;
+      tried = false;
+      break;
     }
     q.after = got->items.back().key;
   }
-  // Too many names: it stays in `learning_`, and is not tried again.
+  std::lock_guard lock(mu_);
+  known_.EndPages(dir);
+  // Else too many names: it stays there, and is not tried again.
+  if (!tried) learning_.erase(dir);
 }
 
 }  // namespace perigee::bufferd

@@ -80,6 +80,8 @@ struct NamesHooks {
   std::function<bool(wire::FileId)> owned;  // this node has its burst file, and objectd its name
   // Completes a record by what was closed here and is not committed there yet, or was since.
   std::function<void(wire::Record*)> describe;
+  // What is written to it here goes with the node's power.
+  std::function<bool(wire::FileId)> at_risk;
   std::function<Status(wire::FileId)> commit;  // what is closed and not committed: now
   std::function<Status()> commit_all;          // the same of every file
   // Null: another call is at it.
@@ -152,9 +154,15 @@ class Names {
   Result<rdma::Payload> Guard(wire::Method method, std::string header, ConstBytes bulk,
                               rdma::CallOptions options);
   void GoAway(const Status& why);
+  void GoAwayLocked(const Status& why);
   bool AwaitReturn();  // a restart takes moments: who has no other way waits so long
   void Knock();
-  void Note(wire::Method method, std::string_view request, const Result<rdma::Payload>& reply);
+  // When a call went out.
+  struct Since {
+    uint64_t absences, clock;
+  };
+  void Note(wire::Method method, std::string_view request, const Result<rdma::Payload>& reply,
+            Since since);
   void LearnDirectory(wire::FileId dir);
 
   // names_here.cc: with mu_ held. kCannot: only objectd knows.
@@ -170,7 +178,8 @@ class Names {
   Answer ListHere(const wire::ReadDirRequest& q);
   Answer MakeHere(wire::Method method, wire::MakeRequest q, bool sent);
   Answer RemoveHere(wire::Method method, const wire::RemoveRequest& q);
-  Answer RenameHere(const wire::RenameRequest& q);
+  Answer RenameHere(const wire::RenameRequest& q, bool sent);
+  static std::string Journaled(wire::RenameRequest q);
   Answer SetAttrHere(const wire::SetAttrRequest& q);
   Answer MakeAt(const wire::Record& parent, std::string place, wire::Method method,
                 wire::MakeRequest q, bool sent);
@@ -225,7 +234,7 @@ class Names {
 
   // names_unsettled.cc: what objectd made, and is not known to hold durably. With mu_ held, except
   // for Settle.
-  void NoteMade(NameOp op);
+  void NoteMade(NameOp op, Since since);
   void ArmSettle(Nanos delay);
   void Settle();
   void JournalUnsettled();
@@ -282,6 +291,7 @@ class Names {
   std::atomic<bool> stopping_{false}, started_{false};
   std::atomic<State> state_{State::kThere};  // changed with mu_ held
   std::atomic<uint64_t> life_{0};            // 0: not heard yet
+  std::atomic<uint64_t> absences_{0};        // times that objectd was found away
   std::atomic<bool> any_pending_{false}, any_kept_{false};
   std::atomic<bool> holding_{true};  // false: objectd lets nobody hold directories
 

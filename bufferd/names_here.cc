@@ -48,7 +48,7 @@ Names::Answer Names::Here(Method method, std::string_view header, bool sent) {
     case Method::kMetaRmdir:
       return run(wire::RemoveRequest(), [&](auto q) { return RemoveHere(method, q); });
     case Method::kMetaRename:
-      return run(wire::RenameRequest(), [&](auto q) { return RenameHere(q); });
+      return run(wire::RenameRequest(), [&](auto q) { return RenameHere(q, sent); });
     case Method::kMetaSetAttr:
       return run(wire::SetAttrRequest(), [&](auto q) { return SetAttrHere(q); });
     case Method::kMetaStatFs:
@@ -213,7 +213,13 @@ Names::Answer Names::RemoveHere(Method method, const wire::RemoveRequest& q) {
   return answer;
 }
 
-Names::Answer Names::RenameHere(const wire::RenameRequest& q) {
+// Once it is made, it is made whatever was lost since.
+std::string Names::Journaled(wire::RenameRequest q) {
+  q.flags &= ~wire::kRenameCareful;
+  return wire::Encode(q);
+}
+
+Names::Answer Names::RenameHere(const wire::RenameRequest& q, bool sent) {
   if ((q.flags & wire::kRenameExchange) != 0) return {};
   const KnownNames::Known* source = nullptr;
   const KnownNames::Known* target = nullptr;
@@ -236,6 +242,10 @@ Names::Answer Names::RenameHere(const wire::RenameRequest& q) {
     // Which directories may be replaced is not told by what is known.
     if (target->record.kind != FileKind::kFile || moved.kind != FileKind::kFile || !Mine(*target))
       return {};
+    // One that objectd may have made is not refused any more.
+    if ((q.flags & wire::kRenameCareful) != 0 && !sent && hooks_.at_risk(moved.id))
+      return {.way = Way::kDone,
+              .reply = Status(Code::kPreconditionFailed, "'" + q.name + "' is not durable yet")};
     reply.replaced = target->record;
   }
   if (moved.kind == FileKind::kDirectory) {
@@ -251,7 +261,7 @@ Names::Answer Names::RenameHere(const wire::RenameRequest& q) {
   Status journaled = Journal({.method = static_cast<uint64_t>(Method::kMetaRename),
                               .id = moved.id,
                               .replaced = reply.replaced ? reply.replaced->id : 0,
-                              .request = wire::Encode(q),
+                              .request = Journaled(q),
                               .place = known_.PathOf(q.new_parent),
                               .mode = moved.mode,
                               .uid = moved.uid,

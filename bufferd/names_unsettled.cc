@@ -33,9 +33,17 @@ wire::FileId DirectoryOf(const NameOp& op) {
 
 }  // namespace
 
-void Names::NoteMade(NameOp op) {
-  if (state_ != State::kThere) return;
+void Names::NoteMade(NameOp op, Since since) {
   op.made = true;
+  if (state_ != State::kThere || since.absences != absences_) {
+    // Found away since: whoever answered may have lost it, and nothing else would notice.
+    if (state_ == State::kThere)
+      GoAwayLocked(Status(Code::kUnavailable, "objectd answered, and was found away"));
+    op.place = known_.PathOf(DirectoryOf(op));
+    if (Status s = Journal(std::move(op)); !s.ok())
+      log::Error("names_not_journaled", {{"changes", 1}, {"error", s}});
+    return;
+  }
   unsettled_.push_back({next_op_++, std::move(op)});
   ArmSettle(unsettled_.size() >= kOpsMax / 2 ? 0 : kSettleEvery);
 }

@@ -298,6 +298,11 @@ struct Ops {
     return Fs(req).meta_->GetAttr(q).ok();  // waits for it
   }
 
+  static Status Sync(FileSystem& fs, wire::FileId parent, const char* name) {
+    PERIGEE_ASSIGN(wire::Record record, fs.LookupRecord(parent, name));
+    return fs.burst_->Sync(record.id);
+  }
+
   static void Rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
                      const char* new_name, unsigned flags) {
     auto from = NodeOf(req, parent);
@@ -311,9 +316,14 @@ struct Ops {
     q.name = name;
     q.new_parent = to->file;
     q.new_name = new_name;
-    q.flags = flags;
+    q.flags = flags | wire::kRenameCareful;
     FileSystem& fs = Fs(req);
     auto reply = fs.meta_->Rename(q);
+    if (reply.code() == Code::kPreconditionFailed) {
+      if (Status synced = Sync(fs, q.parent, name); !synced.ok()) return Fail(req, synced);
+      q.flags = flags;
+      reply = fs.meta_->Rename(q);
+    }
     if (Returned(req, reply.status(), q.parent)) {
       reply = fs.meta_->Rename(q);
       // Not where it was: moved by the call that was lost, if anything is where it goes.

@@ -78,6 +78,7 @@ rdma::TrafficClass BurstSession::TrafficOf(Method method) {
   switch (method) {
     case Method::kBurstPublish:
     case Method::kBurstFsync:
+    case Method::kBurstSync:
       return rdma::TrafficClass::kCheckpoint;
     default:
       return rdma::TrafficClass::kForeground;
@@ -283,6 +284,12 @@ Result<wire::BurstStatReply> BurstSession::Fsync(uint64_t handle, wire::Durabili
   request.durability = durability;
   return WithHandle<wire::BurstStatReply>(Method::kBurstFsync, std::move(request),
                                           options_.wait_timeout);
+}
+
+Status BurstSession::Sync(wire::FileId id) {
+  auto reply =
+      Repeat<wire::Empty>(Method::kBurstSync, wire::BurstTarget{.id = id}, options_.wait_timeout);
+  return reply.ok() ? Status::Ok() : std::move(reply).TakeStatus();
 }
 
 Status BurstSession::Ensure(uint64_t handle, uint64_t offset, uint64_t length) {

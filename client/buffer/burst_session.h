@@ -63,6 +63,8 @@ class BurstSession {
                              Exclusive exclusive = Exclusive::kYes);
   Result<wire::BurstStatReply> Publish(uint64_t handle);
   Result<wire::BurstStatReply> Fsync(uint64_t handle, wire::Durability durability);
+  // kLocal of what the node has of a file, open or not. Nothing: ok.
+  Status Sync(wire::FileId id);
   Status Ensure(uint64_t handle, uint64_t offset, uint64_t length);
   Status Write(uint64_t handle, uint64_t offset, ConstBytes data);  // any length, in pieces
   Result<wire::BurstStatReply> Truncate(uint64_t handle, uint64_t size);

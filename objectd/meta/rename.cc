@@ -57,7 +57,8 @@ Result<wire::RenameReply> NamespaceImpl::Rename(const wire::RenameRequest& q) {
   PERIGEE_TRY(CheckName(q.new_name));
   const bool exchange = q.flags & wire::kRenameExchange;
   const bool no_replace = q.flags & wire::kRenameNoReplace;
-  if (q.flags & ~(wire::kRenameExchange | wire::kRenameNoReplace) || (exchange && no_replace)) {
+  constexpr uint32_t kKnown = wire::kRenameExchange | wire::kRenameNoReplace | wire::kRenameCareful;
+  if (q.flags & ~kKnown || (exchange && no_replace)) {
     return Status(Code::kInvalidArgument, "rename flags that are unknown or exclude each other");
   }
   wire::RenameReply reply;
@@ -102,7 +103,7 @@ Result<wire::RenameReply> NamespaceImpl::Rename(const wire::RenameRequest& q) {
         PERIGEE_TRY(CheckReplace(tree, *source, *target));
         PERIGEE_TRY(CheckSticky(q.caller, to.record, target->record));
         reply.replaced = target->record;
-        PERIGEE_TRY(tree.KeepReplaced(&*target, &source->record));
+        PERIGEE_TRY(tree.KeepReplaced(&*target, &source->record, q.flags & wire::kRenameCareful));
         PERIGEE_TRY(tree.Remove(*target));
       }
       PERIGEE_TRY(tree.TakeOff(*source));

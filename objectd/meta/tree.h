@@ -120,8 +120,9 @@ class Tree {
   Status MoveVersion(wire::FileId from, wire::Version* version, wire::FileId to,
                      uint64_t generation);
   // A rename is about to replace `target` by `moved`, which the loss of a node's page cache would
-  // leave without content: `target`'s becomes its previous version. `target` is removed next.
-  Status KeepReplaced(Node* target, wire::Record* moved);
+  // leave without content: what of `target` is durable becomes its previous version. `target` is
+  // removed next. What is in a burst buffer alone goes with it; kPreconditionFailed if `careful`.
+  Status KeepReplaced(Node* target, wire::Record* moved, bool careful);
   // kReleasedBurst for each burst file that `before` names and `after` (null: nothing) does not.
   Status EmitReleased(const wire::Record& before, const wire::Record* after);
   // Releases all content of a record.

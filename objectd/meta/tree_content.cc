@@ -67,18 +67,26 @@ Status Tree::MoveVersion(wire::FileId from, wire::Version* version, wire::FileId
   return Status::Ok();
 }
 
-Status Tree::KeepReplaced(Node* target, wire::Record* moved) {
+Status Tree::KeepReplaced(Node* target, wire::Record* moved, bool careful) {
   wire::Record& r = target->record;
   const bool at_risk = moved->committed ? !IsSafe(*moved->committed) : moved->writer.has_value();
-  if (r.kind != wire::FileKind::kFile || r.nlink > 1 || !r.committed || !at_risk ||
+  if (r.kind != wire::FileKind::kFile || r.nlink > 1 || !at_risk ||
       (moved->previous && IsSafe(*moved->previous)))
     return Status::Ok();
+  // Of saves that follow each other the last that is durable serves.
+  std::optional<wire::Version>& durable =
+      r.committed && IsSafe(*r.committed) ? r.committed : r.previous;
+  if (!durable || !IsSafe(*durable)) return Status::Ok();
   // A burst file goes with its file.
-  if (r.committed->layout.kind == wire::LayoutKind::kBurst) return Status::Ok();
+  if (durable->layout.kind == wire::LayoutKind::kBurst) {
+    return careful ? Status(Code::kPreconditionFailed,
+                            "what it replaces is durable, and what is moved is not yet")
+                   : Status::Ok();
+  }
   const wire::Record before = *moved;
   if (moved->previous) PERIGEE_TRY(ReleaseVersion(moved->id, *moved->previous));
-  PERIGEE_TRY(MoveVersion(r.id, &*r.committed, moved->id, wire::kOfReplaced | r.id));
-  moved->previous = std::exchange(r.committed, std::nullopt);
+  PERIGEE_TRY(MoveVersion(r.id, &*durable, moved->id, wire::kOfReplaced | r.id));
+  moved->previous = std::exchange(durable, std::nullopt);
   return EmitReleased(before, moved);
 }
 

@@ -189,7 +189,7 @@ struct BurstTruncateRequest {  // -> BurstStatReply. handle, or id for truncate(
 };
 
 struct BurstTarget {  // what stat, flush, evict, warm and pin work on; empty: everything on this
-                      // node
+                      // node. kBurstSync (-> Empty): `id` alone
   Caller caller;
   FileId id = 0;
   std::string path;         // "bucket/key" or "bucket/prefix/": a directory means all below

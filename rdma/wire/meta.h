@@ -276,6 +276,9 @@ struct RemoveRequest {  // -> RecordReply (the record as it was). kMetaUnlink, k
 
 inline constexpr uint32_t kRenameNoReplace = 1;
 inline constexpr uint32_t kRenameExchange = 2;
+// Not made (kPreconditionFailed) where it would replace durable content that is in a burst buffer
+// alone by content that goes with a node's power: kBurstSync of what is moved, then without this.
+inline constexpr uint32_t kRenameCareful = 4;
 struct RenameRequest {  // -> RenameReply
   Caller caller;
   FileId parent = 0;

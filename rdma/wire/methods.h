@@ -107,6 +107,9 @@ enum class Method : uint16_t {
   // bufferd: objectd (rdma/wire/meta.h).
   kBurstWrites = 111,
   kBurstTakeDirectory = 112,
+
+  // bufferd: the mount.
+  kBurstSync = 113,
 };
 inline constexpr size_t kMethodCount = 128;
 

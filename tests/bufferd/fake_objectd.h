@@ -47,6 +47,7 @@ class FakeObjectd final : public rdma::Channel {
     if (away_now) return done(Status(Code::kUnavailable, "objectd is away"));
     rdma::Payload payload;
     Result<std::string> reply = Serve(method, header, bulk, &payload.bulk);
+    if (auto hook = after) hook(method);  // which may take itself away
     if (lose) {
       reply.status().Ignore();
       return done(Status(Code::kUnavailable, "the connection was lost"));
@@ -70,7 +71,7 @@ class FakeObjectd final : public rdma::Channel {
   bool terms_over = false;     // nothing is held any more, and nobody has told its holder
   std::map<Method, int> calls;
   std::map<Method, rdma::TrafficClass> traffic;  // of the last call
-  std::function<void(Method)> before;
+  std::function<void(Method)> before, after;     // it is served
 
   wire::Record Get(wire::FileId id) {
     std::lock_guard lock(mu_);

@@ -950,3 +950,92 @@ TEST_CASE("a file is opened for rewriting while objectd falls silent") {
   CHECK(!t.objectd->Get(id).writer);
   CHECK(t.engine->core().Reported().empty());
 }
+
+TEST_CASE("without objectd a careful rename waits until what it moves is durable") {
+  Tree w;
+  w.Leave();
+  auto old = w.Saved(w.directory, "latest", "old");
+  auto o = w.TryCreate(w.directory, "tmp");
+  REQUIRE(o.ok());
+  w.Write(*o, 0, "new");
+  w.Release(*o);
+  wire::RenameRequest q{.parent = w.directory,
+                        .name = "tmp",
+                        .new_parent = w.directory,
+                        .new_name = "latest",
+                        .flags = wire::kRenameCareful};
+  CHECK(w.calls->Rename(q).code() == Code::kPreconditionFailed);
+  CHECK(w.engine->Sync(o->record.id, w.Soon()).ok());
+  auto renamed = w.calls->Rename(q);
+  REQUIRE(renamed.ok());
+  CHECK(renamed->replaced->id == old);
+  w.Return();
+  CHECK(w.Found(w.directory, "tmp") == Code::kNotFound);
+  CHECK(w.BytesOf(o->record.id) == "new");
+}
+
+TEST_CASE("what objectd answered before it was found away, and has lost since, is made again") {
+  Tree w;
+  auto a = w.Saved(w.directory, "a", "moved");
+  auto b = w.Saved(w.directory, "b", "replaced");
+  w.Settle();
+  REQUIRE(w.objectd->calls.contains(wire::Method::kMetaSync));
+  // The answer is on its way while another call finds objectd silent, which is back at once.
+  w.objectd->after = [&](wire::Method method) {
+    if (method != wire::Method::kMetaRename) return;
+    w.objectd->after = nullptr;
+    w.objectd->LosePower();
+    w.names->Suspect(Status(Code::kUnavailable, "the connection was lost"));
+  };
+  SUBCASE("while it is away") {}
+  SUBCASE("also where it was found again meanwhile") {
+    auto lose = w.objectd->after;
+    w.objectd->after = [&, lose](wire::Method method) {
+      if (method != wire::Method::kMetaRename) return;
+      lose(method);
+      w.Settle();
+      REQUIRE(w.names->there());
+    };
+  }
+  w.Renamed(w.directory, "a", "b");
+  w.Settle();
+  CHECK(w.names->waiting() == 0);
+  CHECK(w.Found(w.directory, "a") == Code::kNotFound);
+  auto there = w.calls->Lookup({.parent = w.directory, .name = "b"});
+  REQUIRE(there.ok());
+  CHECK(there->record.id == a);
+  CHECK_FALSE(w.objectd->Exists(b));
+}
+
+TEST_CASE("a page of names that was asked for before a rename does not undo it") {
+  Tree w;
+  auto a = w.Saved(w.directory, "a", "moved");
+  w.Saved(w.directory, "b", "replaced");
+  w.Settle();
+  client::MetaClient users(w.names->calls());
+  w.objectd->after = [&](wire::Method method) {
+    if (method != wire::Method::kMetaReadDir) return;
+    w.objectd->after = nullptr;
+    w.Renamed(w.directory, "a", "b");
+  };
+  SUBCASE("a user's") { CHECK(users.ReadDir({.dir = w.directory, .limit = 10}).ok()); }
+  SUBCASE("one that this node asks for by itself") {
+    w.objectd->after = nullptr;
+    w.Again();  // and knows nothing
+    bool raced = false;
+    w.objectd->after = [&](wire::Method method) {
+      if (method != wire::Method::kMetaReadDir) return;
+      w.objectd->after = nullptr;
+      raced = true;
+      w.Renamed(w.directory, "a", "b");
+    };
+    w.Saved(w.directory, "c", "this makes it learn the directory");
+    w.RunFor(kSecond);
+    CHECK(raced);
+  }
+  w.Leave();
+  CHECK(w.Found(w.directory, "a") == Code::kNotFound);
+  auto there = w.calls->Lookup({.parent = w.directory, .name = "b"});
+  REQUIRE(there.ok());
+  CHECK(there->record.id == a);
+}

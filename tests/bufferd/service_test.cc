@@ -192,6 +192,8 @@ TEST_CASE("users may not evict, pin, hold, watch, read as a node, or touch every
       Code::kPermissionDenied);
   CHECK(d.Call<wire::Empty>(user, Method::kBurstRead, wire::BurstReadRequest{}).code() ==
         Code::kPermissionDenied);
+  CHECK(d.Call<wire::Empty>(user, Method::kBurstSync, wire::BurstTarget{.id = 1}).code() ==
+        Code::kPermissionDenied);
   CHECK(d.Call<wire::Empty>(user, Method::kMetaReadInline, wire::ReadInlineRequest{}).code() ==
         Code::kPermissionDenied);
   CHECK(d.Call<wire::RecordReply>(user, Method::kMetaPublish, wire::PublishRequest{}).code() ==

@@ -139,6 +139,11 @@ class KillStack(Stack):
         with open(os.path.join(self.data, "stack.json")) as f:
             return json.load(f)
 
+    def pids(self):
+        """Without a child process: one that is started closes what a load has open, and a close publishes."""
+        recorded = self.recorded()
+        return [recorded["pid"]] + [d["pid"] for d in recorded["daemons"] if d["pid"]]
+
     def pid_of(self, daemon):
         return next((d["pid"] for d in self.recorded()["daemons"] if d["name"] == daemon), 0)
 

@@ -13,6 +13,8 @@ import signal
 import tempfile
 import time
 
+import pytest
+
 from conftest import EXAMPLE_FREE_PORTS, Made, needs_fuse, needs_root
 from crash_model import Model, words
 from cutfs import CutFs
@@ -29,7 +31,8 @@ class PowerLane(Lane):
 
     def rename(self, source, key):
         body, before = source.content, key.content
-        of_source, of_key = source.fallbacks + [body], key.fallbacks + [before] + source.fallbacks
+        # What it replaced serves where it is lost.
+        of_source, of_key = source.fallbacks + [body], key.fallbacks + [before] + [old for old in source.fallbacks if old is not None]
         was_durable = not source.fallbacks
         source.fallbacks, key.fallbacks = of_source, of_key
         super().rename(source, key)
@@ -178,6 +181,12 @@ class House:
             shutil.rmtree(self.place, ignore_errors=True)
 
 
+def names_are_durable(stack):
+    folder = os.open(os.path.join(stack.mount, "data"), os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
 @needs_root
 @needs_fuse
 def test_power_cuts_under_load():
@@ -189,6 +198,40 @@ def test_power_cuts_under_load():
         settle_doubts(house.stack, house.model, "at the end")
         from_the_object_tier(house.stack, house.model, "from the object tier")
         house.assert_none("at the end")
+        house.well = True
+    finally:
+        house.close()
+
+
+@needs_root
+@needs_fuse
+@pytest.mark.parametrize("objectd", ["there", "away"])
+def test_a_save_that_is_only_in_the_buffer_is_replaced_by_a_durable_one(objectd):
+    house = House(SEED)
+    try:
+        stack = house.stack
+        stack.arm("bufferd", "burst_sync_before_data=delay:60000@*")  # the background sync comes too late
+        house.start()
+        stack.run("flush", "--hold")
+        latest, new = (os.path.join(stack.mount, "data", name) for name in ("latest", "new"))
+        old, later = (random.Random(SEED + n).randbytes(300_000) for n in range(2))
+        with open(latest, "wb") as f:
+            f.write(old)
+            f.flush()
+            os.fsync(f.fileno())
+        if objectd == "away":
+            os.kill(stack.pid_of("objectd"), signal.SIGSTOP)
+        with open(new, "wb") as f:
+            f.write(later)
+        os.replace(new, latest)
+        names_are_durable(stack)
+        stack.disk.off()
+        stack.kill_processes()
+        stack.power_returns(SEED)
+        stack.up()
+        with open(latest, "rb") as f:
+            assert f.read() == later
+        assert s3_content(quick_s3(stack, attempts=8), "latest") == later
         house.well = True
     finally:
         house.close()
@@ -209,9 +252,7 @@ def test_a_save_that_is_lost_gives_way_to_the_one_that_it_was_renamed_over():
         with open(new, "wb") as f:
             f.write(bytes(1_000_000))
         os.replace(new, latest)
-        folder = os.open(os.path.dirname(latest), os.O_RDONLY)
-        os.fsync(folder)  # names are durable
-        os.close(folder)
+        names_are_durable(stack)
         stack.disk.off()
         stack.kill_processes()
         stack.power_returns(SEED)

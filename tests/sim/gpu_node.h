@@ -261,6 +261,12 @@ class GpuNode {
                wire::BurstHandleRequest{.handle = open.handle, .durability = durability})
         .status();
   }
+  // As the mount does before a rename that would replace what is durable.
+  Status Sync(const std::string& path) {
+    PERIGEE_ASSIGN(auto found, meta().Lookup({.path = path}));
+    return Ask<wire::Empty>(wire::Method::kBurstSync, wire::BurstTarget{.id = found.record.id})
+        .status();
+  }
   Status Release(const wire::BurstOpenReply& open) {
     return Ask<wire::BurstStatReply>(wire::Method::kBurstRelease,
                                      wire::BurstHandleRequest{.handle = open.handle})

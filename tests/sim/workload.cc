@@ -115,10 +115,17 @@ void Workload::Move(GpuNode& gpu, Key& from, Key& to) {
   from.Begin(gpu.name() + " rename to " + to.path(), {std::nullopt});
   to.Begin(gpu.name() + " rename from " + from.path(), {content});
   const size_t a = from.path().find('/'), b = to.path().find('/');
-  auto moved = gpu.meta().Rename({.parent = dirs_.at(from.path().substr(0, a)),
-                                  .name = from.path().substr(a + 1),
-                                  .new_parent = dirs_.at(to.path().substr(0, b)),
-                                  .new_name = to.path().substr(b + 1)});
+  wire::RenameRequest q{.parent = dirs_.at(from.path().substr(0, a)),
+                        .name = from.path().substr(a + 1),
+                        .new_parent = dirs_.at(to.path().substr(0, b)),
+                        .new_name = to.path().substr(b + 1),
+                        .flags = wire::kRenameCareful};
+  auto moved = gpu.meta().Rename(q);
+  if (moved.code() == Code::kPreconditionFailed) {
+    Note(gpu.name(), "sync " + from.path(), gpu.Sync(from.path()));
+    q.flags = 0;
+    moved = gpu.meta().Rename(q);
+  }
   Note(gpu.name(), "rename " + from.path() + " to " + to.path(), moved.status());
   if (!moved.ok()) {
     renames_.push_back({&from, &to, content});

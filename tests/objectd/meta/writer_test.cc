@@ -354,6 +354,65 @@ TEST_CASE_FIXTURE(Writers, "what a rename replaced is kept while the new file wa
   }
 }
 
+TEST_CASE_FIXTURE(Writers, "of renames over each other's saves the last that is durable is kept") {
+  File(b, "latest", "safe");
+  for (wire::BurstId burst : {20, 21}) {
+    auto f = Create(b, "tmp", 1, burst);
+    Burst(f, 1, burst, 1, 1000);
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = burst}));
+    Must(Rename(b, "tmp", b, "latest"));
+  }
+  auto f = Must(ns->Lookup({.parent = b, .name = "latest"})).record.id;
+  Must(ns->FallBack({.id = f, .node = 1, .burst = 21, .generation = 1}));
+  CHECK(Must(Get("bucket", "latest")) == "safe");
+}
+
+TEST_CASE_FIXTURE(Writers, "a careful rename waits for the class of what it would replace") {
+  auto closed = [&](const std::string& name, wire::BurstId burst, Durability durability) {
+    auto f = Create(b, name, 1, burst);
+    Burst(f, 1, burst, 1, 1000, durability);
+    Must(ns->EndWrite({.id = f, .node = 1, .burst = burst}));
+    return f;
+  };
+  auto careful = [&] {
+    return ns
+        ->Rename({.parent = b,
+                  .name = "tmp",
+                  .new_parent = b,
+                  .new_name = "latest",
+                  .flags = wire::kRenameCareful})
+        .code();
+  };
+  auto old = closed("latest", 10, Durability::kLocal);
+  SUBCASE("until what is moved has it") {
+    auto f = closed("tmp", 20, Durability::kUnsynced);
+    CHECK(careful() == Code::kPreconditionFailed);
+    CHECK(Must(ns->Lookup({.parent = b, .name = "latest"})).record.id == old);
+    Must(ns->SetDurability({.id = f, .node = 1, .burst = 20, .generation = 1}));
+    CHECK(careful() == Code::kOk);
+    CHECK(At(f).committed->durability == Durability::kLocal);
+  }
+  SUBCASE("also of a file that was never closed") {
+    Create(b, "tmp", 1, 20);
+    CHECK(careful() == Code::kPreconditionFailed);
+  }
+  SUBCASE("also where that is behind content which is not durable") {
+    Open(old, 1, 1, 11);
+    Burst(old, 1, 11, 2, 1001);
+    closed("tmp", 20, Durability::kUnsynced);
+    CHECK(careful() == Code::kPreconditionFailed);
+  }
+  SUBCASE("not where it has another name") {
+    Must(ns->Link({.id = old, .new_parent = b, .new_name = "other"}));
+    closed("tmp", 20, Durability::kUnsynced);
+    CHECK(careful() == Code::kOk);
+  }
+  SUBCASE("not where it is asked for all the same") {
+    closed("tmp", 20, Durability::kUnsynced);
+    CHECK(Must(Rename(b, "tmp", b, "latest")).replaced->id == old);
+  }
+}
+
 TEST_CASE_FIXTURE(Writers, "blobs that a rename replaced are kept, and released once") {
   uint32_t count = 2;
   SUBCASE("a few") {}
