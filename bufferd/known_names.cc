@@ -66,7 +66,7 @@ wire::FileId KnownNames::BucketOf(wire::FileId id) const {
 
 bool KnownNames::ChangedSince(wire::FileId dir, uint64_t then) const {
   auto it = directories_.find(dir);
-  return it != directories_.end() && it->second.changed > then;
+  return cleared_ > then || (it != directories_.end() && it->second.changed > then);
 }
 
 void KnownNames::EndPages(wire::FileId dir) {
@@ -162,7 +162,12 @@ void KnownNames::Forget(wire::FileId parent, const std::string& name) {
 
 void KnownNames::Clear() {
   known_.clear();
-  directories_.clear();
+  std::erase_if(directories_, [](const auto& dir) { return !dir.second.newer; });
+  for (auto& [id, dir] : directories_) {
+    dir.names.clear();
+    dir.whole = dir.listing = false;
+  }
+  cleared_ = ++clock_;
 }
 
 }  // namespace perigee::bufferd

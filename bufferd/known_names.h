@@ -75,6 +75,7 @@ class KnownNames {
   std::unordered_map<wire::FileId, Known> known_;
   std::unordered_map<wire::FileId, Directory> directories_;
   std::atomic<uint64_t> clock_{0};
+  uint64_t cleared_ = 0;
 };
 
 }  // namespace perigee::bufferd
