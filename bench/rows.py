@@ -16,6 +16,7 @@ from measure import (GIB, PORTS, REPEATS, ROOT, Bench, Failed, Stack, alternate,
                      drop_tree, fdatasync_rate, fio_read, read_whole, side_by_side, write_file)
 import fault_rows
 import mount_rows
+import node_rows
 import s3_rows
 
 
@@ -219,6 +220,7 @@ ROWS = {
     **mount_rows.ROWS,
     **s3_rows.ROWS,
     **fault_rows.ROWS,
+    **node_rows.ROWS,
 }
 
 
