@@ -6,6 +6,7 @@ content since the last that was synced, whole. More rounds, and a repetition:
     PERIGEE_CUTS=100 PERIGEE_CUT_SEED=7
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -181,10 +182,30 @@ class House:
             shutil.rmtree(self.place, ignore_errors=True)
 
 
-def names_are_durable(stack):
-    folder = os.open(os.path.join(stack.mount, "data"), os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+@contextlib.contextmanager
+def a_rename_before_the_cut():
+    """A house where nothing is flushed, and nothing synced that nobody asks for; the two names; and what cuts the power, names durable."""
+    house = House(SEED)
+    try:
+        stack = house.stack
+        stack.arm("bufferd", "burst_sync_before_data=delay:60000@*")  # the background sync comes too late
+        house.start()
+        stack.run("flush", "--hold")
+        latest, new = (os.path.join(stack.mount, "data", name) for name in ("latest", "new"))
+
+        def replace_and_cut():
+            os.replace(new, latest)
+            folder = os.open(os.path.dirname(latest), os.O_RDONLY)
+            os.fsync(folder)  # names are durable
+            os.close(folder)
+            stack.disk.off()
+            stack.kill_processes()
+            stack.power_returns(SEED)
+            stack.up()
+        yield stack, latest, new, replace_and_cut
+        house.well = True
+    finally:
+        house.close()
 
 
 @needs_root
@@ -207,13 +228,7 @@ def test_power_cuts_under_load():
 @needs_fuse
 @pytest.mark.parametrize("objectd", ["there", "away"])
 def test_a_save_that_is_only_in_the_buffer_is_replaced_by_a_durable_one(objectd):
-    house = House(SEED)
-    try:
-        stack = house.stack
-        stack.arm("bufferd", "burst_sync_before_data=delay:60000@*")  # the background sync comes too late
-        house.start()
-        stack.run("flush", "--hold")
-        latest, new = (os.path.join(stack.mount, "data", name) for name in ("latest", "new"))
+    with a_rename_before_the_cut() as (stack, latest, new, replace_and_cut):
         old, later = (random.Random(SEED + n).randbytes(300_000) for n in range(2))
         with open(latest, "wb") as f:
             f.write(old)
@@ -223,45 +238,23 @@ def test_a_save_that_is_only_in_the_buffer_is_replaced_by_a_durable_one(objectd)
             os.kill(stack.pid_of("objectd"), signal.SIGSTOP)
         with open(new, "wb") as f:
             f.write(later)
-        os.replace(new, latest)
-        names_are_durable(stack)
-        stack.disk.off()
-        stack.kill_processes()
-        stack.power_returns(SEED)
-        stack.up()
+        replace_and_cut()
         with open(latest, "rb") as f:
             assert f.read() == later
         assert s3_content(quick_s3(stack, attempts=8), "latest") == later
-        house.well = True
-    finally:
-        house.close()
 
 
 @needs_root
 @needs_fuse
 def test_a_save_that_is_lost_gives_way_to_the_one_that_it_was_renamed_over():
-    house = House(SEED)
-    try:
-        stack = house.stack
-        stack.arm("bufferd", "burst_sync_before_data=delay:60000@*")  # the background sync comes too late
-        house.start()
-        stack.run("flush", "--hold")
-        latest, new = (os.path.join(stack.mount, "data", name) for name in ("latest", "new"))
+    with a_rename_before_the_cut() as (stack, latest, new, replace_and_cut):
         old = random.Random(SEED).randbytes(300_000)
         quick_s3(stack).put_object(Bucket="data", Key="latest", Body=old)
         with open(new, "wb") as f:
             f.write(bytes(1_000_000))
-        os.replace(new, latest)
-        names_are_durable(stack)
-        stack.disk.off()
-        stack.kill_processes()
-        stack.power_returns(SEED)
-        stack.up()
+        replace_and_cut()
         with open(latest, "rb") as f:
             assert f.read() == old
         assert s3_content(quick_s3(stack), "latest") == old
         assert not os.path.exists(new)
         stack.wait("told", lambda s: "fell back to what it had replaced by a rename" in str(s), timeout=60)
-        house.well = True
-    finally:
-        house.close()
