@@ -160,6 +160,11 @@ void KnownNames::Forget(wire::FileId parent, const std::string& name) {
   Drop(parent, name);
 }
 
+void KnownNames::Doubt(wire::FileId parent, const std::string& name) {
+  Forget(parent, name);
+  directories_[parent].whole = false;
+}
+
 void KnownNames::Clear() {
   known_.clear();
   std::erase_if(directories_, [](const auto& dir) { return !dir.second.newer; });

@@ -57,6 +57,8 @@ class KnownNames {
   void Own(wire::FileId id);         // this node made it; stays so wherever it is moved
   void MadeEmpty(wire::FileId dir);  // known whole, with nothing in it
   void Forget(wire::FileId parent, const std::string& name);
+  // What has the name, if anything, is not known any more.
+  void Doubt(wire::FileId parent, const std::string& name);
   void Clear();
   size_t size() const { return known_.size(); }
 

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/checksum.h"
+#include "rdma/wire/methods.h"
 
 namespace perigee::bufferd {
 namespace {
@@ -17,6 +18,33 @@ std::string EncodeOp(const NameOp& op) {
   std::string out(kMagic);
   out.append(reinterpret_cast<const char*>(&crc), sizeof crc);
   return out + body;
+}
+
+Status ForEachName(const NameOp& op,
+                   const std::function<void(wire::FileId, const std::string&)>& fn) {
+  switch (static_cast<wire::Method>(op.method)) {
+    case wire::Method::kMetaCreate:
+    case wire::Method::kMetaMkdir: {
+      PERIGEE_ASSIGN(auto q, wire::Decode<wire::MakeRequest>(op.request));
+      fn(q.parent, q.name);
+      break;
+    }
+    case wire::Method::kMetaRename: {
+      PERIGEE_ASSIGN(auto q, wire::Decode<wire::RenameRequest>(op.request));
+      fn(q.parent, q.name);
+      fn(q.new_parent, q.new_name);
+      break;
+    }
+    case wire::Method::kMetaUnlink:
+    case wire::Method::kMetaRmdir: {
+      PERIGEE_ASSIGN(auto q, wire::Decode<wire::RemoveRequest>(op.request));
+      fn(q.parent, q.name);
+      break;
+    }
+    default:
+      break;
+  }
+  return Status::Ok();
 }
 
 Result<NameOp> DecodeOp(std::string_view stored) {

@@ -7,6 +7,7 @@
 // An unknown magic is kUnimplemented (written by a newer build), a wrong crc kCorrupt.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -43,5 +44,9 @@ struct NameOp {
 
 std::string EncodeOp(const NameOp& op);
 Result<NameOp> DecodeOp(std::string_view stored);
+// The names that it makes, moves and removes, each with its directory; of a rename both, the old
+// one first.
+Status ForEachName(const NameOp& op,
+                   const std::function<void(wire::FileId, const std::string&)>& fn);
 
 }  // namespace perigee::bufferd

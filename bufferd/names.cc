@@ -162,43 +162,58 @@ Status Names::Start(NamesHooks hooks) {
     return Status::Ok();
   }
   log::Info("names_wait", {{"changes", ops_.size()}});
-  // What they made is known again, as far as each tells.
-  for (const JournaledOp& journaled : ops_) {
-    const NameOp& op = journaled.op;
-    auto method = static_cast<Method>(op.method);
-    if (method != Method::kMetaCreate && method != Method::kMetaMkdir) continue;
-    auto q = wire::Decode<wire::MakeRequest>(op.request);
-    if (!q.ok()) continue;
-    bool directory = method == Method::kMetaMkdir;
-    wire::Record record{.id = op.id,
-                        .kind = directory ? wire::FileKind::kDirectory : wire::FileKind::kFile,
-                        .mode = q->mode,
-                        .uid = q->uid,
-                        .gid = q->gid};
-    record.writer = q->writer;
-    known_.Learn(q->parent, q->name, record);
-    known_.Own(op.id);
-    if (directory) known_.MadeEmpty(op.id);
-  }
-  for (const JournaledOp& journaled : ops_) {
-    const NameOp& op = journaled.op;
-    if (static_cast<Method>(op.method) != Method::kMetaRename) continue;
-    auto q = wire::Decode<wire::RenameRequest>(op.request);
-    const KnownNames::Known* moved = known_.Get(op.id);
-    if (!q.ok() || !moved) continue;
-    KnownNames::Known was = *moved;
-    known_.Move(was.parent, was.name, q->new_parent, q->new_name, was.record);
-  }
-  for (const JournaledOp& journaled : ops_) {
-    const NameOp& op = journaled.op;
-    auto method = static_cast<Method>(op.method);
-    const KnownNames::Known* removed = known_.Get(op.id);
-    if (removed && (method == Method::kMetaUnlink || method == Method::kMetaRmdir))
-      known_.Forget(removed->parent, std::string(removed->name));
-  }
+  for (const JournaledOp& journaled : ops_) LearnAgain(journaled.op);
   lock.unlock();
   GoAway(Status(Code::kUnavailable, "changes of names of an earlier run come first"));
   return Status::Ok();
+}
+
+// What the changes of an earlier run made is known again, as far as each tells.
+void Names::LearnAgain(const NameOp& op) {
+  switch (static_cast<Method>(op.method)) {
+    case Method::kMetaCreate:
+    case Method::kMetaMkdir: {
+      auto q = wire::Decode<wire::MakeRequest>(op.request);
+      if (!q.ok()) return q.status().Ignore();
+      const bool directory = static_cast<Method>(op.method) == Method::kMetaMkdir;
+      wire::Record record{.id = op.id,
+                          .kind = directory ? wire::FileKind::kDirectory : wire::FileKind::kFile,
+                          .mode = q->mode,
+                          .uid = q->uid,
+                          .gid = q->gid};
+      record.writer = q->writer;
+      known_.Learn(q->parent, q->name, record);
+      known_.Own(op.id);
+      if (directory) known_.MadeEmpty(op.id);
+      return;
+    }
+    case Method::kMetaRename: {
+      auto q = wire::Decode<wire::RenameRequest>(op.request);
+      if (!q.ok()) return q.status().Ignore();
+      const KnownNames::Known* moved = known_.Get(op.id);
+      if (!moved) {
+        known_.Doubt(q->parent, q->name);
+        known_.Doubt(q->new_parent, q->new_name);
+        return;
+      }
+      const KnownNames::Known was = *moved;
+      known_.Move(was.parent, was.name, q->new_parent, q->new_name, was.record);
+      return;
+    }
+    case Method::kMetaUnlink:
+    case Method::kMetaRmdir: {
+      auto q = wire::Decode<wire::RemoveRequest>(op.request);
+      if (!q.ok()) return q.status().Ignore();
+      const KnownNames::Known* removed = known_.Get(op.id);
+      if (removed)
+        known_.Forget(removed->parent, std::string(removed->name));
+      else
+        known_.Doubt(q->parent, q->name);
+      return;
+    }
+    default:
+      return;
+  }
 }
 
 uint64_t Names::waiting() const {
@@ -337,9 +352,11 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
       seen = state_;
       if (seen == State::kThere) continue;
       answer = Here(method, header, sent);
-      if (answer.way == Way::kCannot && seen == State::kReplaying && !Reads(method)) {
-        changed_.WaitFor(lock, options_.patience,
-                         [this] { return state_ != State::kReplaying || stopping_.load(); });
+      auto waits = [&] { return !Reads(method) || IsToChange(method, header); };
+      if (answer.way == Way::kCannot && seen == State::kReplaying && waits()) {
+        changed_.WaitFor(lock, options_.patience, [&] {
+          return state_ != State::kReplaying || !waits() || stopping_.load();
+        });
         continue;
       }
     }
@@ -399,15 +416,16 @@ void Names::GoAway(const Status& why) {
 
 void Names::GoAwayLocked(const Status& why) {
   why.Ignore();  // logged by the first
-  if (state_ == State::kThere) {
+  const bool first = state_.exchange(State::kAway) == State::kThere;
+  if (first) {
     log::Warn("names_go_on_here", {{"why", why}});
     away_since_ = work_->clock().Monotonic();
     ++absences_;
     DropHolds();
     JournalUnsettled();
+    ListChangedNames();
     if (hooks_.went_away) hooks_.went_away();
   }
-  state_ = State::kAway;
   held_back_ = false;
   changed_.NotifyAll();
   if (knocking_ || stopping_) return;

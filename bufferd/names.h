@@ -45,6 +45,7 @@
 #include "base/event.h"
 #include "base/scheduler.h"
 #include "bufferd/burst_index.h"
+#include "bufferd/changed_names.h"
 #include "bufferd/held_directories.h"
 #include "bufferd/known_names.h"
 #include "bufferd/name_op.h"
@@ -188,6 +189,10 @@ class Names {
   bool NeverThere(wire::FileId id) const;
   wire::FileId TakeIdHeld();
   Status Journal(NameOp op, bool sent = false);
+  void ListChangedNames();
+  // What objectd says to this call, names that the journal is about to change there may be in it.
+  bool IsToChange(wire::Method method, std::string_view header) const;
+  void LearnAgain(const NameOp& op);
   void Count(const JournaledOp& journaled);
   void OrderOps();
 
@@ -299,6 +304,7 @@ class Names {
   CondVar changed_;
   KnownNames known_;
   std::deque<JournaledOp> ops_;  // by sequence
+  ChangedNames changed_names_;   // of ops_, and of what was; while objectd is not there
   uint64_t next_op_ = 1;
   // Made here, not yet at objectd. True: perhaps it was, before.
   std::unordered_map<wire::FileId, bool> pending_;

@@ -35,30 +35,7 @@ class Compaction {
 
   // Counted, so that a directory is known to be named by nothing that is left.
   Status Uses(const NameOp& op, int by) {
-    auto use = [&](FileId dir) { uses_[dir] += by; };
-    switch (MethodOf(op)) {
-      case Method::kMetaCreate:
-      case Method::kMetaMkdir: {
-        PERIGEE_ASSIGN(auto q, wire::Decode<wire::MakeRequest>(op.request));
-        use(q.parent);
-        break;
-      }
-      case Method::kMetaRename: {
-        PERIGEE_ASSIGN(auto q, wire::Decode<wire::RenameRequest>(op.request));
-        use(q.parent);
-        use(q.new_parent);
-        break;
-      }
-      case Method::kMetaUnlink:
-      case Method::kMetaRmdir: {
-        PERIGEE_ASSIGN(auto q, wire::Decode<wire::RemoveRequest>(op.request));
-        use(q.parent);
-        break;
-      }
-      default:
-        break;
-    }
-    return Status::Ok();
+    return ForEachName(op, [&](FileId dir, const std::string&) { uses_[dir] += by; });
   }
   Status Drop(size_t at) {
     PERIGEE_TRY(Uses(Now(at), -1));

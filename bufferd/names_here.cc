@@ -122,7 +122,32 @@ Status Names::Journal(NameOp op, bool sent) {
   PERIGEE_TRY(index_->PutValue(OpName(next_op_), EncodeOp(op), Durable::kNo));
   ops_.push_back({next_op_++, std::move(op), sent});
   Count(ops_.back());
+  if (state_ != State::kThere) changed_names_.Add(ops_.back().op, ops_.back().sequence);
   return Status::Ok();
+}
+
+void Names::ListChangedNames() {
+  changed_names_.Clear();
+  if (state_ == State::kThere) return;
+  for (const JournaledOp& journaled : ops_) changed_names_.Add(journaled.op, journaled.sequence);
+}
+
+bool Names::IsToChange(Method method, std::string_view header) const {
+  if (ops_.empty()) return false;
+  const uint64_t next = ops_.front().sequence;
+  if (method == Method::kMetaLookup) {
+    auto q = wire::Decode<wire::LookupRequest>(header);
+    if (!q.ok()) return q.status().Ignore(), false;
+    // Which directories a path comes through is not known here.
+    if (!q->path.empty()) return changed_names_.Any(next);
+    return changed_names_.Has(q->parent, q->name, next);
+  }
+  if (method == Method::kMetaReadDir) {
+    auto q = wire::Decode<wire::ReadDirRequest>(header);
+    if (!q.ok()) return q.status().Ignore(), false;
+    return changed_names_.HasIn(q->dir, next);
+  }
+  return false;
 }
 
 Names::Answer Names::MakeHere(Method method, wire::MakeRequest q, bool sent) {

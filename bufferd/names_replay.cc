@@ -63,6 +63,7 @@ bool Names::CaughtUp() {
   std::lock_guard lock(mu_);
   if (!ops_.empty() || !made_.empty() || state_ == State::kAway) return false;
   state_ = State::kThere;
+  changed_names_.Clear();
   held_back_ = false;
   knocking_ = false;
   changed_.NotifyAll();
@@ -127,6 +128,7 @@ void Names::PutBack() {
 void Names::OrderOps() {
   std::sort(ops_.begin(), ops_.end(),
             [](const JournaledOp& a, const JournaledOp& b) { return a.sequence < b.sequence; });
+  ListChangedNames();
   kept_.clear();
   for (const JournaledOp& journaled : made_) Count(journaled);
   pending_.clear();
@@ -257,6 +259,7 @@ Result<bool> Names::Proceed() {
   pending_.erase(next.op.id);
   any_pending_ = !pending_.empty();
   made_.push_back(std::move(next));
+  changed_.NotifyAll();
   return true;
 }
 

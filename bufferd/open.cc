@@ -70,7 +70,9 @@ Result<Opened> Opener::Open(const OpenAsk& ask) {
     if (ask.id != 0 && core_.names && (ask.access == Access::kWrite || ask.caller.enforce))
       core_.names->AwaitTold(ask.id);
     std::optional<Delegations::Mark> mark;
+    // While names change here, objectd may answer with a name that was changed here since.
     if (ask.want_delegation && core_.delegations) mark = core_.delegations->Begin();
+    if (core_.names && !core_.names->there()) mark.reset();
     Result<wire::RecordReply> found =
         ask.id != 0 ? core_.meta->GetAttr({.id = ask.id, .delegate_to = mark ? core_.node : 0})
                     : Resolve(ask.caller, ask.path);

@@ -94,20 +94,27 @@ class Month:
     def pid_of(self, name):
         return next(d["pid"] for d in self.stack.status()["daemons"] if d["name"] == name)
 
+    def await_pid(self, name, other_than=None):
+        deadline = time.monotonic() + BACK_S
+        while (pid := self.pid_of(name)) in (0, None, other_than):
+            if time.monotonic() > deadline:
+                raise Failed(f"{name} is not back after {BACK_S} s")
+            time.sleep(0.05)
+        return pid
+
     def kill(self, name, delay):
         time.sleep(delay)
         number = self.running
         try:
-            pid = self.pid_of(name)
-            if pid:
-                os.kill(pid, signal.SIGKILL)
-                killed = {"save": number, "daemon": name, "after": round(delay, 3)}
-                self.kills.append(killed)
-                self.say(f"   save {number}: {name} killed after {delay:.2f} s")
-                deadline = time.monotonic() + BACK_S
-                while name == "fuse" and self.pid_of(name) in (0, None, pid) and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                killed["back"] = self.running
+            # The one before may have killed the same.
+            pid = self.await_pid(name)
+            os.kill(pid, signal.SIGKILL)
+            killed = {"save": number, "daemon": name, "after": round(delay, 3)}
+            self.kills.append(killed)
+            self.say(f"   save {number}: {name} killed after {delay:.2f} s")
+            if name == "fuse":
+                self.await_pid(name, other_than=pid)
+            killed["back"] = self.running
         except (ProcessLookupError, Failed, StopIteration, ValueError) as e:
             self.say(f"   save {number}: {name} not killed: {e!r}")
 

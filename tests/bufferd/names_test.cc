@@ -1007,6 +1007,63 @@ TEST_CASE("what objectd answered before it was found away, and has lost since, i
   CHECK_FALSE(w.objectd->Exists(b));
 }
 
+TEST_CASE("while a rename is made at objectd, the old name is not what objectd still says") {
+  Tree t;
+  const wire::FileId id = t.Saved(t.directory, "old", "bytes");
+  t.Settle();
+  t.Leave();
+  t.Renamed(t.directory, "old", "new");
+  wire::FileId fresh = 0;
+  SUBCASE("known whole") {}
+  SUBCASE("known by the journal alone") { t.Again(); }
+  SUBCASE("and another file has it since") {
+    fresh = t.Saved(t.directory, "old", "fresh");
+    t.Again();
+  }
+  bool asked = false;
+  t.objectd->before = [&](wire::Method m) {
+    if (m != wire::Method::kMetaRename || std::exchange(asked, true)) return;
+    auto found = t.calls->Lookup({.parent = t.directory, .name = "old"});
+    CHECK((found.ok() ? found->record.id : 0) == fresh);
+    auto by_path = t.calls->Lookup({.parent = t.bucket, .path = "d/old"});
+    CHECK((by_path.ok() ? by_path->record.id : fresh) == fresh);
+    auto listed = t.calls->ReadDir({.dir = t.directory});
+    if (listed.ok())
+      for (const wire::DirItem& item : listed->items)
+        CHECK((item.name == "new" ? id : fresh) == item.record.id);
+  };
+  t.objectd->away = false;
+  t.RunFor(60 * kSecond);  // those calls wait for the rename, which waits for them here
+  CHECK(asked);
+  CHECK(t.objectd->IdOf(t.directory, "new") == id);
+  CHECK(t.objectd->IdOf(t.directory, "old") == fresh);
+  auto found = t.calls->Lookup({.parent = t.directory, .name = "old"});
+  CHECK((found.ok() ? found->record.id : 0) == fresh);
+}
+
+TEST_CASE(
+    "what the journal moves or removes is not found where it was, by a daemon started since") {
+  Tree t;
+  t.Saved(t.directory, "x", "x");
+  t.Saved(t.directory, "gone", "gone");
+  t.Settle();
+  t.Leave();
+  t.Saved(t.directory, "y", "y");
+  t.Renamed(t.directory, "x", "y");
+  const wire::FileId step = t.Made(t.directory, "step");
+  auto into =
+      t.calls->Rename({.parent = t.directory, .name = "y", .new_parent = step, .new_name = "y"});
+  REQUIRE(into.ok());
+  REQUIRE(t.calls->Unlink({.parent = t.directory, .name = "gone"}).ok());
+  t.Again();
+  for (const char* name : {"x", "y", "gone"}) CHECK(t.Found(t.directory, name) != Code::kOk);
+  CHECK(t.Found(step, "y") != Code::kNotFound);
+  CHECK(t.TryCreate(step, "y").code() == Code::kUnavailable);
+  t.Return();
+  CHECK(t.Found(step, "y") == Code::kOk);
+  for (const char* name : {"x", "y", "gone"}) CHECK(t.Found(t.directory, name) == Code::kNotFound);
+}
+
 TEST_CASE("a page of names that was asked for before a rename does not undo it") {
   Tree w;
   auto a = w.Saved(w.directory, "a", "moved");

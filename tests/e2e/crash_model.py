@@ -6,7 +6,9 @@ least as much as fsync acknowledged.
 """
 
 import dataclasses
+import re
 import threading
+import time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +37,9 @@ def words(state):
 class Key:
     """One name. Used by one worker at a time; `doubtful` keys are left alone until a look tells what they hold."""
 
-    def __init__(self, name, content=None):
+    def __init__(self, name, content=None, calls=None):
         self.name = name
+        self._calls = calls if calls is not None else []  # of all keys: (time, name, what)
         self.states = [content]
         self.mount_only = False  # made through the mount and never closed: the mount shows it empty, S3 does not list it
         self.view = self.view_before = None  # what both doors showed at the last looks, as a 1-tuple
@@ -59,8 +62,12 @@ class Key:
 
     def begin(self, what, *outcomes):
         """A call starts that ends in one of `outcomes`, or did not happen."""
-        self.history = self.history[-12:] + [what]
+        self.note(what)
         self.states = self.states + list(outcomes)
+
+    def note(self, what):
+        self.history = self.history[-12:] + [what]
+        self._calls.append((time.monotonic(), self.name, what))
 
     def reached(self, *states):
         """The call in progress is past a point: these are what is left to be possible."""
@@ -80,14 +87,14 @@ class Key:
         self.by_s3 = True
 
     def acknowledged(self, content):
-        self.history.append("acknowledged")
+        self.note("acknowledged")
         self.earlier += self.states[:1]
         self.states = [content]
         self.mount_only = False
 
     def refused(self, before):
         """The call was answered with an error that says nothing happened."""
-        self.history.append("refused")
+        self.note("refused")
         self.states = [before]
 
     def allows(self, seen, through_mount=False):
@@ -103,7 +110,7 @@ class Key:
         """After a look. `may_end`: nothing else has to be settled together with it."""
         if may_end and self.steady():
             self.states, self.view_before, self.mount_only = [self.view[0]], None, False
-            self.history.append(f"settled as {words(self.view[0])}")
+            self.note(f"settled as {words(self.view[0])}")
         else:
             self.view_before = self.view
 
@@ -122,12 +129,19 @@ class Model:
         self.contests = {}  # key: [[body, outcome]] of the puts that compete for it
         self.renames = []  # (source, target, content) that were not answered
         self.trees = set()  # prefixes with a directory that is moved
+        self._calls = []
         self._lock = threading.Lock()
 
     def key(self, name):
-        return self.keys.setdefault(name, Key(name))
+        return self.keys.setdefault(name, Key(name, calls=self._calls))
 
     def deviation(self, text):
         with self._lock:
             if text not in self.deviations:
                 self.deviations.append(text)
+
+    def behind(self, text):
+        """The calls on the names that a deviation speaks of, and those that made the content it speaks of, wherever they did."""
+        contents, names = set(re.findall(r"\b[0-9a-f]{12}\b", text)), set(re.findall(r"[\w-]+/[\w./-]*\w", text))
+        kin = names | {name for _, name, what in self._calls if any(c in what for c in contents)}
+        return [f"{at:.3f} {name}: {what}" for at, name, what in self._calls if name in kin]

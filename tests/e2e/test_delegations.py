@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from conftest import needs_fuse
+from conftest import EXAMPLE_FREE_PORTS, Made, needs_fuse
+from test_kill_matrix import KillStack
 
 pytestmark = needs_fuse
 
@@ -174,3 +175,35 @@ def test_a_stopped_bufferd_delays_a_change_for_its_term_only(make_stack):
         os.kill(pid, signal.SIGCONT)
     reader.join(60)
     assert seen == [b"new"]
+
+
+def test_a_name_given_up_while_objectd_was_away_is_not_answered_by_what_it_said_since(tmp_path):
+    stack = KillStack(str(tmp_path))
+    try:
+        # The change is made there 4 s after objectd is back; until then objectd knows the file by its old name.
+        stack.arm("bufferd", "names_replay_before_op=delay:4000@*")
+        stack.up("--drives", "3", *EXAMPLE_FREE_PORTS)
+        data = os.path.join(stack.info["mount"], "data")
+        with open(f"{data}/old", "wb") as f:
+            f.write(b"a" * 50000)
+        kept(stack, f"{data}/old")
+        objectd = stack.pid_of("objectd")
+        os.kill(objectd, signal.SIGSTOP)
+        try:
+            os.rename(f"{data}/old", f"{data}/new")
+        finally:
+            os.kill(objectd, signal.SIGCONT)
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            assert read(f"{data}/new") == b"a" * 50000
+            assert not os.path.exists(f"{data}/old")
+            time.sleep(0.02)
+        with open(f"{data}/old", "wb") as f:
+            f.write(b"b")
+        assert read(f"{data}/new") == b"a" * 50000
+        stack.wait("the change is made", lambda s: s.get("well") and s["bufferd"].get("registered_later") == 0, timeout=30)
+        assert (read(f"{data}/new"), read(f"{data}/old")) == (b"a" * 50000, b"b")
+    finally:
+        made = Made()
+        made.stacks.append(stack)
+        made.close()

@@ -408,7 +408,7 @@ class Lane:
             if fsync:
                 os.fsync(f.fileno())
                 key.reached(Beginning(before + body, len(before + body)))
-                key.history.append("fsync acknowledged")
+                key.note("fsync acknowledged")
                 key.mount_only = False
                 key.fallbacks = []
         key.acknowledged(before + body)
@@ -753,7 +753,8 @@ class Matrix:
         print(f"  {what}: {outcome}; {calls}; {len(self.model.keys)} keys, "
               f"{sum(k.doubtful for k in self.model.keys.values())} in doubt, {self.model.conflicts} conflicts", flush=True)
         if self.model.deviations:
-            raise AssertionError(f"seed {SEED}, {what}:\n" + "\n".join(self.model.deviations))
+            told = "\n".join(self.model.deviations)
+            raise AssertionError(f"seed {SEED}, {what}:\n{told}\nThe calls behind it:\n" + "\n".join(self.model.behind(told)[-200:]))
         self.ended = what == THE_END
 
     def kill(self, daemon):
