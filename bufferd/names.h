@@ -7,8 +7,9 @@
 // removing and changing what this node made or has a burst file of. Each change is journaled
 // (survives the process at once, power loss with the next fsync), and made at objectd in the same
 // order once it answers again, less what came to nothing (CompactOps); calls go on here until the
-// journal is empty. A change leaves the journal when it is durable at objectd; until then the
-// content it is about is kept (Keeps).
+// journal is empty. What is not known here is read there by then, except for the names that the
+// journal is still to change there: who asks for those waits. A change leaves the journal when it
+// is durable at objectd; until then the content it is about is kept (Keeps).
 //
 // A name that was taken meanwhile becomes `name.conflict-ID`, a directory that is gone is made
 // again. A file that was renamed here, and whose old name others replaced or removed, is made again
