@@ -23,9 +23,4 @@ bool ChangedNames::HasIn(wire::FileId dir, uint64_t next) const {
   return false;
 }
 
-bool ChangedNames::Any(uint64_t next) const {
-  return std::any_of(last_.begin(), last_.end(),
-                     [&](const auto& name) { return name.second >= next; });
-}
-
 }  // namespace perigee::bufferd

@@ -18,7 +18,6 @@ class ChangedNames {
   // `next`: the changes before it are made.
   bool Has(wire::FileId dir, const std::string& name, uint64_t next) const;
   bool HasIn(wire::FileId dir, uint64_t next) const;
-  bool Any(uint64_t next) const;
 
  private:
   std::map<std::pair<wire::FileId, std::string>, uint64_t> last_;  // the last change of each

@@ -48,6 +48,14 @@ bool Reads(Method method) {
          method == Method::kMetaReadDir || method == Method::kMetaStatFs;
 }
 
+// A lookup of more than one name.
+std::optional<wire::LookupRequest> PathOf(Method method, std::string_view header) {
+  if (method != Method::kMetaLookup) return std::nullopt;
+  auto q = wire::Decode<wire::LookupRequest>(header);
+  if (!q.ok()) return q.status().Ignore(), std::nullopt;
+  return q->path.empty() ? std::nullopt : std::optional(std::move(*q));
+}
+
 // The file that a call of the guarded channel is about; 0: none.
 wire::FileId FileOf(Method method, std::string_view header) {
   auto id = [&](auto request) -> wire::FileId {
@@ -374,12 +382,33 @@ Result<rdma::Payload> Names::Ask(Method method, std::string header, ConstBytes b
       continue;
     }
     // It is read there, while what was changed here is made there.
+    if (auto path = PathOf(method, header)) return LookupSteps(std::move(*path), bulk, options);
     auto reply = objectd_->CallAndWait(method, header, bulk,
                                        {.timeout = options_.patience, .traffic = options.traffic});
     if (!reply.ok() && Away(reply.status())) GoAway(reply.status());
     return reply;
   }
   return away;
+}
+
+// Each on its own: some of the names may be known here, and some still to be changed there.
+Result<rdma::Payload> Names::LookupSteps(wire::LookupRequest q, ConstBytes bulk,
+                                         rdma::CallOptions options) {
+  wire::RecordReply at{.record = {.id = q.parent ? q.parent : wire::kRootId}};
+  const std::string path = std::exchange(q.path, "");
+  for (size_t from = 0; from < path.size();) {
+    const size_t slash = std::min(path.find('/', from), path.size());
+    q.name = path.substr(from, slash - from);
+    from = slash + 1;
+    if (q.name.empty()) continue;
+    q.parent = at.record.id;
+    bool here = false;
+    PERIGEE_ASSIGN(auto found, Ask(Method::kMetaLookup, wire::Encode(q), bulk, options, &here));
+    PERIGEE_ASSIGN(at, wire::Decode<wire::RecordReply>(found.header));
+    at.parent = q.parent;
+    at.name = q.name;
+  }
+  return rdma::Payload{.header = wire::Encode(at)};
 }
 
 Result<rdma::Payload> Names::Guard(Method method, std::string header, ConstBytes bulk,

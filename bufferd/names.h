@@ -194,6 +194,9 @@ class Names {
   // What objectd says to this call, names that the journal is about to change there may be in it.
   bool IsToChange(wire::Method method, std::string_view header) const;
   void LearnAgain(const NameOp& op);
+  // Without mu_.
+  Result<rdma::Payload> LookupSteps(wire::LookupRequest q, ConstBytes bulk,
+                                    rdma::CallOptions options);
   void Count(const JournaledOp& journaled);
   void OrderOps();
 

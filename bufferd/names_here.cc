@@ -138,9 +138,7 @@ bool Names::IsToChange(Method method, std::string_view header) const {
   if (method == Method::kMetaLookup) {
     auto q = wire::Decode<wire::LookupRequest>(header);
     if (!q.ok()) return q.status().Ignore(), false;
-    // Which directories a path comes through is not known here.
-    if (!q->path.empty()) return changed_names_.Any(next);
-    return changed_names_.Has(q->parent, q->name, next);
+    return q->path.empty() && changed_names_.Has(q->parent, q->name, next);
   }
   if (method == Method::kMetaReadDir) {
     auto q = wire::Decode<wire::ReadDirRequest>(header);

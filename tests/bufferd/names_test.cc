@@ -1010,6 +1010,7 @@ TEST_CASE("what objectd answered before it was found away, and has lost since, i
 TEST_CASE("while a rename is made at objectd, the old name is not what objectd still says") {
   Tree t;
   const wire::FileId id = t.Saved(t.directory, "old", "bytes");
+  t.Saved(t.directory, "beside", "beside");
   t.Settle();
   t.Leave();
   t.Renamed(t.directory, "old", "new");
@@ -1025,12 +1026,13 @@ TEST_CASE("while a rename is made at objectd, the old name is not what objectd s
     if (m != wire::Method::kMetaRename || std::exchange(asked, true)) return;
     auto found = t.calls->Lookup({.parent = t.directory, .name = "old"});
     CHECK((found.ok() ? found->record.id : 0) == fresh);
+    CHECK(t.calls->Lookup({.parent = t.bucket, .path = "d/beside"}).ok());
     auto by_path = t.calls->Lookup({.parent = t.bucket, .path = "d/old"});
     CHECK((by_path.ok() ? by_path->record.id : fresh) == fresh);
     auto listed = t.calls->ReadDir({.dir = t.directory});
     if (listed.ok())
       for (const wire::DirItem& item : listed->items)
-        CHECK((item.name == "new" ? id : fresh) == item.record.id);
+        if (item.name != "beside") CHECK((item.name == "new" ? id : fresh) == item.record.id);
   };
   t.objectd->away = false;
   t.RunFor(60 * kSecond);  // those calls wait for the rename, which waits for them here
