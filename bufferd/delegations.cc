@@ -7,33 +7,33 @@
 
 namespace perigee::bufferd {
 
-using client::BootTime;
 using client::DelegationPage;
 
 Result<std::unique_ptr<Delegations>> Delegations::Create(wire::NodeId node,
                                                          std::shared_ptr<rdma::Channel> objectd,
-                                                         Scheduler* work) {
-  PERIGEE_ASSIGN(auto page, DelegationPage::Create());
+                                                         Scheduler* work, client::BootClock now) {
+  PERIGEE_ASSIGN(auto page, DelegationPage::Create(now));
   return std::unique_ptr<Delegations>(
-      new Delegations(node, std::move(objectd), work, std::move(page)));
+      new Delegations(node, std::move(objectd), work, std::move(page), std::move(now)));
 }
 
 Delegations::Delegations(wire::NodeId node, std::shared_ptr<rdma::Channel> objectd, Scheduler* work,
-                         std::unique_ptr<DelegationPage> page)
+                         std::unique_ptr<DelegationPage> page, client::BootClock now)
     : node_(node),
       objectd_(std::move(objectd)),
       work_(work),
+      now_(std::move(now)),
       page_(std::move(page)),
-      born_(BootTime()),
+      born_(now_()),
       files_(DelegationPage::kSlots) {}
 
-bool Delegations::Young() const { return BootTime() < born_ + kTerm; }
+bool Delegations::Young() const { return now_() < born_ + kTerm; }
 
 std::optional<Delegations::Mark> Delegations::Begin() {
   page_->Used();
   std::lock_guard lock(mu_);
   Arm(0);
-  if (!known_ || BootTime() >= page_->term()) return std::nullopt;
+  if (!known_ || now_() >= page_->term()) return std::nullopt;
   return Mark{round_, recalled_};
 }
 
@@ -103,13 +103,19 @@ void Delegations::Forgo() {
 void Delegations::GiveUp() {
   if (Young()) {
     std::lock_guard lock(mu_);
-    return Arm(born_ + kTerm - BootTime());
+    return Arm(born_ + kTerm - now_());
   }
-  std::lock_guard giving_up(giving_up_);
+  {
+    std::unique_lock lock(mu_);
+    given_up_.Wait(lock, [this] { return !giving_up_; });
+    giving_up_ = true;
+  }
   Forgo();
-  const Nanos asked = BootTime();
+  const Nanos asked = now_();
   Status told = Tell({.node = node_, .none_held = true});
   std::lock_guard lock(mu_);
+  giving_up_ = false;
+  given_up_.NotifyAll();
   ++round_;
   if (!told.ok()) {
     log::Info("delegations_not_given_up", {{"why", told}});
@@ -127,16 +133,16 @@ void Delegations::Arm(Nanos delay) {
 
 // The timer: goes on for as long as there is use in it.
 void Delegations::Keep() {
-  const bool idle = BootTime() - page_->used() > kIdle;
+  const bool idle = now_() - page_->used() > kIdle;
   bool renew, give_up;
   {
     std::lock_guard lock(mu_);
     armed_ = false;
-    renew = !idle && known_ && BootTime() < page_->term() && taken_ < kTakenMax;
+    renew = !idle && known_ && now_() < page_->term() && taken_ < kTakenMax;
     give_up = !renew && (!idle || !slots_.empty() || !known_);
   }
   if (renew) {
-    const Nanos asked = BootTime();
+    const Nanos asked = now_();
     Status renewed = Tell({.node = node_});
     give_up = renewed.Is(Code::kStale);
     if (renewed.ok()) {

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/event.h"
 #include "base/scheduler.h"
 #include "client/buffer/delegation_page.h"
 #include "rdma/transport.h"
@@ -31,7 +32,8 @@ class Delegations {
 
   static Result<std::unique_ptr<Delegations>> Create(wire::NodeId node,
                                                      std::shared_ptr<rdma::Channel> objectd,
-                                                     Scheduler* work);
+                                                     Scheduler* work,
+                                                     client::BootClock now = client::BootTime);
 
   // What an open has to know to Take; nothing when there is no use in asking for a delegation now.
   using Mark = std::pair<uint64_t, uint64_t>;
@@ -59,7 +61,7 @@ class Delegations {
   static constexpr Nanos kMargin = kTerm / 8;  // the term ends so much earlier here
 
   Delegations(wire::NodeId node, std::shared_ptr<rdma::Channel> objectd, Scheduler* work,
-              std::unique_ptr<client::DelegationPage> page);
+              std::unique_ptr<client::DelegationPage> page, client::BootClock now);
   bool Young() const;
   void EndLocked(wire::FileId id);
   Status Tell(const wire::RenewDelegationsRequest& request);
@@ -69,11 +71,13 @@ class Delegations {
   const wire::NodeId node_;
   const std::shared_ptr<rdma::Channel> objectd_;
   Scheduler* const work_;
+  const client::BootClock now_;
   const std::unique_ptr<client::DelegationPage> page_;
   const Nanos born_;
 
-  std::mutex giving_up_;  // one at a time; taken before mu_
-  std::mutex mu_;         // guards what follows
+  std::mutex mu_;  // guards what follows
+  CondVar given_up_;
+  bool giving_up_ = false;  // one at a time
   bool armed_ = false;
   bool known_ = false;     // objectd has heard that nothing is held, and renews from then on
   uint64_t round_ = 1;     // grows when all is given up, before and after objectd hears of it

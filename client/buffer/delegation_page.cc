@@ -25,12 +25,12 @@ Nanos BootTime() {
   return now.tv_sec * kSecond + now.tv_nsec;
 }
 
-DelegationPage::DelegationPage(rdma::OwnedFd fd, Shared* shared)
-    : fd_(std::move(fd)), shared_(shared), number_(shared->number) {}
+DelegationPage::DelegationPage(rdma::OwnedFd fd, Shared* shared, BootClock now)
+    : fd_(std::move(fd)), now_(std::move(now)), shared_(shared), number_(shared->number) {}
 
 DelegationPage::~DelegationPage() { munmap(shared_, sizeof(Shared)); }
 
-Result<std::unique_ptr<DelegationPage>> DelegationPage::Create() {
+Result<std::unique_ptr<DelegationPage>> DelegationPage::Create(BootClock now) {
   rdma::OwnedFd fd(memfd_create("perigee-delegations", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (fd.get() < 0) return Status::FromErrno(errno, "memfd_create of the delegations' page");
   if (ftruncate(fd.get(), sizeof(Shared)) != 0)
@@ -41,10 +41,11 @@ Result<std::unique_ptr<DelegationPage>> DelegationPage::Create() {
   if (base == MAP_FAILED) return Status::FromErrno(errno, "mmap of the delegations' page");
   auto* shared = static_cast<Shared*>(base);  // zeroes are what it starts with
   shared->number = SecretU64() | 1;
-  return std::unique_ptr<DelegationPage>(new DelegationPage(std::move(fd), shared));
+  return std::unique_ptr<DelegationPage>(new DelegationPage(std::move(fd), shared, std::move(now)));
 }
 
-Result<std::unique_ptr<DelegationPage>> DelegationPage::Map(const rdma::OwnedFd& fd) {
+Result<std::unique_ptr<DelegationPage>> DelegationPage::Map(const rdma::OwnedFd& fd,
+                                                            BootClock now) {
   struct stat st;
   if (fstat(fd.get(), &st) != 0) return Status::FromErrno(errno, "the delegations' page");
   const int seals = fcntl(fd.get(), F_GET_SEALS);
@@ -53,7 +54,7 @@ Result<std::unique_ptr<DelegationPage>> DelegationPage::Map(const rdma::OwnedFd&
   void* base = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) return Status::FromErrno(errno, "mmap of the delegations' page");
   return std::unique_ptr<DelegationPage>(
-      new DelegationPage(rdma::OwnedFd(), static_cast<Shared*>(base)));
+      new DelegationPage(rdma::OwnedFd(), static_cast<Shared*>(base), std::move(now)));
 }
 
 Result<rdma::OwnedFd> DelegationPage::Descriptor() const {
@@ -64,11 +65,11 @@ Result<rdma::OwnedFd> DelegationPage::Descriptor() const {
 
 bool DelegationPage::Holds(const wire::Delegation& given) const {
   return given.page == number_ && given.slot < kSlots && count(given.slot) == given.count &&
-         BootTime() < term();
+         now_() < term();
 }
 
 void DelegationPage::Used() const {
-  const Nanos now = BootTime();
+  const Nanos now = now_();
   if (now - used() >= kUsedEvery) shared_->used = now;
 }
 

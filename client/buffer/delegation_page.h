@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "base/status.h"
@@ -20,14 +21,16 @@
 namespace perigee::client {
 
 Nanos BootTime();
+using BootClock = std::function<Nanos()>;  // BootTime, but for tests; of both sides the same
 
 class DelegationPage {
  public:
   static constexpr uint32_t kSlots = 65536;
 
-  static Result<std::unique_ptr<DelegationPage>> Create();
+  static Result<std::unique_ptr<DelegationPage>> Create(BootClock now = BootTime);
   // The one that a descriptor from bufferd is of.
-  static Result<std::unique_ptr<DelegationPage>> Map(const rdma::OwnedFd& fd);
+  static Result<std::unique_ptr<DelegationPage>> Map(const rdma::OwnedFd& fd,
+                                                     BootClock now = BootTime);
   ~DelegationPage();
   DelegationPage(const DelegationPage&) = delete;
   DelegationPage& operator=(const DelegationPage&) = delete;
@@ -57,9 +60,10 @@ class DelegationPage {
     std::atomic<uint64_t> asked_back;
     std::array<std::atomic<uint64_t>, kSlots> counts;
   };
-  DelegationPage(rdma::OwnedFd fd, Shared* shared);
+  DelegationPage(rdma::OwnedFd fd, Shared* shared, BootClock now);
 
   const rdma::OwnedFd fd_;
+  const BootClock now_;
   Shared* const shared_;
   const uint64_t number_;
 };

@@ -22,7 +22,8 @@ uint64_t Setting(const char* name, uint64_t otherwise) {
 struct Outcome {
   uint64_t trace = 0;
   uint64_t acknowledged = 0;
-  uint64_t held = 0, asked = 0;  // directories, and how often their holders
+  uint64_t held = 0, asked = 0;     // directories, and how often their holders
+  uint64_t kept = 0, recalled = 0;  // reads by a delegation, and how often they were recalled
   std::string deviations;
 };
 
@@ -39,7 +40,9 @@ Outcome Run(uint64_t seed, Faults faults, bool tell = false) {
   Outcome outcome{.trace = cluster.trace.hash(),
                   .acknowledged = workload.acknowledged(),
                   .held = process.Counter("perigee_meta_directories_held_total"),
-                  .asked = process.Counter("perigee_meta_directory_holders_asked_total")};
+                  .asked = process.Counter("perigee_meta_directory_holders_asked_total"),
+                  .recalled = process.Counter("perigee_meta_delegations_recalled_total")};
+  for (const auto& gpu : cluster.gpus) outcome.kept += gpu->kept_reads();
   for (const std::string& deviation : workload.deviations())
     outcome.deviations += "\n  " + deviation;
   if (tell)
@@ -48,17 +51,22 @@ Outcome Run(uint64_t seed, Faults faults, bool tell = false) {
 }
 
 TEST_CASE("without faults every door shows what was acknowledged") {
-  uint64_t held = 0, asked = 0;
+  uint64_t held = 0, asked = 0, kept = 0, recalled = 0;
   for (uint64_t seed = 1; seed <= 10; seed++) {
     const Outcome outcome = Run(seed, {});
     CHECK_MESSAGE(outcome.deviations == "", "seed " << seed << outcome.deviations);
     CHECK(outcome.acknowledged > 10);
     held += outcome.held;
     asked += outcome.asked;
+    kept += outcome.kept;
+    recalled += outcome.recalled;
   }
   MESSAGE(held << " directories were held, their holders asked " << asked << " times");
+  MESSAGE(kept << " reads were answered by a delegation, " << recalled << " recalls");
   CHECK(held > 5);
   CHECK(asked > 20);
+  CHECK(kept > 100);
+  CHECK(recalled > 50);
 }
 
 TEST_CASE("a seed replays exactly") { CHECK(Run(2, kAll).trace == Run(2, kAll).trace); }

@@ -2,8 +2,7 @@
 // GpuNode: bufferd, as bufferd/server.cc assembles it, on `sim`, and a user on its machine who
 // speaks to its door over a connection without faults. Its burst files lie in a real temporary
 // directory: descriptors are the kernel's. So a power cut takes what its index did not sync, and
-// nothing of the files' bytes. It takes no delegations: their terms run by the machine's clock,
-// which the mount shares.
+// nothing of the files' bytes.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -14,6 +13,7 @@
 #include "bufferd/forward.h"
 #include "bufferd/peers.h"
 #include "client/blob/remote_cluster.h"
+#include "client/buffer/delegation_page.h"
 #include "rdma/node_address.h"
 #include "tests/bufferd/temp_dir.h"
 #include "tests/sim/namespace_node.h"
@@ -56,6 +56,9 @@ class GpuProcess {
     meta_ = std::make_unique<client::MetaClient>(
         names_->guarded(),
         client::MetaClient::Options{.timeout = 20 * kSecond, .durable_timeout = 40 * kSecond});
+    PERIGEE_ASSIGN(delegations_,
+                   bufferd::Delegations::Create(world_.node, objectd_, &tasks_,
+                                                [&clock] { return clock.Monotonic(); }));
     PERIGEE_TRY(BuildEngine());
     return Listen();
   }
@@ -72,6 +75,7 @@ class GpuProcess {
   }
 
   bufferd::Engine& engine() { return *engine_; }
+  const client::DelegationPage& page() const { return delegations_->page(); }
 
  private:
   Status BuildEngine() {
@@ -100,6 +104,7 @@ class GpuProcess {
                              .index = &index_,
                              .meta = meta_.get(),
                              .feed = feed_.get(),
+                             .delegations = delegations_.get(),
                              .names = names_.get(),
                              .blobs = blobs_.get(),
                              .make_writer =
@@ -145,6 +150,7 @@ class GpuProcess {
     registered_ = reply.ok();
     if (!registered_) return false;
     names_->ReserveIds();
+    delegations_->GiveUp();  // of the time before
     engine_->core().inline_bytes_max = reply->inline_bytes_max;
     return true;
   }
@@ -174,6 +180,7 @@ class GpuProcess {
   std::unique_ptr<rdma::Transport> transport_;
   std::shared_ptr<rdma::Channel> objectd_, feed_channel_;
   std::unique_ptr<bufferd::Names> names_;
+  std::unique_ptr<bufferd::Delegations> delegations_;
   std::unique_ptr<client::MetaClient> meta_, feed_;
   std::unique_ptr<client::RemoteCluster> cluster_;
   std::unique_ptr<client::BlobReader> blobs_;
@@ -219,6 +226,7 @@ class GpuNode {
   void CutPower() {
     Kill();
     index_.Crash();
+    kept_.clear();
     boot_ += "'";
   }
   const std::string& name() const { return name_; }
@@ -227,7 +235,15 @@ class GpuNode {
 
   // ---- What the user does: system calls on the mount, in short ----
   client::MetaClient& meta() { return *meta_; }
-  Result<wire::BurstOpenReply> Create(const std::string& path) {
+  Result<wire::BurstOpenReply> Create(wire::FileId dir, const std::string& name,
+                                      const std::string& path) {
+    if (const Kept* kept = Known(dir, name)) {
+      auto open = Ask<wire::BurstOpenReply>(
+          wire::Method::kBurstOpen,
+          wire::BurstOpenRequest{
+              .id = kept->open.record.id, .access = wire::Access::kWrite, .truncate = true});
+      if (open.code() != Code::kNotFound && open.code() != Code::kStale) return open;
+    }
     return Ask<wire::BurstOpenReply>(
         wire::Method::kBurstCreate,
         wire::BurstCreateRequest{.path = path, .replace = true, .mode = 0644});
@@ -272,6 +288,25 @@ class GpuNode {
                                      wire::BurstHandleRequest{.handle = open.handle})
         .status();
   }
+  // Of what it has kept open it asks nobody, like perigee-fuse.
+  Result<std::string> Read(wire::FileId dir, const std::string& name) {
+    if (const Kept* kept = Known(dir, name)) {
+      ++kept_reads_;
+      kept->page->Used();
+      return BytesOf(kept->fd);
+    }
+    kept_.erase({dir, name});
+    PERIGEE_ASSIGN(auto found, meta().Lookup({.parent = dir, .name = name}));
+    PERIGEE_ASSIGN(wire::BurstOpenReply open,
+                   Ask<wire::BurstOpenReply>(
+                       wire::Method::kBurstOpen,
+                       wire::BurstOpenRequest{.id = found.record.id, .want_delegation = true}));
+    Result<std::string> bytes = ReadOpen(open);
+    if (bytes.ok() && open.delegation) Keep(open);
+    Release(open).Ignore();  // goes with the connection
+    return bytes;
+  }
+  uint64_t kept_reads() const { return kept_reads_; }
   Result<std::string> Read(const std::string& path) {
     PERIGEE_ASSIGN(
         wire::BurstOpenReply open,
@@ -298,25 +333,56 @@ class GpuNode {
     return rdma::Call<Reply>(*user_, method, request, {}, {.timeout = kPatience});
   }
   Result<std::string> ReadOpen(const wire::BurstOpenReply& open) {
-    std::string bytes(open.size, '\0');
     if (open.kind == wire::OpenKind::kCached && open.size > 0) {
       PERIGEE_TRY(
           Ask<wire::Empty>(wire::Method::kBurstEnsure,
                            wire::BurstEnsureRequest{.handle = open.handle, .length = open.size})
               .status());
     }
-    // The descriptor that came with the open.
+    PERIGEE_ASSIGN(rdma::OwnedFd fd, DescriptorOf(open));
+    return BytesOf(fd);
+  }
+  // What came with the open.
+  Result<rdma::OwnedFd> DescriptorOf(const wire::BurstOpenReply& open) {
     auto process = process_;
     bufferd::FilePtr file = process ? process->engine().core().table->Find(open.burst) : nullptr;
     if (!file) return Status(Code::kUnavailable, "bufferd is gone");
-    PERIGEE_ASSIGN(rdma::OwnedFd fd, process->engine().store().Descriptor(file->dir, file->burst,
-                                                                          /*writable=*/false));
+    return process->engine().store().Descriptor(file->dir, file->burst, /*writable=*/false);
+  }
+  static Result<std::string> BytesOf(const rdma::OwnedFd& fd) {
     struct stat now;
     if (::fstat(fd.get(), &now) != 0) return Status(Code::kIo, "fstat");
-    bytes.resize(static_cast<size_t>(now.st_size));
+    std::string bytes(static_cast<size_t>(now.st_size), '\0');
     if (::pread(fd.get(), bytes.data(), bytes.size(), 0) != now.st_size)
       return Status(Code::kIo, "pread");
     return bytes;
+  }
+
+  // Files that were delegated, by name. They outlive bufferd, as the mount does.
+  struct Kept {
+    std::shared_ptr<const client::DelegationPage> page;
+    wire::BurstOpenReply open;
+    rdma::OwnedFd fd;
+  };
+  const Kept* Known(wire::FileId dir, const std::string& name) const {
+    auto it = kept_.find({dir, name});
+    return it != kept_.end() && it->second.page->Holds(*it->second.open.delegation) ? &it->second
+                                                                                    : nullptr;
+  }
+  void Keep(const wire::BurstOpenReply& open) {
+    auto process = process_;
+    auto fd = DescriptorOf(open);
+    if (!process || !fd.ok()) return fd.status().Ignore();
+    if (!page_ || page_->number() != open.delegation->page) {
+      auto page = process->page().Descriptor();
+      if (!page.ok()) return page.status().Ignore();
+      auto mapped = client::DelegationPage::Map(
+          *page, [clock = &scheduler_->clock()] { return clock->Monotonic(); });
+      if (!mapped.ok()) return mapped.status().Ignore();
+      page_ = std::move(*mapped);
+    }
+    kept_.insert_or_assign({open.delegation->parent, open.delegation->name},
+                           Kept{page_, open, std::move(*fd)});
   }
 
   const std::string name_;
@@ -331,6 +397,9 @@ class GpuNode {
   std::shared_ptr<rdma::Channel> user_;
   std::unique_ptr<client::MetaClient> meta_;
   std::shared_ptr<GpuProcess> process_;
+  std::shared_ptr<const client::DelegationPage> page_;
+  std::map<std::pair<wire::FileId, std::string>, Kept> kept_;
+  uint64_t kept_reads_ = 0;
 };
 
 }  // namespace perigee::sim

@@ -210,8 +210,18 @@ class NamespaceProcess {
                        [this](wire::NodeId node, wire::FileId dir, bool keep, Nanos timeout) {
                          return peers_->TakeDirectory(node, dir, keep, timeout);
                        }));
-    PERIGEE_ASSIGN(namespace_,
-                   objectd::Namespace::Create(store_, clock, *metrics_, {.holds = holds_.get()}));
+    PERIGEE_ASSIGN(auto nodes, nodes_->All());
+    std::vector<wire::NodeId> unheard;
+    for (const auto& node : nodes) unheard.push_back(node.node);
+    delegations_ = std::make_unique<objectd::Delegations>(
+        clock, *metrics_,
+        [this](wire::NodeId node, const std::vector<wire::FileId>& ids, Nanos timeout) {
+          return peers_->Recall(node, ids, timeout);
+        },
+        std::move(unheard));
+    PERIGEE_ASSIGN(namespace_, objectd::Namespace::Create(
+                                   store_, clock, *metrics_,
+                                   {.delegations = delegations_.get(), .holds = holds_.get()}));
     writers_ = std::make_unique<objectd::AbsentWriters>(
         *namespace_, clock, [this](wire::NodeId node, const wire::WriterOf& q) {
           return peers_->Writes(node, q, 2 * kSecond);
@@ -230,6 +240,7 @@ class NamespaceProcess {
     auto router = std::make_shared<rdma::Router>();
     objectd::MetaServiceDeps meta;
     meta.nodes = nodes_.get();
+    meta.delegations = delegations_.get();
     meta.writers = writers_.get();
     meta.end_leases_before = [this](wire::NodeId node, uint64_t incarnation) {
       return volumes_->table().EndLeasesBefore(node, incarnation);
@@ -276,6 +287,7 @@ class NamespaceProcess {
   std::unique_ptr<objectd::NodeTable> nodes_;
   std::unique_ptr<objectd::RpcBurstPeers> peers_;
   std::unique_ptr<objectd::DirectoryHolds> holds_;
+  std::unique_ptr<objectd::Delegations> delegations_;
   std::unique_ptr<objectd::Namespace> namespace_;
   std::unique_ptr<objectd::AbsentWriters> writers_;
   const std::shared_ptr<client::GivenUpLeases> given_up_ =

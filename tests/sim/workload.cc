@@ -36,6 +36,11 @@ bool Workload::Await(const std::string& what, Nanos time, const std::function<bo
 
 // ---------------------------------------------------------------- users
 
+std::pair<wire::FileId, std::string> Workload::PlaceOf(const Key& key) const {
+  const size_t slash = key.path().find('/');
+  return {dirs_.at(key.path().substr(0, slash)), key.path().substr(slash + 1)};
+}
+
 std::string Workload::NewContent(Random& random) {
   static constexpr uint64_t kMost[] = {300, 15'000, 60'000, 400'000, 1 << 20};
   std::string bytes(1 + random.Below(kMost[random.Below(std::size(kMost))]), '\0');
@@ -49,7 +54,8 @@ void Workload::Save(GpuNode& gpu, Key& key, Random& random) {
   const uint64_t sync = random.Below(4);
   // A file that was opened for writing and not closed may be what is left: it is empty.
   key.Begin(gpu.name() + " " + what, {"", bytes});
-  auto open = gpu.Create(std::string(kBucket) + "/" + key.path());
+  const auto [dir, name] = PlaceOf(key);
+  auto open = gpu.Create(dir, name, std::string(kBucket) + "/" + key.path());
   Note(gpu.name(), what + " open", open.status());
   if (!open.ok()) return;
   Close(gpu, key, what, *open, bytes, sync);
@@ -100,9 +106,8 @@ void Workload::Unpack(GpuNode& gpu, Random& random, std::vector<Key*>* mine) {
 
 void Workload::Remove(GpuNode& gpu, Key& key) {
   key.Begin(gpu.name() + " unlink", {std::nullopt});
-  const size_t slash = key.path().find('/');
-  auto removed = gpu.meta().Unlink(
-      {.parent = dirs_.at(key.path().substr(0, slash)), .name = key.path().substr(slash + 1)});
+  const auto [dir, name] = PlaceOf(key);
+  auto removed = gpu.meta().Unlink({.parent = dir, .name = name});
   Note(gpu.name(), "unlink " + key.path(), removed.status());
   if (!removed.ok()) return;
   key.Acknowledged(std::nullopt);
@@ -114,11 +119,12 @@ void Workload::Move(GpuNode& gpu, Key& from, Key& to) {
   to.ReplacedBy(from);
   from.Begin(gpu.name() + " rename to " + to.path(), {std::nullopt});
   to.Begin(gpu.name() + " rename from " + from.path(), {content});
-  const size_t a = from.path().find('/'), b = to.path().find('/');
-  wire::RenameRequest q{.parent = dirs_.at(from.path().substr(0, a)),
-                        .name = from.path().substr(a + 1),
-                        .new_parent = dirs_.at(to.path().substr(0, b)),
-                        .new_name = to.path().substr(b + 1),
+  const auto [old_dir, old_name] = PlaceOf(from);
+  const auto [dir, name] = PlaceOf(to);
+  wire::RenameRequest q{.parent = old_dir,
+                        .name = old_name,
+                        .new_parent = dir,
+                        .new_name = name,
                         .flags = wire::kRenameCareful};
   auto moved = gpu.meta().Rename(q);
   if (moved.code() == Code::kPreconditionFailed) {
@@ -163,7 +169,12 @@ void Workload::Delete(Key& key) {
 }
 
 Result<std::string> Workload::Read(size_t door, const Key& key) {
-  if (door < 2) return cluster_.gpus[door]->Read(std::string(kBucket) + "/" + key.path());
+  if (door < 2) {
+    GpuNode& gpu = *cluster_.gpus[door];
+    if (++reads_ % 4 == 0) return gpu.Read(std::string(kBucket) + "/" + key.path());
+    const auto [dir, name] = PlaceOf(key);
+    return gpu.Read(dir, name);
+  }
   return cluster_.OnNamespace([&](NamespaceProcess& p) { return p.Get(kBucket, key.path()); });
 }
 

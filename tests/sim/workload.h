@@ -55,6 +55,7 @@ class Workload {
   void Delete(Key& key);
   void Peek(size_t door, Key& key);
   Result<std::string> Read(size_t door, const Key& key);
+  std::pair<wire::FileId, std::string> PlaceOf(const Key& key) const;
   std::string NewContent(Random& random);
   void Befall();
   void Disturb();
@@ -75,6 +76,7 @@ class Workload {
   std::vector<std::string> deviations_;
   uint64_t acknowledged_ = 0;
   size_t unpacked_ = 0;
+  uint64_t reads_ = 0;
   size_t acting_ = 0;
   bool power_cut_ = false;  // since the last look
 };
