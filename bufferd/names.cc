@@ -48,12 +48,13 @@ bool Reads(Method method) {
          method == Method::kMetaReadDir || method == Method::kMetaStatFs;
 }
 
-// A lookup of more than one name.
+// A lookup by a path; nothing: another call, or there is no name in it.
 std::optional<wire::LookupRequest> PathOf(Method method, std::string_view header) {
   if (method != Method::kMetaLookup) return std::nullopt;
   auto q = wire::Decode<wire::LookupRequest>(header);
   if (!q.ok()) return q.status().Ignore(), std::nullopt;
-  return q->path.empty() ? std::nullopt : std::optional(std::move(*q));
+  const bool names = q->path.find_first_not_of('/') != std::string::npos;
+  return names ? std::optional(std::move(*q)) : std::nullopt;
 }
 
 // The file that a call of the guarded channel is about; 0: none.
