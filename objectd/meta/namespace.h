@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,6 +40,13 @@ struct NamespaceOptions {
 struct Preconditions {
   std::optional<std::string> if_match;
   std::optional<std::string> if_none_match;
+};
+
+// One of several: its outcome is that of DeleteObject.
+struct Deletion {
+  std::string key;
+  Preconditions conditions;
+  Status outcome;
 };
 
 struct ObjectWithBytes {
@@ -145,6 +153,9 @@ class Namespace {
   virtual Result<std::optional<wire::Record>> DeleteObject(const std::string& bucket,
                                                            const std::string& key,
                                                            const Preconditions& conditions) = 0;
+  // In one commit where that holds them all, else in as many as it takes. What is refused keeps
+  // none of the others.
+  virtual void DeleteObjects(const std::string& bucket, std::span<Deletion> deletions) = 0;
   // Shares the content. `headers` replace the source's when given. Burst content is kUnimplemented:
   // copy the bytes.
   virtual Result<wire::Record> CopyObject(const std::string& from_bucket,

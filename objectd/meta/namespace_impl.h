@@ -77,6 +77,7 @@ class NamespaceImpl final : public Namespace {
   Result<std::optional<wire::Record>> DeleteObject(const std::string& bucket,
                                                    const std::string& key,
                                                    const Preconditions& conditions) override;
+  void DeleteObjects(const std::string& bucket, std::span<Deletion> deletions) override;
   Result<wire::Record> CopyObject(const std::string& from_bucket, const std::string& from_key,
                                   const std::string& bucket, const std::string& key,
                                   std::optional<std::vector<wire::Attribute>> headers,

@@ -41,6 +41,37 @@ Result<wire::Record> ObjectAt(Tree& tree, const std::string& bucket, const std::
   return std::move(node->record);
 }
 
+struct ToDelete {
+  Node dir;  // that it is in; of a key that ends in '/', the directory itself
+  Node object;
+};
+
+// None: nothing is there. Changes nothing.
+Result<std::optional<ToDelete>> FindToDelete(Tree& tree, const Node& bucket, const std::string& key,
+                                             const Preconditions& conditions) {
+  PERIGEE_ASSIGN(auto at, FindKey(tree, bucket, key, kv::ReadMode::kConflict));
+  std::optional<Node> current;
+  if (at) {
+    PERIGEE_ASSIGN(current, VisibleObject(tree, *at, kv::ReadMode::kConflict));
+  }
+  PERIGEE_TRY(CheckConditions(current, conditions, key));
+  if (!current) return std::optional<ToDelete>();
+  return std::optional<ToDelete>({std::move(at->dir), std::move(*current)});
+}
+
+Status RemoveObject(Tree& tree, ToDelete found) {
+  auto& [dir, object] = found;
+  if (!object.is_directory()) {
+    PERIGEE_TRY(tree.Remove(object));
+    return tree.Settle(dir.record.id, object.place.component, Door::kS3);
+  }
+  // The explicit directory itself: without entries it goes, else it stays for their sake.
+  dir.record.implicit = true;
+  dir.record.headers.clear();
+  PERIGEE_TRY(tree.Update(dir));
+  return tree.Settle(dir.record.id, "", Door::kS3);
+}
+
 }  // namespace
 
 Status PutNewObject(Tree& tree, const Node& bucket, KeyPlace at, wire::FileId id,
@@ -142,27 +173,43 @@ Result<std::optional<wire::Record>> NamespaceImpl::DeleteObject(const std::strin
   PERIGEE_TRY(CommitDurable([&](Tree& tree) -> Status {
     removed.reset();
     PERIGEE_ASSIGN(Node in, FindBucket(tree, bucket, kv::ReadMode::kConflict));
-    PERIGEE_ASSIGN(auto at, FindKey(tree, in, key, kv::ReadMode::kConflict));
-    std::optional<Node> current;
-    if (at) {
-      PERIGEE_ASSIGN(current, VisibleObject(tree, *at, kv::ReadMode::kConflict));
-    }
-    PERIGEE_TRY(CheckConditions(current, conditions, key));
-    if (!current) return Status::Ok();
-    removed = current->record;
-    Node& dir = at->dir;
-    if (!current->is_directory()) {
-      PERIGEE_TRY(tree.Remove(*current));
-      return tree.Settle(dir.record.id, current->place.component, Door::kS3);
-    }
-    // The explicit directory itself: without entries it goes, else it stays for their sake.
-    dir.record.implicit = true;
-    dir.record.headers.clear();
-    PERIGEE_TRY(tree.Update(dir));
-    return tree.Settle(dir.record.id, "", Door::kS3);
+    PERIGEE_ASSIGN(auto found, FindToDelete(tree, in, key, conditions));
+    if (!found) return Status::Ok();
+    removed = found->object.record;
+    return RemoveObject(tree, std::move(*found));
   }));
   PERIGEE_FAILPOINT_STATUS(meta_after_delete);
   return removed;
+}
+
+void NamespaceImpl::DeleteObjects(const std::string& bucket, std::span<Deletion> deletions) {
+  auto delete_all = [&]() -> Status {
+    PERIGEE_FAILPOINT_STATUS(meta_before_delete);
+    PERIGEE_TRY(CommitDurable([&](Tree& tree) -> Status {
+      PERIGEE_ASSIGN(Node in, FindBucket(tree, bucket, kv::ReadMode::kConflict));
+      for (Deletion& d : deletions) {
+        d.outcome.Ignore();  // of a run that did not count
+        auto found = FindToDelete(tree, in, d.key, d.conditions);
+        d.outcome = found.status();
+        if (found.ok() && *found) PERIGEE_TRY(RemoveObject(tree, std::move(**found)));
+      }
+      return Status::Ok();
+    }));
+    PERIGEE_FAILPOINT_STATUS(meta_after_delete);
+    return Status::Ok();
+  };
+  Status done = delete_all();
+  if (done.ok()) return;
+  // Too much for one commit, too many races, or one of them cannot be removed.
+  if (deletions.size() > 1 && !done.Is(Code::kUnavailable)) {
+    done.Ignore();
+    DeleteObjects(bucket, deletions.first(deletions.size() / 2));
+    return DeleteObjects(bucket, deletions.subspan(deletions.size() / 2));
+  }
+  for (Deletion& d : deletions) {
+    d.outcome.Ignore();
+    d.outcome = done;
+  }
 }
 
 Result<wire::Record> NamespaceImpl::CopyObject(const std::string& from_bucket,

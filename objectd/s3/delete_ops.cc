@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <atomic>
 #include <memory>
+#include <span>
 
 #include "base/event.h"
 #include "base/failpoint.h"
@@ -12,45 +14,47 @@ namespace perigee::objectd::s3 {
 namespace {
 
 constexpr size_t kDeleteWorkers = 8;
+constexpr size_t kDeletionsAtOnce = 64;  // in one commit, where they are small
 
-struct Deletion {
-  const DeleteDocument::Item* item;
-  Outcome outcome;
-};
-
-Outcome DeleteOne(Namespace& ns, const std::string& bucket, const DeleteDocument::Item& item) {
-  if (!item.version_id.empty() && item.version_id != "null") return {ErrorCode::kNoSuchVersion};
-  if (!IsUtf8(item.key)) return {ErrorCode::kInvalidArgument, "The key is not UTF-8."};
-  Preconditions conditions;
-  conditions.if_match = item.etag;
-  auto removed = ns.DeleteObject(bucket, item.key, conditions);
-  return removed.ok() ? Outcome::Ok() : FromStatus(removed.status());
-}
-
-// Each deletion waits until it is durable, and waiting commits share one sync: so several wait at
+// Each commit waits until it is durable, and waiting commits share one sync: so several wait at
 // once. The caller takes part, so that it is done even when no helper ever gets to it.
-void DeleteAll(Call& call, std::vector<Deletion>* deletions) {
+void DeleteAll(Call& call, std::span<Deletion> deletions) {
   struct Shared {
     std::atomic<size_t> next{0};
     std::atomic<size_t> left;
     Event done;
   };
   auto shared = std::make_shared<Shared>();
-  size_t count = deletions->size();
-  shared->left = count;
+  const size_t parts = (deletions.size() + kDeletionsAtOnce - 1) / kDeletionsAtOnce;
+  shared->left = parts;
   // A helper that starts late finds nothing to take and touches nothing else.
-  auto work = [shared, count, deletions, ns = &call.ns, bucket = call.bucket()] {
-    for (size_t i; (i = shared->next.fetch_add(1)) < count;) {
-      Deletion& d = (*deletions)[i];
-      d.outcome = DeleteOne(*ns, bucket, *d.item);
+  auto work = [shared, parts, deletions, ns = &call.ns, bucket = call.bucket()] {
+    for (size_t i; (i = shared->next.fetch_add(1)) < parts;) {
+      std::span<Deletion> rest = deletions.subspan(i * kDeletionsAtOnce);
+      ns->DeleteObjects(bucket, rest.first(std::min(rest.size(), kDeletionsAtOnce)));
       if (shared->left.fetch_sub(1) == 1) shared->done.Set();
     }
   };
-  for (size_t i = 1; call.helpers() && i < std::min(count, kDeleteWorkers); ++i) {
+  for (size_t i = 1; call.helpers() && i < std::min(parts, kDeleteWorkers); ++i) {
     if (!call.helpers()->Post(work).ok()) break;
   }
   work();
-  shared->done.Wait();
+  if (parts > 0) shared->done.Wait();
+}
+
+Outcome Refused(const DeleteDocument::Item& item) {
+  if (!item.version_id.empty() && item.version_id != "null") return {ErrorCode::kNoSuchVersion};
+  if (!IsUtf8(item.key)) return {ErrorCode::kInvalidArgument, "The key is not UTF-8."};
+  return {};
+}
+
+void AddError(XmlWriter* xml, const std::string& key, const Error& error) {
+  const ErrorInfo& info = InfoOf(error.code);
+  xml->Open("Error");
+  xml->Text("Key", key);
+  xml->Text("Code", info.name);
+  xml->Text("Message", error.message.empty() ? info.message : std::string_view(error.message));
+  xml->Close("Error");
 }
 
 }  // namespace
@@ -74,31 +78,29 @@ Outcome DeleteObjects(Call& call) {
   Result<wire::Record> bucket = call.ns.HeadBucket(call.bucket());
   if (!bucket.ok()) return FromStatus(bucket.status(), ErrorCode::kNoSuchBucket);
 
-  std::vector<Deletion> deletions;
-  deletions.reserve(document->items.size());
-  for (const DeleteDocument::Item& item : document->items) deletions.push_back({&item, {}});
-  PERIGEE_FAILPOINT(s3_delete_commit_before);
-  DeleteAll(call, &deletions);
-  PERIGEE_FAILPOINT(s3_delete_commit_after);
-
   XmlWriter xml;
   xml.OpenRoot("DeleteResult");
-  for (const Deletion& d : deletions) {
-    if (d.outcome.ok()) {
-      if (document->quiet) continue;
-      xml.Open("Deleted");
-      xml.Text("Key", d.item->key);
-      xml.Close("Deleted");
-      continue;
+  std::vector<Deletion> deletions;
+  deletions.reserve(document->items.size());
+  for (DeleteDocument::Item& item : document->items) {
+    if (Outcome refused = Refused(item); !refused.ok()) {
+      AddError(&xml, item.key, refused.error());
+    } else {
+      deletions.push_back({std::move(item.key), {.if_match = std::move(item.etag)}, {}});
     }
-    const ErrorInfo& info = InfoOf(d.outcome.error().code);
-    xml.Open("Error");
-    xml.Text("Key", d.item->key);
-    xml.Text("Code", info.name);
-    xml.Text("Message", d.outcome.error().message.empty()
-                            ? info.message
-                            : std::string_view(d.outcome.error().message));
-    xml.Close("Error");
+  }
+  PERIGEE_FAILPOINT(s3_delete_commit_before);
+  DeleteAll(call, deletions);
+  PERIGEE_FAILPOINT(s3_delete_commit_after);
+
+  for (Deletion& d : deletions) {
+    if (!d.outcome.ok()) {
+      AddError(&xml, d.key, FromStatus(std::move(d.outcome)).error());
+    } else if (!document->quiet) {
+      xml.Open("Deleted");
+      xml.Text("Key", d.key);
+      xml.Close("Deleted");
+    }
   }
   xml.Close("DeleteResult");
   call.SendXml(xml.Take());

@@ -29,10 +29,11 @@ enum class What {
   kPutNew,
   kGet,
   kDelete,
+  kDeleteTwo,
   kCopy,
   kPublishOpen
 };
-constexpr int kWhats = 16;
+constexpr int kWhats = 17;
 
 struct Op {
   What what;
@@ -93,6 +94,7 @@ class Run {
       case What::kPutNew:
       case What::kGet:
       case What::kDelete:
+      case What::kDeleteTwo:
       case What::kCopy:
         return S3(op);
       default:
@@ -232,6 +234,15 @@ class Run {
         auto deleted = ns_.DeleteObject(bucket, op.key, {});
         RC_ASSERT(deleted.code() == model_.Delete(bucket, op.key, &removed));
         RC_ASSERT(deleted->has_value() == removed);
+        return;
+      }
+      case What::kDeleteTwo: {
+        Deletion both[] = {{op.key, {}, {}}, {op.key2, {}, {}}};
+        ns_.DeleteObjects(bucket, both);
+        for (Deletion& d : both) {
+          bool removed = false;
+          RC_ASSERT(d.outcome.code() == model_.Delete(bucket, d.key, &removed));
+        }
         return;
       }
       default:

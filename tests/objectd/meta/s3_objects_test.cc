@@ -115,6 +115,43 @@ TEST_CASE_FIXTURE(
   CHECK(Keys("bucket") == Strings{"/", "//"});
 }
 
+TEST_CASE_FIXTURE(Fixture, "several objects go in one commit, each with an outcome of its own") {
+  auto b = Bucket("bucket");
+  for (const char* key : {"a", "d/x", "d/y", "kept", "e/"}) Must(Put("bucket", key, ""));
+  const uint64_t before = Now();
+  Deletion wanted[] = {{"a", {}, {}},      {"a", {}, {}},      {"d/x", {}, {}},
+                       {"absent", {}, {}}, {"none/k", {}, {}}, {"kept", {.if_match = "other"}, {}},
+                       {"d/y", {}, {}},    {"e/", {}, {}}};
+  ns->DeleteObjects("bucket", wanted);
+  for (Deletion& d : wanted) {
+    INFO(d.key, " ", d.outcome.ToString());
+    CHECK(d.outcome.ok() == (d.key != "kept"));
+  }
+  CHECK(wanted[5].outcome.Is(Code::kPreconditionFailed));
+  CHECK(Now() == before + 1);
+  CHECK(Keys("bucket") == Strings{"kept"});
+  CHECK(Names(b) == Strings{"kept"});  // d went with its last entry
+
+  Deletion nowhere[] = {{"k", {}, {}}, {"l", {}, {}}};
+  ns->DeleteObjects("nowhere", nowhere);
+  for (Deletion& d : nowhere) CHECK(d.outcome.Is(Code::kNotFound));
+}
+
+TEST_CASE_FIXTURE(Fixture, "more deletions than one commit holds go in several") {
+  Bucket("bucket");
+  std::vector<Deletion> wanted;
+  for (int i = 0; i < 600; ++i) {
+    wanted.push_back({"d" + std::to_string(i % 7) + "/" + std::to_string(i), {}, {}});
+    Must(Put("bucket", wanted.back().key, "bytes"));
+  }
+  const uint64_t before = Now();
+  ns->DeleteObjects("bucket", wanted);
+  for (Deletion& d : wanted) CHECK(d.outcome.ok());
+  CHECK(Now() > before + 1);
+  CHECK(Now() < before + 20);
+  CHECK(Keys("bucket") == Strings{});
+}
+
 TEST_CASE_FIXTURE(Fixture, "preconditions hold a put, a delete and a copy back") {
   Bucket("bucket");
   Preconditions absent{.if_none_match = "*"}, e1{.if_match = "\"e1\""}, e2{.if_match = "e2"};
