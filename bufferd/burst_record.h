@@ -51,6 +51,11 @@ struct BurstRecord {
   uint32_t inline_crc = 0;  // kInline: of the bytes that were published
   wire::Unknown unknown;
 
+  // The same content, by another number.
+  void Renumber(uint64_t number) {
+    if (synced_generation == generation) synced_generation = number;
+    generation = number;
+  }
   // Of this boot, or synced before the one in between.
   bool SurvivedAsClosed(const std::string& boot_now) const {
     return boot == boot_now || (generation != 0 && synced_generation == generation);

@@ -150,7 +150,10 @@ Result<bool> Publisher::AlreadyCommitted(const FilePtr& file) {
     rec.writer_generation = ours ? reply.record.writer->generation : rec.generation + 1;
     return true;
   }
-  if (ours) rec.generation = rec.writer_generation = reply.record.writer->generation;
+  if (ours) {
+    rec.writer_generation = reply.record.writer->generation;
+    rec.Renumber(rec.writer_generation);
+  }
   return false;
 }
 

@@ -34,10 +34,7 @@ Result<bool> Publisher::TellWriter(const FilePtr& file, const wire::Record& now)
   std::lock_guard lock(file->mu);
   BurstRecord& rec = file->rec;
   rec.writer_generation = reply->record.writer->generation;
-  if (rec.generation != 0 && !rec.registered) {
-    if (rec.synced_generation == rec.generation) rec.synced_generation = rec.writer_generation;
-    rec.generation = rec.writer_generation;
-  }
+  if (rec.generation != 0 && !rec.registered) rec.Renumber(rec.writer_generation);
   file->untold = false;
   return true;
 }
@@ -87,10 +84,9 @@ Status Publisher::MoveBeside(const FilePtr& file, const wire::RecordReply& their
     std::lock_guard lock(file->mu);
     BurstRecord& rec = file->rec;
     was = rec.id;
-    const uint64_t generation = made->record.writer->generation;
-    if (rec.synced_generation == rec.generation) rec.synced_generation = generation;
     rec.id = made->record.id;
-    rec.generation = rec.writer_generation = generation;
+    rec.writer_generation = made->record.writer->generation;
+    rec.Renumber(rec.writer_generation);
     rec.writing = true;
     // Superseded it was, at the most, by a copy of their content.
     file->superseded = file->untold = file->maybe_committed = false;

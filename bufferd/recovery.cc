@@ -509,7 +509,9 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
       rec.registered = false;
       rec.writer_generation = rec.generation;
     }
-    if (committed_here) {
+    if (committed_here && writer_here && other && rec.ctime != 0) {
+      rec.Renumber(rec.writer_generation);
+    } else if (committed_here) {
       rec.registered = record.committed->generation >= rec.generation;
       if (rec.registered && (other || record.committed->generation != rec.generation)) {
         rec.generation = record.committed->generation;
@@ -533,7 +535,7 @@ Result<Recovery::Verdict> Recovery::AfterCrash(const FilePtr& file, const wire::
                        rec.resident_synced || rec.synced_generation == rec.generation);
       } else {
         rec.registered = false;
-        rec.generation = record.writer->generation;
+        rec.Renumber(rec.writer_generation);
       }
     }
     if (rec.writing)

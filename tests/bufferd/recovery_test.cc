@@ -320,6 +320,64 @@ TEST_CASE("what was published again after a lost answer is not taken for what wa
   }
 }
 
+TEST_CASE("what was published again after a lost answer is told soon after a crash, and counted") {
+  World w;
+  const std::string second = Bytes(5, kBig - 100);
+  Opened o = w.Create("a");
+  w.Write(o, 0, Bytes(4, kBig));
+  w.objectd->lose_reply = wire::Method::kMetaPublish;
+  REQUIRE(w.engine->Publish(o.file).ok());
+  w.objectd->away = true;
+  REQUIRE(w.engine->opener().Truncate(o.file, 0).ok());
+  w.Write(o, 0, second);
+  REQUIRE(w.engine->Publish(o.file).ok());
+  const wire::FileId id = o.record.id;
+  o = {};
+  w.Kill();
+  w.objectd->away = false;
+  w.Start();
+  for (int i = 0; i < 20 && w.objectd->Get(id).committed->size != second.size(); ++i) {
+    wire::BufferdStatusReply status;
+    w.engine->FillStatus(&status);
+    CHECK(status.registered_later == 1);
+    w.RunFor(kSecond / 10);
+  }
+  CHECK(w.objectd->Get(id).committed->size == second.size());
+  CHECK(w.objectd->Get(id).committed->generation == 2);
+}
+
+TEST_CASE("what was synced by a number that the namespace had given already survives a reboot") {
+  for (int i = 0; i < 26; ++i) {
+    const bool crashed = i % 2 == 1;  // its daemon dies before the power goes
+    const Nanos after = i / 2 * kSecond / 2;
+    World w;
+    const std::string second = Bytes(5, kBig - 100);
+    const wire::FileId id = w.Save("a", Bytes(3, kBig));
+    w.Settle();
+    REQUIRE(w.objectd->Get(id).committed->layout.kind == LayoutKind::kBlobs);
+    Opened o = w.MustOpen(id, Access::kWrite);
+    w.Write(o, 0, Bytes(4, kBig));
+    w.objectd->lose_reply = wire::Method::kMetaPublish;
+    REQUIRE(w.engine->Publish(o.file).ok());
+    w.objectd->away = true;
+    REQUIRE(w.engine->opener().Truncate(o.file, 0).ok());
+    w.Write(o, 0, second);
+    REQUIRE(w.engine->Fsync(o.file, Durability::kLocal, w.Soon()).ok());
+    o = {};
+    if (crashed) w.Kill();
+    w.objectd->away = false;
+    if (crashed) w.Start();
+    w.RunFor(after);
+    w.Kill();
+    w.boot += "'";  // the power went, and what was not synced of the journal happens to be there
+    w.Start();
+    w.Settle();
+    INFO("crashed ", crashed, ", ", after / kMillisecond, " ms later");
+    CHECK(w.Load(id) == second);
+    CHECK(w.blobs.BytesOf(*w.objectd->Get(id).committed) == second);
+  }
+}
+
 TEST_CASE("files without records are removed and ids are never given again") {
   World w;
   wire::FileId id = w.Save("a", "x");
