@@ -64,7 +64,9 @@ void Syncer::SyncData(Item* item) {
 bool Syncer::Settle(const Item& item) {
   std::lock_guard lock(item.file->mu);
   BurstRecord& rec = item.file->rec;
-  if (item.file->gone || rec.generation != item.generation || rec.home != item.home) return false;
+  if (item.file->gone || rec.generation != item.generation || rec.ctime != item.ctime ||
+      rec.home != item.home)
+    return false;
   if (item.home == Home::kBurst) {
     rec.durability = std::max(rec.durability, Durability::kLocal);
     rec.synced_generation = std::max(rec.synced_generation, item.generation);
@@ -86,6 +88,7 @@ void Syncer::RunBatch() {
     std::lock_guard lock(item.file->mu);
     item.file->sync_queued = false;
     item.generation = item.file->rec.generation;
+    item.ctime = item.file->rec.ctime;
     item.home = item.file->rec.home;
     item.registered_in = item.file->registered_in;
     if (item.file->gone || item.file->orphan || item.file->sync_failed) item.home = Home::kNone;
@@ -106,8 +109,9 @@ void Syncer::RunBatch() {
   }
   PERIGEE_FAILPOINT(burst_sync_after_data);
   bool stored = true;
-  for (const Item& item : batch) {
-    if (!item.synced || !Settle(item)) continue;
+  for (Item& item : batch) {
+    item.settled = item.synced && Settle(item);
+    if (!item.settled) continue;
     if (Status s = core_.Save(item.file); !s.ok()) {
       stored = false;
       log::Error("burst_record_not_saved", {{"error", s}});
@@ -125,7 +129,7 @@ void Syncer::RunBatch() {
   for (const Item& item : batch) {
     if (core_.stopping) break;
     if (item.home == Home::kInline && !item.synced) again = true;
-    if (item.synced && stored && item.home == Home::kBurst) {
+    if (item.settled && stored && item.home == Home::kBurst) {
       wire::SetDurabilityRequest q{
           .node = core_.node, .burst = item.file->burst, .generation = item.generation};
       {

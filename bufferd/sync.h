@@ -24,9 +24,11 @@ class Syncer {
   struct Item {
     FilePtr file;
     uint64_t generation = 0;
+    int64_t ctime = 0;  // a generation that was never registered gives its number to the next
     Home home = Home::kNone;
     uint64_t registered_in = 0;
-    bool synced = false;
+    bool synced = false;   // the bytes that were there
+    bool settled = false;  // and they are those of the record still
   };
   void Arm(Nanos delay);
   std::vector<Item> TakeBatch();

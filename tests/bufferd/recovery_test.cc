@@ -1,5 +1,6 @@
 // What is there after the daemon was killed, and after the power went.
 
+#include "base/failpoint.h"
 #include "world.h"
 
 using namespace perigee;
@@ -377,6 +378,42 @@ TEST_CASE("what was synced by a number that the namespace had given already surv
     CHECK(w.blobs.BytesOf(*w.objectd->Get(id).committed) == second);
   }
 }
+
+#ifdef PERIGEE_FAILPOINTS
+TEST_CASE("what is written while the content before it is synced does not count as synced") {
+  World w;
+  const std::string second = Bytes(5, kBig);
+  Opened o = w.Create("a");
+  const wire::FileId id = o.record.id;
+  const wire::BurstId burst = o.file->burst;
+  w.objectd->away = true;
+  w.Write(o, 0, Bytes(4, kBig));
+  REQUIRE(w.engine->Publish(o.file).ok());
+  o = {};
+  w.Kill();
+  w.objectd->away = false;
+  w.Start();  // which syncs it, and registers it a second later
+  constexpr Nanos kStep = 100 * kMillisecond;
+  REQUIRE(failpoint::Arm("burst_sync_after_data=delay:300@*").ok());
+  w.sched->PostAfter(2 * kStep, [&] {
+    auto again = w.engine->opener().Open(
+        {.id = id, .access = Access::kWrite, .expect_burst = burst, .deadline = w.Soon()});
+    REQUIRE(again.ok());
+    w.Write(*again, 0, second);
+    REQUIRE(w.engine->Publish(again->file).ok());
+    w.Release(*again);
+  });
+  w.RunFor(4 * kStep);
+  REQUIRE(w.objectd->Get(id).committed);
+  CHECK(w.objectd->Get(id).committed->generation == 1);  // the number of the first
+  CHECK(w.objectd->Get(id).committed->durability == Durability::kUnsynced);
+  w.RunFor(4 * kStep);
+  CHECK(w.objectd->Get(id).committed->durability == Durability::kLocal);
+  failpoint::DisarmAll();
+  w.Settle();
+  CHECK(w.blobs.BytesOf(*w.objectd->Get(id).committed) == second);
+}
+#endif
 
 TEST_CASE("files without records are removed and ids are never given again") {
   World w;
