@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 
@@ -165,6 +166,10 @@ def main():
     {"save": main_save, "die": main_die, "load": main_load}[args.mode](args)
     dist.barrier()
     dist.destroy_process_group()
+    # Not through the interpreter's end: a thread of torch that wants Python then is ended inside C++, which aborts, now and then.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
